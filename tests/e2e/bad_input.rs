@@ -1,0 +1,185 @@
+//! Every mistake ends with one clear line that names the thing, the code of its kind, and nothing lost.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+use simsiam_tests::{RunFile, done, run, synth, text};
+
+const QUIET: [&str; 2] = ["--metrics-addr", "127.0.0.1:0"];
+
+/// Runs a file and checks code and words; the words must stand in one line.
+fn fails(file: &RunFile, more: &[&str], code: i32, words: &[&str]) {
+    let mut arguments = vec!["run", "-f", file.write()];
+    arguments.extend(QUIET);
+    arguments.extend(more);
+    expect(&arguments, code, words);
+}
+
+fn expect(arguments: &[&str], code: i32, words: &[&str]) {
+    let (found, out, err) = run(arguments);
+    assert_eq!(found, code, "{arguments:?}\n{out}\n{err}");
+    let line = err.lines().find(|line| words.iter().all(|word| line.contains(word)));
+    assert!(line.is_some(), "no line has all of {words:?}:\n{err}");
+    assert!(!err.contains("panicked"), "{err}");
+}
+
+fn file(folder: &Path) -> RunFile {
+    let data = synth(folder, 10, 2);
+    let mut file = RunFile::new(folder, &data, "val");
+    file.set("/pretrain/epochs", 1.into());
+    file
+}
+
+#[test]
+fn fields_that_do_not_exist_or_do_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = file(folder.path());
+    let mut bad = good.clone();
+    bad.set("/pretrain/epoch", 3.into());
+    fails(&bad, &[], 78, &["spec.pretrain.epoch", "epochs"]);
+    let mut bad = good.clone();
+    bad.set("/pretrain/epochs", "many".into());
+    fails(&bad, &[], 78, &["spec.pretrain.epochs", "many"]);
+    let mut bad = good.clone();
+    bad.set("/pretrain/batchSize", 0.into());
+    fails(&bad, &[], 78, &["spec.pretrain.batchSize", "0"]);
+    // `validate` says the same.
+    expect(&["validate", "-f", bad.write()], 78, &["spec.pretrain.batchSize", "0"]);
+    fs::write(folder.path().join("broken.yaml"), "spec: [").unwrap();
+    expect(&["run", "-f", text(&folder.path().join("broken.yaml"))], 78, &["broken.yaml"]);
+    expect(&["run", "-f", text(&folder.path().join("none.yaml"))], 78, &["none.yaml"]);
+}
+
+#[test]
+fn the_batch_must_fit_ranks_and_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = file(folder.path());
+    fails(&good, &["--nproc", "5"], 78, &["spec.pretrain.batchSize", "48", "5 ranks"]);
+    let mut bad = good.clone();
+    bad.set("/pretrain/batchSize", 128.into());
+    fails(&bad, &[], 65, &["100 images", "batch of 128", "batchSize"]);
+}
+
+#[test]
+fn folders_without_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = file(folder.path());
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let mut bad = good.clone();
+    bad.set("/dataset/train", json!(empty));
+    fails(&bad, &[], 65, &["empty"]);
+    fs::write(empty.join("notes.txt"), "no image").unwrap();
+    fails(&bad, &[], 65, &[text(&empty)]);
+    let mut bad = good.clone();
+    bad.set("/dataset/train", json!(folder.path().join("missing")));
+    fails(&bad, &[], 65, &["missing"]);
+}
+
+#[test]
+fn an_unreadable_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = file(folder.path());
+    let train = folder.path().join("data/train");
+    let class = fs::read_dir(&train).unwrap().next().unwrap().unwrap().path();
+    let image = fs::read_dir(&class).unwrap().next().unwrap().unwrap().path();
+    fs::write(&image, "not an image").unwrap();
+    let name = image.file_name().unwrap().to_str().unwrap();
+    // 2 of 2 batches hold 96 of 100 images, so one epoch may leave the bad one out: three cannot all.
+    let mut strict = good.clone();
+    strict.set("/pretrain/epochs", 12.into());
+    fails(&strict, &[], 65, &[name, "maxCorrupt"]);
+    let mut lenient = strict.clone();
+    lenient.set("/dataset/maxCorrupt", 1.into()).set("/output/uri", json!(folder.path().join("lenient")));
+    let (code, _, err) = run(&["run", "-f", lenient.write(), "--metrics-addr", "127.0.0.1:0"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.lines().any(|l| l.contains("replaced") && l.contains(name)), "{err}");
+}
+
+#[test]
+fn a_checkpoint_of_another_architecture() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = file(folder.path());
+    done(&["run", "-f", good.write(), "--metrics-addr", "127.0.0.1:0"]);
+    let before = good.checkpoints();
+    let mut other = good.clone();
+    other.set("/pretrain/arch", "resnet34".into());
+    fails(&other, &[], 65, &["checkpoint", "spec.pretrain.arch", "resnet18", "resnet34"]);
+    assert_eq!(good.checkpoints(), before, "nothing written is lost");
+}
+
+#[test]
+fn a_master_out_of_reach_and_a_port_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = file(folder.path());
+    let path = good.write();
+    let quiet = |more: &[&'static str]| {
+        let mut all = vec!["worker", "--metrics-addr", "127.0.0.1:0", "--rendezvous-timeout", "3"];
+        all.extend(more);
+        all.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let go = |arguments: Vec<String>, code, words: &[&str]| {
+        let mut all: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        all.extend(["-f", path]);
+        expect(&all, code, words);
+    };
+    // Port 1 of the loopback: nobody listens there.
+    let nodes = ["--nnodes", "2", "--node-rank", "1", "--master-addr", "127.0.0.1", "--master-port", "1"];
+    go(quiet(&nodes), 75, &["127.0.0.1:1", "--master-addr"]);
+    let names = ["--nnodes", "2", "--node-rank", "1", "--master-addr", "no-such-host.invalid"];
+    go(quiet(&names), 75, &["no-such-host.invalid"]);
+    go(quiet(&["--nnodes", "2"]), 64, &["--node-rank"]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let mut taken = quiet(&["--nnodes", "1", "--master-addr", "127.0.0.1", "--master-port"]);
+    taken.push(port.clone());
+    go(taken, 75, &[&port, "in use"]);
+    expect(&["run", "-f", path, "--metrics-addr", &format!("127.0.0.1:{port}")], 64, &[&port, "--metrics-addr"]);
+}
+
+#[test]
+fn a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount = |size: &str| {
+        Command::new("mount").args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(&disk).status().is_ok_and(|s| s.success())
+    };
+    if !mount("size=2m") {
+        eprintln!("SKIPPED: a full disk needs the right to mount a tmpfs");
+        return;
+    }
+    struct Unmount(std::path::PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        }
+    }
+    let _unmount = Unmount(disk.clone());
+    let good = file(folder.path());
+    let mut full = good.clone();
+    // A checkpoint of this network has about 1.4 MB: the first fits, the second does not.
+    full.set("/output/uri", json!(disk)).set("/checkpoint", json!({"everySteps": 1}));
+    fails(&full, &[], 75, &["No space left", "free some space"]);
+    let valid = full.checkpoints();
+    assert!(!valid.is_empty() && valid[0].starts_with("step-000000001"), "what was complete stays: {valid:?}");
+    // With space again the run goes on from there.
+    assert!(Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk).status().unwrap().success());
+    let (code, _, err) = run(&["run", "-f", full.write(), "--metrics-addr", "127.0.0.1:0"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("resumed after step 1"), "{err}");
+}
+
+#[test]
+fn usage() {
+    expect(&["run"], 64, &["--file"]);
+    expect(&["trian"], 64, &["trian"]);
+    let (code, out, _) = run(&["--help"]);
+    assert_eq!(code, 0);
+    for word in ["run", "validate", "worker", "knn", "data", "Exit codes"] {
+        assert!(out.contains(word), "{word} is not in\n{out}");
+    }
+}

@@ -1,0 +1,131 @@
+//! One rank or several, one node or several: the same run.
+
+use std::net::TcpListener;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use simsiam_tests::{RunFile, command, done, synth, told};
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn five_steps(folder: &std::path::Path) -> RunFile {
+    // 5 steps: one epoch of 240 images.
+    let data = synth(folder, 24, 2);
+    let mut file = RunFile::new(folder, &data, "val");
+    file.set("/pretrain/epochs", 1.into());
+    file
+}
+
+/// Largest ‖a − b‖ / ‖b‖ over all tensors.
+fn distance(a: &RunFile, b: &RunFile) -> (f64, String) {
+    let (a, b) = (a.weights(a.checkpoints().last().unwrap()), b.weights(b.checkpoints().last().unwrap()));
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+    a.iter()
+        .map(|(name, a)| {
+            let b = &b[name];
+            let difference = norm(&mut a.iter().zip(b).map(|(a, b)| a - b));
+            (difference / norm(&mut b.iter().copied()).max(1e-12), name.clone())
+        })
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .unwrap()
+}
+
+#[test]
+fn two_ranks_train_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = five_steps(folder.path());
+    done(&["run", "-f", one.write(), "--nproc", "1", "--metrics-addr", "127.0.0.1:0"]);
+    let mut two = one.clone();
+    two.set("/output/uri", json!(folder.path().join("two")));
+    done(&["run", "-f", two.write(), "--nproc", "2", "--metrics-addr", "127.0.0.1:0"]);
+    let (worst, name) = distance(&two, &one);
+    assert!(worst < 1e-3, "{name}: {worst:e}");
+    assert!(
+        worst > 0.0,
+        "sums in another order give other last bits; equal files would mean that nothing was compared"
+    );
+    let loss = |file: &RunFile| file.result()["loss"].as_f64().unwrap();
+    assert!((loss(&one) - loss(&two)).abs() < 1e-5, "{} {}", loss(&one), loss(&two));
+}
+
+fn worker(file: &str, arguments: &[&str]) -> Child {
+    let mut all = vec!["worker", "-f", file, "--metrics-addr", "127.0.0.1:0", "--threads-per-rank", "1"];
+    all.extend(arguments);
+    command(&all).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn two_nodes_meet_by_torchruns_flags_and_by_the_references() {
+    let folder = tempfile::tempdir().unwrap();
+    let reference = five_steps(folder.path());
+    done(&["run", "-f", reference.write(), "--nproc", "2", "--threads-per-rank", "1", "--metrics-addr", "127.0.0.1:0"]);
+    for flags in ["torchrun", "reference"] {
+        let mut file = reference.clone();
+        file.set("/output/uri", json!(folder.path().join(flags)));
+        let path = file.write().to_owned();
+        let port = free_port();
+        let node = |rank: usize| {
+            let rank = rank.to_string();
+            let (port, url) = (port.to_string(), format!("tcp://127.0.0.1:{port}"));
+            match flags {
+                "torchrun" => worker(
+                    &path,
+                    &[
+                        "--nnodes",
+                        "2",
+                        "--node-rank",
+                        &rank,
+                        "--nproc-per-node",
+                        "1",
+                        "--master-addr",
+                        "127.0.0.1",
+                        "--master-port",
+                        &port,
+                    ],
+                ),
+                _ => {
+                    worker(&path, &["--dist-url", &url, "--world-size", "2", "--rank", &rank, "--nproc-per-node", "1"])
+                }
+            }
+        };
+        // The second node is there long before the first.
+        let second = node(1);
+        std::thread::sleep(Duration::from_secs(1));
+        let first = node(0);
+        for child in [first, second] {
+            let (code, _, err) = told(child.wait_with_output().unwrap());
+            assert_eq!(code, 0, "{flags}: {err}");
+        }
+        let sha = |file: &RunFile| file.weights(file.checkpoints().last().unwrap());
+        assert_eq!(sha(&file), sha(&reference), "{flags}: two nodes of one rank are two ranks of one node");
+    }
+}
+
+#[test]
+fn a_rank_that_dies_takes_the_others_along_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = five_steps(folder.path());
+    file.set("/pretrain/epochs", 400.into());
+    let path = file.write().to_owned();
+    let child = worker(&path, &["--nproc-per-node", "2"]);
+    std::thread::sleep(Duration::from_secs(6));
+    // The agent's children are its ranks.
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+    let pids: Vec<i32> = children.split_whitespace().map(|p| p.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 2, "two ranks: {children}");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pids[1]), nix::sys::signal::Signal::SIGKILL).unwrap();
+    let start = Instant::now();
+    let (code, _, err) = told(child.wait_with_output().unwrap());
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    assert_eq!(code, 75, "{err}");
+    assert!(err.contains("signal 9") || err.contains("lost"), "{err}");
+    for pid in pids {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        assert!(!status.contains("simsiam"), "rank {pid} outlived its agent:\n{status}");
+    }
+}

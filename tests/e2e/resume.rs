@@ -1,0 +1,99 @@
+//! A run that was killed and resumed ends with the bits of one that was not.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill as signal};
+use nix::unistd::Pid;
+use serde_json::json;
+use simsiam_tests::{RunFile, cifar10, command, done, kill, run, told, until};
+
+/// Three ranks and buckets so small that there are several: only then does the Reducer's rebuilt order show.
+const RANKS: [&str; 6] = ["--nproc", "3", "--threads-per-rank", "1", "--bucket-bytes", "20000,60000"];
+
+fn arguments(file: &str) -> Vec<&str> {
+    let mut arguments = vec!["run", "-f", file, "--metrics-addr", "127.0.0.1:0"];
+    arguments.extend(RANKS);
+    arguments
+}
+
+#[test]
+fn killed_in_mid_epoch_by_sigkill_on_real_images() {
+    // 900 images, 18 steps an epoch.
+    let Some(data) = cifar10(90) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut undisturbed = RunFile::new(folder.path(), &data, "test");
+    undisturbed.set("/pretrain/epochs", 3.into()).set("/checkpoint", json!({"everySteps": 7}));
+    done(&arguments(undisturbed.write()));
+    let expected = undisturbed.result();
+
+    let mut killed = undisturbed.clone();
+    killed.set("/output/uri", json!(folder.path().join("killed")));
+    let file = killed.write().to_owned();
+    let child = command(&arguments(&file)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Step 28 is in the second epoch and no checkpoint of an epoch's end.
+    until(Duration::from_secs(300), "the checkpoint of step 28", || {
+        killed.checkpoints().iter().any(|c| c.starts_with("step-000000028")).then_some(())
+    });
+    kill(child);
+    let left = killed.checkpoints();
+    assert!(left.iter().all(|c| c < &"step-000000053".to_owned()), "killed too late to show anything: {left:?}");
+
+    // What was half-written must not be taken for a checkpoint, nor stand in the way.
+    let torn = killed.output().join("checkpoints/step-000000050-a1");
+    std::fs::create_dir_all(&torn).unwrap();
+    std::fs::write(torn.join("model.safetensors"), b"half").unwrap();
+    let (code, _, err) = run(&arguments(&file));
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("resumed after step"), "{err}");
+    assert!(err.contains("step-000000050-a1: it has no manifest"), "{err}");
+    assert!(torn.join("model.safetensors").exists(), "an invalid checkpoint is not ours to delete");
+    let resumed = killed.result();
+    assert_eq!(resumed["steps"], 54);
+    assert_eq!(resumed["weightsSha256"], expected["weightsSha256"], "resumed from {left:?}");
+    let attempts = killed.checkpoints();
+    assert!(attempts.iter().all(|c| c.ends_with("-a2")), "keepLast 3 of the second attempt: {attempts:?}");
+}
+
+#[test]
+fn sigterm_leaves_a_checkpoint_and_code_85() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = simsiam_tests::synth(folder.path(), 48, 2);
+    let mut file = RunFile::new(folder.path(), &data, "val");
+    // Long enough that it cannot end by itself, and no checkpoint is due before it is asked to stop.
+    file.set("/pretrain/epochs", 400.into()).set("/checkpoint", json!({"everyEpochs": 0}));
+    let path = file.write();
+    let arguments = ["run", "-f", path, "--nproc", "2", "--metrics-addr", "127.0.0.1:0"];
+    let child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(8));
+    signal(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    let (code, _, err) = told(child.wait_with_output().unwrap());
+    assert_eq!(code, 85, "{err}");
+    assert!(err.contains("the checkpoint") && err.contains("was written"), "{err}");
+    assert_eq!(file.checkpoints().len(), 1, "{err}");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = simsiam_tests::synth(folder.path(), 20, 2);
+    let mut file = RunFile::new(folder.path(), &data, "val");
+    let arguments = |file: &RunFile| {
+        let file = file.write().to_owned();
+        run(&["run", "-f", &file, "--metrics-addr", "127.0.0.1:0"])
+    };
+    file.set("/pretrain/epochs", 3.into());
+    let (code, _, err) = arguments(&file);
+    assert_eq!(code, 0, "{err}");
+    let expected = file.result()["weightsSha256"].clone();
+    // One flipped bit in the last checkpoint: the one before is resumed, and the end is the same.
+    let last = file.output().join("checkpoints").join(file.checkpoints().last().unwrap()).join("model.safetensors");
+    let mut bytes = std::fs::read(&last).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&last, &bytes).unwrap();
+    let (code, _, err) = arguments(&file);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("SHA-256"), "{err}");
+    assert!(err.contains("resumed after step 8"), "{err}");
+    assert_eq!(file.result()["weightsSha256"], expected);
+}

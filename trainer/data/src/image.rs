@@ -1,0 +1,27 @@
+//! An image in memory.
+
+/// 8-bit RGB pixels, rows from the top, `[height, width, 3]` without padding.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RgbImage {
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// `height * width * 3` bytes.
+    pub pixels: Vec<u8>,
+}
+
+impl RgbImage {
+    /// A black image.
+    #[must_use]
+    pub fn new(width: usize, height: usize) -> Self {
+        Self { width, height, pixels: vec![0; width * height * 3] }
+    }
+
+    /// Gives the image another size and keeps its memory; the pixels' values are unspecified afterwards.
+    pub fn reshape(&mut self, width: usize, height: usize) {
+        self.width = width;
+        self.height = height;
+        self.pixels.resize(width * height * 3, 0);
+    }
+}

@@ -1,0 +1,34 @@
+//! Images to batches: sources, decode, the two-view augmentation, and a loader whose output is fixed by its options.
+//!
+//! # How a batch comes about
+//! [`permutation`] orders an epoch's samples → [`Loader`]'s threads read a sample from its [`Source`] → [`Decoder`]
+//! turns it into RGB pixels → [`TwoViews`] draws two sets of [`ViewParams`] and applies them → normalised `[N, 3, S, S]`
+//! planes. [`EvalLoader`] does the same with the fixed [`EvalView`], in order of ids.
+//!
+//! # Determinism
+//! Everything random is keyed by counters ([`rng`]): the order by (seed, epoch), a view by (seed, epoch, sample, view).
+//! Neither the number of threads or ranks, nor where a run was interrupted, changes a pixel.
+//!
+//! # Agreement with torchvision
+//! Every operation follows torchvision's on PIL images, down to PIL's fixed-point arithmetic and its rounding; the
+//! tests compare each with fixtures that PIL and torchvision made. EXIF orientation is ignored, as torchvision's loader
+//! ignores it.
+
+mod decode;
+mod error;
+mod image;
+mod loader;
+pub mod ops;
+mod order;
+pub mod rng;
+mod source;
+pub mod synth;
+mod view;
+
+pub use decode::{Decoder, MAX_PIXELS};
+pub use error::Error;
+pub use image::RgbImage;
+pub use loader::{Batch, EvalBatch, EvalLoader, Loader, LoaderOptions, Replaced, Skipped};
+pub use order::{permutation, rank_slice};
+pub use source::{ImageFolder, Source};
+pub use view::{Crop, EvalView, Jitter, JitterOp, Renderer, TwoViews, ViewParams};

@@ -1,0 +1,59 @@
+//! What the loaders deliver.
+
+/// One rank's share of a global batch: two views of each sample.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    /// The global batch's index within the epoch.
+    pub index: usize,
+    /// The samples' ids; where one was unreadable, its replacement's.
+    pub ids: Vec<u64>,
+    /// The samples' labels, where the source has them.
+    pub labels: Vec<Option<u32>>,
+    /// View 1 and view 2, each `[N, 3, S, S]`, normalised.
+    pub views: [Vec<f32>; 2],
+    /// `[N, 3, S, S]`.
+    pub shape: [usize; 4],
+    /// Which samples of this share were unreadable.
+    pub replaced: Vec<Replaced>,
+}
+
+/// An unreadable sample and what stands in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaced {
+    /// Position within the rank's share of the batch.
+    pub position: usize,
+    /// The unreadable sample.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// The sample that stands in its place.
+    pub by: u64,
+}
+
+/// Samples for evaluation, in order of their ids.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EvalBatch {
+    /// The samples' ids.
+    pub ids: Vec<u64>,
+    /// The samples' labels, where the source has them.
+    pub labels: Vec<Option<u32>>,
+    /// `[N, 3, S, S]`, normalised.
+    pub images: Vec<f32>,
+    /// `[N, 3, S, S]`; N may be smaller than asked for, even 0, at the end and where samples were unreadable.
+    pub shape: [usize; 4],
+    /// Samples left out because they are unreadable.
+    pub skipped: Vec<Skipped>,
+}
+
+/// An unreadable sample that an evaluation batch leaves out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The sample.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// What is wrong with it.
+    pub reason: String,
+}

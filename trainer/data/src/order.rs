@@ -1,0 +1,79 @@
+//! Which samples, in which order.
+
+use std::ops::Range;
+
+use crate::rng::CounterRng;
+
+/// The order of the `n` samples in one epoch: a uniformly random permutation, fixed by (seed, epoch).
+///
+/// Global batch `b` of an epoch is `permutation[b·B .. (b+1)·B]`, of which each rank takes its contiguous slice
+/// ([`rank_slice`]); so neither the world size nor the number of threads changes what a batch holds.
+///
+/// # Example
+/// ```
+/// let order = simsiam_data::permutation(0, 3, 5);
+/// assert_eq!(order, simsiam_data::permutation(0, 3, 5));
+/// assert_ne!(order, simsiam_data::permutation(0, 4, 5));
+/// ```
+#[must_use]
+pub fn permutation(seed: u64, epoch: u64, n: usize) -> Vec<u32> {
+    let mut rng = CounterRng::epoch(seed, epoch);
+    let mut order: Vec<u32> = (0..n as u32).collect();
+    // Fisher–Yates, from the end.
+    for last in (1..n).rev() {
+        order.swap(last, rng.below(last as u64 + 1) as usize);
+    }
+    order
+}
+
+/// Rank `rank`'s positions within a global batch of `batch` samples, which `world` divides.
+#[must_use]
+pub fn rank_slice(batch: usize, rank: usize, world: usize) -> Range<usize> {
+    let share = batch / world;
+    rank * share..(rank + 1) * share
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permutation_holds_every_sample_once() {
+        let mut order = permutation(5, 1, 1000);
+        assert_ne!(order, (0..1000).collect::<Vec<u32>>());
+        order.sort_unstable();
+        assert_eq!(order, (0..1000).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn it_is_fixed_by_seed_and_epoch() {
+        // A change here changes every run's order of samples and breaks resuming across versions.
+        assert_eq!(permutation(0, 0, 8), [2, 4, 1, 6, 3, 7, 5, 0]);
+        assert_ne!(permutation(0, 0, 100), permutation(0, 1, 100));
+        assert_ne!(permutation(0, 0, 100), permutation(1, 0, 100));
+        assert_eq!(permutation(0, 0, 0), []);
+    }
+
+    #[test]
+    fn every_order_is_as_likely() {
+        let mut counts = std::collections::HashMap::new();
+        for epoch in 0..24_000 {
+            *counts.entry(permutation(1, epoch, 4)).or_insert(0) += 1;
+        }
+        assert_eq!(counts.len(), 24);
+        assert!(counts.values().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn ranks_share_a_batch_without_gap_or_overlap() {
+        for world in [1, 2, 3, 4, 6, 12] {
+            let mut next = 0;
+            for rank in 0..world {
+                let slice = rank_slice(12, rank, world);
+                assert_eq!(slice.start, next);
+                next = slice.end;
+            }
+            assert_eq!(next, 12);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Bytes that are no image, or no longer one: an error that names the file, never a crash, never gigabytes.
+
+use std::path::PathBuf;
+
+use simsiam_data::rng::CounterRng;
+use simsiam_data::{Decoder, Error, EvalView, Renderer, RgbImage, TwoViews, ops::Normalize};
+
+fn fixtures() -> Vec<(String, Vec<u8>)> {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"));
+    let mut found: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.path()))
+        .filter(|(name, _)| !name.starts_with("out-") && !name.ends_with(".py") && !name.ends_with(".txt"))
+        .map(|(name, path)| (name, std::fs::read(path).unwrap()))
+        .collect();
+    found.sort();
+    found
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    fixtures().into_iter().find(|(found, _)| found == name).unwrap().1
+}
+
+fn decode(bytes: &[u8]) -> Result<RgbImage, Error> {
+    let mut image = RgbImage::default();
+    Decoder::new().decode("a/b.jpg", bytes, &mut image).map(|()| image)
+}
+
+fn refusal(bytes: &[u8]) -> String {
+    decode(bytes).expect_err("this is no image").to_string()
+}
+
+#[test]
+fn what_is_no_image_is_said_to_be_none() {
+    assert_eq!(refusal(b""), "a/b.jpg: not a readable image: the file is empty");
+    assert_eq!(refusal(b"once upon a time"), "a/b.jpg: not a readable image: neither JPEG nor PNG by its first bytes");
+    for start in [&[0xFF, 0xD8][..], &[0xFF, 0xD8, 0xFF, 0xD9], b"\x89PNG\r\n\x1a\n"] {
+        assert!(refusal(start).starts_with("a/b.jpg: not a readable image: "), "{start:?}");
+    }
+}
+
+#[test]
+fn a_truncated_file_is_refused_wherever_it_ends() {
+    for name in ["420.jpg", "progressive.JPEG", "cmyk.jpg", "rgb8.png", "interlaced.png"] {
+        let whole = fixture(name);
+        assert!(decode(&whole).is_ok(), "{name}");
+        // Of a PNG's last bytes, Pillow needs none: they are the end chunk and checksums.
+        let ends = if name.ends_with("png") { whole.len() - 20 } else { whole.len() - 2 };
+        for length in (0..ends).step_by(7) {
+            assert!(decode(&whole[..length]).is_err(), "{name} cut to {length} of {} bytes", whole.len());
+        }
+    }
+}
+
+#[test]
+fn damage_anywhere_crashes_nothing() {
+    let mut rng = CounterRng::named(0, "damage");
+    let mut decoder = Decoder::new();
+    let mut image = RgbImage::default();
+    for (name, whole) in fixtures() {
+        for _ in 0..60 {
+            let mut bytes = whole.clone();
+            for _ in 0..=rng.below(6) {
+                let place = rng.below(bytes.len() as u64) as usize;
+                bytes[place] = rng.next_u32() as u8;
+            }
+            // A byte that lands in a size may make a large image, which is fine but slow here.
+            let large = claimed_pixels(&bytes).is_some_and(|pixels| pixels > 1 << 22);
+            if !large && decoder.decode(&name, &bytes, &mut image).is_ok() {
+                assert_eq!(image.pixels.len(), image.width * image.height * 3);
+            }
+        }
+        // Nothing of a bad file stays behind in the decoder.
+        decoder.decode(&name, &whole, &mut image).unwrap();
+        assert!(image == decode(&whole).unwrap(), "{name} comes out otherwise than by a new decoder");
+    }
+}
+
+/// Width times height by a file's header, without decoding it.
+fn claimed_pixels(bytes: &[u8]) -> Option<u64> {
+    let word = |at: usize| bytes.get(at..at + 2).map(|two| u64::from(two[0]) << 8 | u64::from(two[1]));
+    if bytes.starts_with(b"\x89PNG") {
+        let four = |at: usize| Some(word(at)? << 16 | word(at + 2)?);
+        return Some(four(16)?.saturating_mul(four(20)?));
+    }
+    let frame = (0..bytes.len().saturating_sub(9))
+        .filter(|at| bytes[*at] == 0xFF && (0xC0..=0xCF).contains(&bytes[at + 1]) && bytes[at + 1] != 0xC4);
+    frame.filter_map(|at| Some(word(at + 5)? * word(at + 7)?)).max()
+}
+
+/// The JPEG's frame header with another size in it.
+fn resized_jpeg(name: &str, width: u16, height: u16) -> Vec<u8> {
+    let mut bytes = fixture(name);
+    let frame = bytes.windows(2).position(|pair| matches!(pair, [0xFF, 0xC0 | 0xC2])).unwrap();
+    bytes[frame + 5..frame + 7].copy_from_slice(&height.to_be_bytes());
+    bytes[frame + 7..frame + 9].copy_from_slice(&width.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn bombs_are_refused_before_memory_is_taken() {
+    let expected = "a/b.jpg: 30000x30000 pixels are more than the 178956970 allowed; scale the image down";
+    assert_eq!(refusal(&resized_jpeg("420.jpg", 30_000, 30_000)), expected);
+    assert_eq!(refusal(&resized_jpeg("progressive.JPEG", 30_000, 30_000)), expected);
+    let mut png = fixture("rgb8.png");
+    png[16..20].copy_from_slice(&30_000u32.to_be_bytes());
+    png[20..24].copy_from_slice(&30_000u32.to_be_bytes());
+    let crc = crc32(&png[12..29]).to_be_bytes();
+    png[29..33].copy_from_slice(&crc);
+    assert_eq!(refusal(&png), expected);
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
+    })
+}
+
+#[test]
+fn images_of_any_shape_make_views() {
+    let views = TwoViews { crop_size: 32, ..TwoViews::default() };
+    let eval = EvalView { resize: 36, crop: 32, mean: views.mean, std: views.std };
+    let normalize = Normalize::new(views.mean, views.std);
+    let mut renderer = Renderer::default();
+    for (width, height) in [(1, 1), (1, 5000), (5000, 1), (2, 3), (1, 33), (32, 32), (4000, 3)] {
+        let image = RgbImage { width, height, pixels: vec![200; width * height * 3] };
+        let mut planes = vec![f32::NAN; 3 * 32 * 32];
+        for sample in 0..50 {
+            let params = views.draw(&mut CounterRng::view(0, 0, sample, 0), width, height);
+            planes.fill(f32::NAN);
+            renderer.view(&image, &params, 32, &normalize, &mut planes);
+            assert!(planes.iter().all(|value| value.is_finite()), "{width}x{height} {params:?}");
+        }
+        planes.fill(f32::NAN);
+        renderer.eval(&image, &eval, &normalize, &mut planes);
+        assert!(planes.iter().all(|value| value.is_finite()), "{width}x{height}");
+    }
+}

@@ -1,0 +1,76 @@
+//! The two views of an image: MoCo v2's augmentation, in its order.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{rules, schema};
+
+/// The random transformations that make a view, and the fixed ones for evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::under_preset, transform = rules::augment)]
+pub struct Augment {
+    /// Side of a view in pixels. Default: 224.
+    pub crop_size: u32,
+    /// Least area of a random crop, as a share of the image. Default: 0.2.
+    pub min_scale: f64,
+    /// Largest area of a random crop. Default: 1.
+    pub max_scale: f64,
+    /// Probability of colour jitter. Default: 0.8.
+    pub jitter_prob: f64,
+    /// Strength of the brightness jitter. Default: 0.4.
+    pub brightness: f64,
+    /// Strength of the contrast jitter. Default: 0.4.
+    pub contrast: f64,
+    /// Strength of the saturation jitter. Default: 0.4.
+    pub saturation: f64,
+    /// Strength of the hue jitter, as a share of the colour circle. Default: 0.1.
+    pub hue: f64,
+    /// Probability of turning grey. Default: 0.2.
+    pub grayscale_prob: f64,
+    /// Probability of Gaussian blur. Default: 0.5.
+    pub blur_prob: f64,
+    /// Least and largest sigma of the blur in pixels. Default: [0.1, 2].
+    pub blur_sigma: [f64; 2],
+    /// Probability of a horizontal flip. Default: 0.5.
+    pub flip_prob: f64,
+    /// For evaluation, the image's shorter side is resized to this before the central crop. Default:
+    /// cropSize × 256 / 224.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_resize: Option<u32>,
+    /// Subtracted from each of red, green and blue (0 to 1). Default: ImageNet's.
+    pub mean: [f64; 3],
+    /// Then each is divided by this. Default: ImageNet's.
+    pub std: [f64; 3],
+}
+
+impl Default for Augment {
+    fn default() -> Self {
+        Self {
+            crop_size: 224,
+            min_scale: 0.2,
+            max_scale: 1.0,
+            jitter_prob: 0.8,
+            brightness: 0.4,
+            contrast: 0.4,
+            saturation: 0.4,
+            hue: 0.1,
+            grayscale_prob: 0.2,
+            blur_prob: 0.5,
+            blur_sigma: [0.1, 2.0],
+            flip_prob: 0.5,
+            eval_resize: None,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        }
+    }
+}
+
+impl Augment {
+    /// The shorter side in pixels before evaluation's central crop: `evalResize`, or cropSize × 256 / 224
+    /// rounded to the nearest pixel.
+    pub fn eval_resize(&self) -> u32 {
+        // 256/224 = 8/7.
+        self.eval_resize.unwrap_or(self.crop_size.saturating_mul(8).saturating_add(3) / 7)
+    }
+}

@@ -1,0 +1,114 @@
+//! A recipe from JSON: shape, presets, defaults, rules, types, in this order.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::{Kind, Violation};
+use crate::eval::{Knn, Linear};
+use crate::evaluate::broken_rules;
+use crate::presets::{merged, with_linear_preset, with_pretrain_preset};
+use crate::pretrain::Pretrain;
+use crate::recipe::{CheckpointPolicy, Recipe};
+use crate::schema;
+use crate::structure::Shape;
+
+impl Recipe {
+    /// Reads the training part of a run's `spec`; fields of the cluster must have been taken out.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, with paths that begin at `spec`.
+    pub fn from_json(spec: &Value) -> Result<Self, Vec<Violation>> {
+        read(spec, &[])
+    }
+
+    /// Evaluates every rule; for recipes that were changed or built by code.
+    ///
+    /// # Errors
+    /// Every rule that is broken.
+    pub fn check(&self) -> Result<(), Vec<Violation>> {
+        let json = serde_json::to_value(self).unwrap_or_default();
+        read(&json, &[]).map(|_| ())
+    }
+}
+
+/// Reads `spec`; `more_names` are known at its top without being part of a recipe.
+pub(crate) fn read(spec: &Value, more_names: &[&str]) -> Result<Recipe, Vec<Violation>> {
+    let mut shape =
+        Shape { root: schema::cached(), root_path: "spec", more_at_top: more_names, violations: Vec::new() };
+    let clean = shape.clean(schema::cached(), spec, "spec").unwrap_or_default();
+    let mut violations = shape.violations;
+    if violations.is_empty() {
+        let filled = filled(clean.clone());
+        violations = broken_rules(schema::cached(), &filled, "spec", false);
+        for violation in &mut violations {
+            note_origin(violation, &clean, &filled);
+        }
+    } else {
+        // What has the wrong shape is gone, and a default in its place would only mislead.
+        let mut more = broken_rules(schema::cached(), &clean, "spec", true);
+        more.retain(|violation| violation.kind != Kind::Required || at(spec, &violation.path).is_none());
+        violations.extend(more);
+    }
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    Recipe::deserialize(&clean).map_err(|error| {
+        vec![Violation { path: "spec".to_owned(), kind: Kind::Invalid(clean), detail: error.to_string(), place: None }]
+    })
+}
+
+/// `spec` with presets and defaults written out, as the rules see it.
+fn filled(mut spec: Value) -> Value {
+    let over = |value: Value, default: Result<Value, _>| match default {
+        Ok::<_, serde_json::Error>(default) => merged(value, default),
+        Err(_) => value,
+    };
+    if let Some(fields) = spec.as_object_mut() {
+        if let Some(value) = fields.remove("pretrain") {
+            let default = serde_json::to_value(Pretrain::default());
+            let value = over(with_pretrain_preset(value), default);
+            fields.insert("pretrain".into(), value);
+        }
+        if let Some(value) = fields.remove("linear") {
+            let default = serde_json::to_value(Linear::default());
+            let value = over(with_linear_preset(value), default);
+            fields.insert("linear".into(), value);
+        }
+        if let Some(value) = fields.remove("knn") {
+            let default = serde_json::to_value(Knn::default());
+            fields.insert("knn".into(), over(value, default));
+        }
+        let value = fields.remove("checkpoint").unwrap_or_else(|| json!({}));
+        let default = serde_json::to_value(CheckpointPolicy::default());
+        fields.insert("checkpoint".into(), over(value, default));
+    }
+    spec
+}
+
+/// Says so where a value is not the user's own.
+fn note_origin(violation: &mut Violation, written: &Value, filled: &Value) {
+    if violation.kind == Kind::Required || at(written, &violation.path).is_some() {
+        return;
+    }
+    let section = violation.path.split('.').nth(1).unwrap_or_default();
+    let preset = &filled[section]["preset"];
+    let with_preset = match section {
+        "pretrain" => with_pretrain_preset(written[section].clone()),
+        "linear" => with_linear_preset(written[section].clone()),
+        _ => Value::Null,
+    };
+    let brought = at(&json!({section: with_preset}), &violation.path).is_some();
+    let note = match preset.as_str() {
+        Some(preset) if brought => format!(" (from preset {preset})"),
+        _ => " (the default)".to_owned(),
+    };
+    violation.detail.push_str(&note);
+}
+
+/// The value at a path that begins with `spec`.
+fn at<'a>(spec: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split(['.', '[', ']']).skip(1).filter(|key| !key.is_empty()).try_fold(spec, |value, key| match value {
+        Value::Array(entries) => entries.get(key.parse::<usize>().ok()?),
+        other => other.get(key),
+    })
+}

@@ -1,0 +1,66 @@
+//! The digest of what decides the arithmetic of pre-training.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::recipe::Recipe;
+
+/// Fields of `pretrain` that do not change a pre-training step: names, stopping and evaluation.
+const NOT_ARITHMETIC: &[&str] = &["/preset", "/collapse", "/augment/evalResize"];
+
+impl Recipe {
+    /// The fields that decide the arithmetic of pre-training, with defaults and presets filled in:
+    /// `dataset.train` and all of `pretrain` but `preset` (its values count, not its name), `collapse`
+    /// (it only stops a run) and `augment.evalResize` (only evaluation uses it).
+    ///
+    /// Everything else (`dataset.val`, `dataset.maxCorrupt`, `dataset.loaderThreads`, `output`, `knn`,
+    /// `linear`, `export`, `checkpoint`) may differ between two attempts that continue one another.
+    pub fn arithmetic(&self) -> Value {
+        let mut pretrain = serde_json::to_value(&self.pretrain).unwrap_or_default();
+        for pointer in NOT_ARITHMETIC {
+            let (parent, key) = pointer.rsplit_once('/').unwrap_or_default();
+            if let Some(Value::Object(parent)) = pretrain.pointer_mut(parent) {
+                parent.remove(key);
+            }
+        }
+        json!({"dataset": {"train": self.dataset.train}, "pretrain": pretrain})
+    }
+
+    /// SHA-256, in lower-case hex, of [`Recipe::arithmetic`] as JSON without spaces and with sorted keys.
+    pub fn digest(&self) -> String {
+        let mut text = String::new();
+        canonical(&self.arithmetic(), &mut text);
+        Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Writes `value` with sorted keys, whichever order serde_json's maps keep in this build.
+fn canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<_> = map.keys().collect();
+            keys.sort();
+            out.push('{');
+            for (index, key) in keys.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                canonical(&map[key], out);
+            }
+            out.push('}');
+        }
+        Value::Array(entries) => {
+            out.push('[');
+            for (index, entry) in entries.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                canonical(entry, out);
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}

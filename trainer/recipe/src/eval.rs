@@ -1,0 +1,107 @@
+//! How the features are judged: k nearest neighbours and linear classification.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{rules, schema};
+
+/// k-nearest-neighbour classification: L2-normalised backbone features, cosine similarity, votes weighted
+/// by exp(similarity / temperature).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::plain, transform = rules::knn)]
+pub struct Knn {
+    /// Also evaluate during pre-training after every Nth epoch; 0 evaluates only at the end.
+    pub every_epochs: u32,
+    /// The pairs of k and temperature to report; the first is the one shown as the run's.
+    #[schemars(length(min = 1, max = 8))]
+    pub protocols: Vec<KnnProtocol>,
+    /// Images per forward pass, over all ranks together.
+    pub batch_size: u32,
+}
+
+impl Default for Knn {
+    fn default() -> Self {
+        Self {
+            every_epochs: 0,
+            protocols: vec![KnnProtocol { k: 200, temperature: 0.1 }, KnnProtocol { k: 20, temperature: 0.07 }],
+            batch_size: 256,
+        }
+    }
+}
+
+/// One way of counting neighbours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::plain, transform = rules::knn_protocol)]
+pub struct KnnProtocol {
+    /// How many neighbours vote.
+    pub k: u32,
+    /// Temperature of the votes' weights.
+    pub temperature: f64,
+}
+
+/// Linear classification on the frozen backbone. A preset may set any of these fields, so none carries a
+/// default in the schema.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::under_preset, transform = rules::linear)]
+pub struct Linear {
+    /// A published recipe whose values apply wherever a field is not given here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<LinearPreset>,
+    /// Passes over the training images. Default: 90.
+    pub epochs: u32,
+    /// Images per optimiser step, over all ranks. Default: 4096.
+    pub batch_size: u32,
+    /// Base learning rate, for 256 images a step; the rate used is lr × batchSize / 256. Default: 0.1.
+    pub lr: f64,
+    /// The optimiser. Default: lars.
+    pub optimizer: LinearOptimizer,
+    /// Momentum. Default: 0.9.
+    pub momentum: f64,
+    /// Weight decay. Default: 0.
+    pub weight_decay: f64,
+    /// The trust coefficient of LARS. Default: 0.001.
+    pub trust_coefficient: f64,
+    /// Seed of the classifier's initial weights, the order and the crops. Default: 0.
+    pub seed: u64,
+}
+
+impl Default for Linear {
+    fn default() -> Self {
+        Self {
+            preset: None,
+            epochs: 90,
+            batch_size: 4096,
+            lr: 0.1,
+            optimizer: LinearOptimizer::Lars,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            trust_coefficient: 0.001,
+            seed: 0,
+        }
+    }
+}
+
+/// A published recipe for linear classification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(transform = schema::plain_enum)]
+pub enum LinearPreset {
+    /// The published command: LARS, base lr 0.1, batch 4096, 90 epochs.
+    LinearLars,
+    /// The paper's text: LARS, base lr 0.02, batch 4096, 90 epochs.
+    LinearPaper,
+}
+
+/// The optimiser of the linear classifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::plain_enum)]
+pub enum LinearOptimizer {
+    /// Layer-wise adaptive rates (LARC without clipping) around SGD.
+    Lars,
+    /// Plain SGD with momentum.
+    Sgd,
+}

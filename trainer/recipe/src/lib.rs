@@ -1,0 +1,33 @@
+//! What to train: the types of a `SimSiamRun`'s recipe, their defaults, presets and rules.
+//!
+//! The same types are the training part of the Kubernetes resource's `spec` and of the file that
+//! `simsiam run -f run.yaml` reads, so every field exists once. This crate knows neither Kubernetes nor
+//! libtorch.
+//!
+//! - [`RunFile`] reads the whole YAML document and hands out a checked [`Recipe`].
+//! - [`Preset`] and [`LinearPreset`] are partial recipes that lie under what the user wrote.
+//! - [`rules`] holds each rule once, as data; [`schema()`] carries them to an API server, [`RunFile::parse`]
+//!   evaluates them here, with the same words.
+
+mod augment;
+mod check;
+mod digest;
+mod error;
+mod eval;
+mod evaluate;
+mod presets;
+mod pretrain;
+mod recipe;
+pub mod rules;
+mod run_file;
+mod schema;
+mod structure;
+mod yaml;
+
+pub use augment::Augment;
+pub use error::{Error, Kind, Place, Violation};
+pub use eval::{Knn, KnnProtocol, Linear, LinearOptimizer, LinearPreset};
+pub use pretrain::{Ablation, Arch, CollapsePolicy, Precision, Preset, Pretrain, Projector, Schedule, Stem};
+pub use recipe::{CheckpointPolicy, Dataset, ExportFormat, Output, Recipe};
+pub use run_file::{API_VERSION, CLUSTER_ONLY, KIND, RunFile};
+pub use schema::schema;

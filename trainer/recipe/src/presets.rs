@@ -1,0 +1,110 @@
+//! The named presets: partial JSON objects that lie *under* the user's fields.
+//!
+//! A preset is merged before the typed parse, object by object: what the user wrote wins, what the user left
+//! out comes from the preset, what neither has is the type's default. So every field exists once, and a
+//! preset can set any of them.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+
+use crate::eval::{Linear, LinearPreset};
+use crate::pretrain::{Preset, Pretrain};
+
+impl Preset {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Imagenet100ep, Self::Imagenet100epBs256, Self::TransferOptimal, Self::PaperBaseline, Self::Cifar10];
+
+    /// The fields of `pretrain` this preset sets.
+    pub fn fields(self) -> Value {
+        let imagenet = json!({
+            "arch": "resnet50", "stem": "imagenet", "epochs": 100, "batchSize": 512, "lr": 0.05,
+            "momentum": 0.9, "weightDecay": 1e-4, "schedule": "cosinePerEpoch", "fixPredLr": true,
+            "projector": {"layers": 3}, "dim": 2048, "predDim": 512,
+        });
+        let over = match self {
+            Self::Imagenet100ep => json!({}),
+            Self::Imagenet100epBs256 => json!({"batchSize": 256}),
+            Self::TransferOptimal => json!({"lr": 0.5, "weightDecay": 1e-5, "epochs": 200}),
+            Self::PaperBaseline => json!({"fixPredLr": false}),
+            Self::Cifar10 => json!({
+                "arch": "resnet18", "stem": "cifar", "epochs": 800, "lr": 0.03, "weightDecay": 5e-4,
+                "projector": {"layers": 2, "hiddenDim": 2048},
+                // The images are 32×32 already: evaluation takes them whole.
+                "augment": {"cropSize": 32, "blurProb": 0, "evalResize": 32},
+            }),
+        };
+        merged(over, imagenet)
+    }
+}
+
+impl LinearPreset {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::LinearLars, Self::LinearPaper];
+
+    /// The fields of `linear` this preset sets.
+    pub fn fields(self) -> Value {
+        let lr = match self {
+            Self::LinearLars => 0.1,
+            Self::LinearPaper => 0.02,
+        };
+        json!({
+            "epochs": 90, "batchSize": 4096, "lr": lr, "optimizer": "lars", "momentum": 0.9,
+            "weightDecay": 0, "trustCoefficient": 0.001,
+        })
+    }
+}
+
+/// `over` with everything it does not have taken from `under`; objects are merged, all else is replaced.
+pub(crate) fn merged(over: Value, under: Value) -> Value {
+    match (over, under) {
+        (Value::Object(over), Value::Object(mut under)) => {
+            for (key, value) in over {
+                let value = match under.remove(&key) {
+                    Some(below) => merged(value, below),
+                    None => value,
+                };
+                under.insert(key, value);
+            }
+            Value::Object(under)
+        }
+        (over, _) => over,
+    }
+}
+
+/// `pretrain` with its preset underneath; unchanged if it names none or an unknown one.
+pub(crate) fn with_pretrain_preset(pretrain: Value) -> Value {
+    match preset_of::<Preset>(&pretrain) {
+        Some(preset) => merged(pretrain, preset.fields()),
+        None => pretrain,
+    }
+}
+
+/// `linear` with its preset underneath; unchanged if it names none or an unknown one.
+pub(crate) fn with_linear_preset(linear: Value) -> Value {
+    match preset_of::<LinearPreset>(&linear) {
+        Some(preset) => merged(linear, preset.fields()),
+        None => linear,
+    }
+}
+
+fn preset_of<P: for<'de> Deserialize<'de>>(section: &Value) -> Option<P> {
+    P::deserialize(section.get("preset")?).ok()
+}
+
+/// Deserialises `pretrain` with its preset merged in.
+pub(crate) fn under_pretrain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Pretrain>, D::Error> {
+    let Some(value) = Option::<Value>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    Pretrain::deserialize(with_pretrain_preset(value)).map(Some).map_err(D::Error::custom)
+}
+
+/// Deserialises `linear` with its preset merged in.
+pub(crate) fn under_linear<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Linear>, D::Error> {
+    let Some(value) = Option::<Value>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    Linear::deserialize(with_linear_preset(value)).map(Some).map_err(D::Error::custom)
+}

@@ -1,0 +1,292 @@
+//! Every rule of validation, once, as data.
+//!
+//! A rule is a CEL expression, what to say where it is false, and the field it speaks of. It goes into the
+//! schema as `x-kubernetes-validations`, from where an API server evaluates it on `kubectl apply` and
+//! [`crate::Recipe::check`] evaluates it here. An API server sees only what the user wrote, so a rule over several
+//! fields asks with `has()` for each; here the rules also see defaults and presets.
+
+use schemars::Schema;
+use serde_json::{Value, json};
+
+/// What a rule says where it is false.
+#[derive(Debug, Clone, Copy)]
+pub enum Message {
+    /// The text, for a rule whose message needs no value but the field's own.
+    Text(&'static str),
+    /// A CEL expression that computes the text. It inserts values by `format`: API servers take the length
+    /// of `string(…)` for unbounded and refuse a message that appends it for its cost.
+    Cel(&'static str),
+}
+
+/// One rule.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// The property the rule hangs on, where `self` is its value; none for the object itself.
+    pub on: Option<&'static str>,
+    /// The CEL expression that must be true.
+    pub cel: &'static str,
+    /// What is said if it is not.
+    pub message: Message,
+    /// For a rule on an object: the field it speaks of, as `.field`.
+    pub field_path: Option<&'static str>,
+    /// The field is missing, rather than wrong.
+    pub required: bool,
+}
+
+impl Rule {
+    /// A rule on one property.
+    const fn on(property: &'static str, cel: &'static str, text: &'static str) -> Self {
+        Self { on: Some(property), cel, message: Message::Text(text), field_path: None, required: false }
+    }
+
+    /// A rule over several fields of an object that speaks of one of them.
+    const fn across(field_path: &'static str, cel: &'static str, message: &'static str) -> Self {
+        Self { on: None, cel, message: Message::Cel(message), field_path: Some(field_path), required: false }
+    }
+
+    /// A rule of an object that asks for a field.
+    const fn needs(field_path: &'static str, cel: &'static str, text: &'static str) -> Self {
+        Self { on: None, cel, message: Message::Text(text), field_path: Some(field_path), required: true }
+    }
+
+    /// The entry of `x-kubernetes-validations`; `shape` is the schema of what the rule hangs on.
+    fn entry(&self, shape: &Value) -> Value {
+        let mut entry = json!({"rule": self.cel});
+        match self.message {
+            Message::Text(text) => {
+                entry["message"] = json!(text);
+                // API servers print a value's type where its value belongs, so the message brings it along.
+                let scalar = matches!(shape["type"].as_str(), Some("integer" | "number" | "string"));
+                if self.on.is_some() && scalar {
+                    entry["messageExpression"] = json!(format!("'{text}, not %s'.format([self])"));
+                }
+            }
+            Message::Cel(expression) => entry["messageExpression"] = json!(expression),
+        }
+        if let Some(path) = self.field_path {
+            entry["fieldPath"] = json!(path);
+        }
+        if self.required {
+            entry["reason"] = json!("FieldValueRequired");
+        }
+        entry
+    }
+}
+
+/// Hangs `rules` into the schema of an object.
+fn attach(schema: &mut Schema, rules: &[Rule]) {
+    for rule in rules {
+        let target = match rule.on {
+            Some(name) => schema.pointer_mut(&format!("/properties/{name}")),
+            None => schema.pointer_mut(""),
+        };
+        let Some(target) = target.and_then(Value::as_object_mut) else {
+            continue;
+        };
+        let entry = rule.entry(&Value::Object(target.clone()));
+        if let Value::Array(entries) = target.entry("x-kubernetes-validations").or_insert_with(|| json!([])) {
+            entries.push(entry);
+        }
+    }
+}
+
+// Anything with a scheme, also one whose slashes were forgotten, must have one of ours.
+const LOCATION: &str = "self.size() > 0 && (!self.matches('^[A-Za-z0-9+.-]+:') || self.matches(\
+    '^(file:///.|(s3|gs|az)://[^/]+(/.*)?$|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?$)'))";
+const LOCATION_TEXT: &str = "must be a path, file:///path, s3://bucket/prefix, gs://bucket/prefix, \
+    az://container/prefix or pvc://claim/path";
+const PROBABILITY: &str = "self >= 0.0 && self <= 1.0";
+const PROBABILITY_TEXT: &str = "must be between 0 and 1";
+const STRENGTH: &str = "self >= 0.0 && self <= 10.0";
+const STRENGTH_TEXT: &str = "must be between 0 and 10";
+const AREA: &str = "self > 0.0 && self <= 1.0";
+const AREA_TEXT: &str = "must be above 0 and at most 1";
+const RATE: &str = "self > 0.0 && self <= 1000.0";
+const RATE_TEXT: &str = "must be above 0 and at most 1000";
+const MOMENTUM: &str = "self >= 0.0 && self < 1.0";
+const MOMENTUM_TEXT: &str = "must be at least 0 and below 1";
+const COUNT: &str = "self >= 1 && self <= 1000000000";
+const COUNT_TEXT: &str = "must be between 1 and 1000000000";
+const EPOCHS: &str = "self >= 1 && self <= 100000";
+const EPOCHS_TEXT: &str = "must be between 1 and 100000";
+const EVERY: &str = "self >= 0 && self <= 100000";
+const EVERY_TEXT: &str = "must be between 0 and 100000";
+const WIDTH: &str = "self >= 1 && self <= 65536";
+const WIDTH_TEXT: &str = "must be between 1 and 65536";
+// 2^53 - 1: the largest integer that every JSON reader takes exactly.
+const SEED: &str = "self >= 0 && self <= 9007199254740991";
+const SEED_TEXT: &str = "must be between 0 and 9007199254740991";
+
+/// Rules of the whole recipe.
+pub const RECIPE: &[Rule] = &[
+    Rule::needs(
+        ".pretrain",
+        "has(self.pretrain) || has(self.knn) || has(self.linear)",
+        "nothing to do: give at least one of pretrain, knn and linear",
+    ),
+    Rule::needs(".dataset.val", "!has(self.knn) || has(self.dataset.val)", "knn needs labelled validation images"),
+    Rule::needs(
+        ".dataset.val",
+        "!has(self.linear) || has(self.dataset.val)",
+        "linear needs labelled validation images",
+    ),
+];
+
+/// Rules of `dataset`.
+pub const DATASET: &[Rule] = &[
+    Rule::on("train", LOCATION, LOCATION_TEXT),
+    Rule::on("val", LOCATION, LOCATION_TEXT),
+    Rule::on("maxCorrupt", "self >= 0 && self <= 1000000000", "must be between 0 and 1000000000"),
+    Rule::on("loaderThreads", "self >= 1 && self <= 1024", "must be between 1 and 1024"),
+];
+
+/// Rules of `output`.
+pub const OUTPUT: &[Rule] = &[
+    Rule::on("uri", LOCATION, LOCATION_TEXT),
+    Rule::on(
+        "credentialsSecret",
+        "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+        "must be the name of a Secret: lower-case letters, digits, - and .",
+    ),
+    Rule::on("endpoint", "self.matches('^https?://[^/ ]+/?$')", "must be http://host:port or https://host:port"),
+    Rule::on("region", "self.matches('^[A-Za-z0-9-]+$')", "must be letters, digits and -"),
+];
+
+/// Rules of `checkpoint`.
+pub const CHECKPOINT: &[Rule] = &[
+    Rule::on("everySteps", COUNT, COUNT_TEXT),
+    Rule::on("everyEpochs", EVERY, EVERY_TEXT),
+    Rule::on("keepLast", "self >= 1 && self <= 1000", "must be between 1 and 1000"),
+    Rule::on("keepEveryEpochs", EVERY, EVERY_TEXT),
+];
+
+/// Rules of `pretrain`.
+pub const PRETRAIN: &[Rule] = &[
+    Rule::on("epochs", EPOCHS, EPOCHS_TEXT),
+    Rule::on("batchSize", "self >= 2 && self <= 1048576", "must be between 2 and 1048576"),
+    Rule::on("lr", RATE, RATE_TEXT),
+    Rule::on("momentum", MOMENTUM, MOMENTUM_TEXT),
+    Rule::on("weightDecay", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("warmupEpochs", EVERY, EVERY_TEXT),
+    Rule::on("seed", SEED, SEED_TEXT),
+    Rule::on("accumulate", "self >= 1 && self <= 4096", "must be between 1 and 4096"),
+    Rule::on("baseWidth", "self >= 4 && self <= 1024", "must be between 4 and 1024"),
+    Rule::on("dim", "self >= 2 && self <= 65536", "must be between 2 and 65536"),
+    Rule::on("predDim", WIDTH, WIDTH_TEXT),
+    Rule::across(
+        ".warmupEpochs",
+        "!has(self.warmupEpochs) || !has(self.epochs) || self.epochs < 1 \
+            || self.warmupEpochs <= self.epochs",
+        "'must be at most epochs (%s), not %s'.format([self.epochs, self.warmupEpochs])",
+    ),
+    // Batch norm needs two images in every micro-batch, hence the second half.
+    Rule::across(
+        ".accumulate",
+        "!has(self.accumulate) || !has(self.batchSize) || self.accumulate < 1 \
+            || self.accumulate > 4096 || self.batchSize < 2 \
+            || (self.batchSize % self.accumulate == 0 && self.batchSize >= 2 * self.accumulate)",
+        "'must divide batchSize (%s) into micro-batches of 2 images or more, not %s'\
+            .format([self.batchSize, self.accumulate])",
+    ),
+    Rule::across(
+        ".baseWidth",
+        "!has(self.baseWidth) || !has(self.arch) || self.baseWidth == 64 \
+            || !(self.arch.startsWith('wide_') || self.arch.startsWith('resnext'))",
+        "'must be 64 with arch %s (only resnet18 to resnet152 take another), not %s'\
+            .format([self.arch, self.baseWidth])",
+    ),
+];
+
+/// Rules of `pretrain.projector`.
+pub const PROJECTOR: &[Rule] =
+    &[Rule::on("layers", "self == 2 || self == 3", "must be 2 or 3"), Rule::on("hiddenDim", WIDTH, WIDTH_TEXT)];
+
+/// Rules of `pretrain.augment`.
+pub const AUGMENT: &[Rule] = &[
+    Rule::on("cropSize", "self >= 8 && self <= 1024", "must be between 8 and 1024"),
+    Rule::on("minScale", AREA, AREA_TEXT),
+    Rule::on("maxScale", AREA, AREA_TEXT),
+    Rule::across(
+        ".minScale",
+        "!has(self.minScale) || !has(self.maxScale) || self.maxScale <= 0.0 \
+            || self.minScale <= self.maxScale",
+        "'must be at most maxScale (%s), not %s'.format([self.maxScale, self.minScale])",
+    ),
+    Rule::on("jitterProb", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("brightness", STRENGTH, STRENGTH_TEXT),
+    Rule::on("contrast", STRENGTH, STRENGTH_TEXT),
+    Rule::on("saturation", STRENGTH, STRENGTH_TEXT),
+    Rule::on("hue", "self >= 0.0 && self <= 0.5", "must be between 0 and 0.5"),
+    Rule::on("grayscaleProb", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("blurProb", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on(
+        "blurSigma",
+        "self[0] > 0.0 && self[0] <= self[1] && self[1] <= 100.0",
+        "must be two numbers above 0 and at most 100, the smaller first",
+    ),
+    Rule::on("flipProb", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("evalResize", "self >= 8 && self <= 4096", "must be between 8 and 4096"),
+    Rule::across(
+        ".evalResize",
+        "!has(self.evalResize) || !has(self.cropSize) || self.evalResize >= self.cropSize",
+        "'must be at least cropSize (%s), not %s'.format([self.cropSize, self.evalResize])",
+    ),
+    Rule::on("mean", "self.all(x, x >= 0.0 && x <= 1.0)", "must be three numbers between 0 and 1"),
+    Rule::on("std", "self.all(x, x > 0.0 && x <= 10.0)", "must be three numbers above 0 and at most 10"),
+];
+
+/// Rules of `pretrain.collapse`.
+pub const COLLAPSE: &[Rule] = &[Rule::on("patienceSteps", COUNT, COUNT_TEXT), Rule::on("threshold", AREA, AREA_TEXT)];
+
+/// Rules of `knn`.
+pub const KNN: &[Rule] = &[Rule::on("everyEpochs", EVERY, EVERY_TEXT), Rule::on("batchSize", WIDTH, WIDTH_TEXT)];
+
+/// Rules of one of `knn.protocols`.
+pub const KNN_PROTOCOL: &[Rule] = &[
+    Rule::on("k", "self >= 1 && self <= 1000000", "must be between 1 and 1000000"),
+    Rule::on("temperature", "self > 0.0 && self <= 100.0", "must be above 0 and at most 100"),
+];
+
+/// Rules of `linear`.
+pub const LINEAR: &[Rule] = &[
+    Rule::on("epochs", EPOCHS, EPOCHS_TEXT),
+    Rule::on("batchSize", "self >= 1 && self <= 1048576", "must be between 1 and 1048576"),
+    Rule::on("lr", RATE, RATE_TEXT),
+    Rule::on("momentum", MOMENTUM, MOMENTUM_TEXT),
+    Rule::on("weightDecay", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("trustCoefficient", AREA, AREA_TEXT),
+    Rule::on("seed", SEED, SEED_TEXT),
+];
+
+/// Rules of a run's name (`metadata.name`), for the schema of the whole custom resource: the names derived
+/// from it must fit the 63 characters of a DNS label.
+pub const RUN: &[Rule] = &[Rule {
+    on: None,
+    cel: "self.metadata.name.size() <= 40 \
+        && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+    message: Message::Cel(
+        "'metadata.name must be at most 40 lower-case letters, digits and -, \
+            beginning and ending with a letter or digit, not %s'.format([self.metadata.name])",
+    ),
+    field_path: None,
+    required: false,
+}];
+
+macro_rules! transforms {
+    ($($name:ident: $rules:ident),* $(,)?) => {
+        $(pub(crate) fn $name(schema: &mut Schema) {
+            attach(schema, $rules);
+        })*
+    };
+}
+
+transforms! {
+    recipe: RECIPE, dataset: DATASET, output: OUTPUT, checkpoint: CHECKPOINT, pretrain: PRETRAIN,
+    projector: PROJECTOR, augment: AUGMENT, collapse: COLLAPSE, knn: KNN, knn_protocol: KNN_PROTOCOL,
+    linear: LINEAR,
+}
+
+/// [`RUN`] as entries of `x-kubernetes-validations`, for the root of a custom resource's schema.
+pub fn run_rules() -> Vec<Value> {
+    RUN.iter().map(|rule| rule.entry(&Value::Null)).collect()
+}

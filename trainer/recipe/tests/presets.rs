@@ -1,0 +1,140 @@
+//! Presets and defaults against the published figures.
+
+#![allow(clippy::expect_used)] // The helpers here are tests too.
+
+use simsiam_recipe::{Arch, LinearOptimizer, LinearPreset, Preset, Pretrain, Recipe, RunFile, Schedule, Stem};
+
+fn run(spec: &str) -> Recipe {
+    let text = format!(
+        "apiVersion: simsiam.dev/v1alpha1\nkind: SimSiamRun\nmetadata: {{name: a}}\nspec:\n  \
+         dataset: {{train: ./a, val: ./b}}\n  output: {{uri: ./out}}\n  {spec}\n"
+    );
+    RunFile::parse(&text, "run.yaml").unwrap_or_else(|error| panic!("{error}")).recipe
+}
+
+fn pretrain(fields: &str) -> Pretrain {
+    run(&format!("pretrain: {{{fields}}}")).pretrain.expect("pretrain")
+}
+
+#[test]
+fn defaults_are_the_papers() {
+    let p = pretrain("");
+    assert_eq!(p, Pretrain::default());
+    assert_eq!((p.arch, p.stem, p.base_width), (Arch::Resnet50, Stem::Imagenet, 64));
+    assert_eq!((p.epochs, p.batch_size, p.warmup_epochs, p.accumulate), (100, 512, 0, 1));
+    assert_eq!((p.lr, p.momentum, p.weight_decay), (0.05, 0.9, 1e-4));
+    assert_eq!((p.schedule, p.fix_pred_lr, p.seed), (Schedule::CosinePerEpoch, true, 0));
+    assert_eq!((p.projector.layers, p.projector_hidden_dim(), p.dim, p.pred_dim), (3, 2048, 2048, 512));
+    assert_eq!((p.collapse.patience_steps, p.collapse.threshold), (None, 0.2));
+    let a = &p.augment;
+    assert_eq!((a.crop_size, a.min_scale, a.max_scale, a.eval_resize()), (224, 0.2, 1.0, 256));
+    assert_eq!((a.jitter_prob, a.brightness, a.contrast, a.saturation, a.hue), (0.8, 0.4, 0.4, 0.4, 0.1));
+    assert_eq!((a.grayscale_prob, a.blur_prob, a.blur_sigma, a.flip_prob), (0.2, 0.5, [0.1, 2.0], 0.5));
+    assert_eq!((a.mean, a.std), ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]));
+
+    let run = run("knn: {}");
+    let knn = run.knn.expect("knn");
+    let protocols: Vec<_> = knn.protocols.iter().map(|p| (p.k, p.temperature)).collect();
+    assert_eq!(protocols, [(200, 0.1), (20, 0.07)]);
+    assert_eq!((knn.every_epochs, knn.batch_size), (0, 256));
+    assert_eq!((run.pretrain, run.linear, run.export.len()), (None, None, 0));
+    let checkpoint = run.checkpoint;
+    assert_eq!(
+        (checkpoint.every_steps, checkpoint.every_epochs, checkpoint.keep_last, checkpoint.keep_every_epochs),
+        (None, 1, 3, 0)
+    );
+}
+
+/// lr, weight decay, epochs, batch size, fixPredLr.
+#[test]
+fn presets_are_the_published_recipes() {
+    for (name, preset, lr, decay, epochs, batch, fixed) in [
+        ("imagenet-100ep", Preset::Imagenet100ep, 0.05, 1e-4, 100, 512, true),
+        ("imagenet-100ep-bs256", Preset::Imagenet100epBs256, 0.05, 1e-4, 100, 256, true),
+        ("transfer-optimal", Preset::TransferOptimal, 0.5, 1e-5, 200, 512, true),
+        ("paper-baseline", Preset::PaperBaseline, 0.05, 1e-4, 100, 512, false),
+        ("cifar10", Preset::Cifar10, 0.03, 5e-4, 800, 512, true),
+    ] {
+        let p = pretrain(&format!("preset: {name}"));
+        assert_eq!(p.preset, Some(preset), "{name}");
+        assert_eq!((p.lr, p.weight_decay, p.epochs, p.batch_size), (lr, decay, epochs, batch), "{name}");
+        assert_eq!((p.fix_pred_lr, p.momentum, p.dim, p.pred_dim), (fixed, 0.9, 2048, 512), "{name}");
+        assert_eq!(p.schedule, Schedule::CosinePerEpoch, "{name}");
+        if preset != Preset::Cifar10 {
+            assert_eq!((p.arch, p.stem, p.projector.layers), (Arch::Resnet50, Stem::Imagenet, 3), "{name}");
+            assert_eq!(p.augment, Pretrain::default().augment, "{name}");
+        }
+    }
+    let cifar = pretrain("preset: cifar10");
+    assert_eq!((cifar.arch, cifar.stem), (Arch::Resnet18, Stem::Cifar));
+    assert_eq!((cifar.projector.layers, cifar.projector_hidden_dim()), (2, 2048));
+    assert_eq!((cifar.augment.crop_size, cifar.augment.blur_prob, cifar.augment.eval_resize()), (32, 0.0, 32));
+    assert_eq!(cifar.augment.jitter_prob, 0.8);
+}
+
+#[test]
+fn linear_presets_are_the_published_recipes() {
+    for (fields, preset, lr) in [
+        ("", None, 0.1),
+        ("preset: linear-lars", Some(LinearPreset::LinearLars), 0.1),
+        ("preset: linear-paper", Some(LinearPreset::LinearPaper), 0.02),
+    ] {
+        let l = run(&format!("linear: {{{fields}}}")).linear.expect("linear");
+        assert_eq!((l.preset, l.lr, l.optimizer), (preset, lr, LinearOptimizer::Lars));
+        assert_eq!((l.epochs, l.batch_size, l.momentum, l.weight_decay), (90, 4096, 0.9, 0.0));
+        assert_eq!((l.trust_coefficient, l.seed), (0.001, 0));
+    }
+}
+
+/// What the user writes wins, also where it equals a default, and inside nested objects.
+#[test]
+fn the_user_wins_over_the_preset() {
+    let p = pretrain("preset: cifar10, epochs: 100, augment: {blurProb: 0.5}, projector: {layers: 3}");
+    assert_eq!((p.epochs, p.augment.blur_prob, p.projector.layers), (100, 0.5, 3));
+    assert_eq!((p.lr, p.augment.crop_size, p.projector.hidden_dim), (0.03, 32, Some(2048)));
+    let l = run("linear: {preset: linear-paper, lr: 0.1}").linear.expect("linear");
+    assert_eq!(l.lr, 0.1);
+}
+
+/// A preset that named a field that does not exist would be refused wherever it is used.
+#[test]
+fn every_preset_is_listed_and_valid() {
+    let names = simsiam_recipe::schema();
+    let names = &names["properties"]["pretrain"]["properties"]["preset"]["enum"];
+    assert_eq!(names.as_array().map(Vec::len), Some(Preset::ALL.len()));
+    for preset in Preset::ALL {
+        let mut fields = preset.fields();
+        fields["preset"] = serde_json::to_value(preset).expect("a name");
+        let recipe = serde_json::json!({"dataset": {"train": "a"}, "output": {"uri": "b"}, "pretrain": fields});
+        Recipe::from_json(&recipe).unwrap_or_else(|wrong| panic!("{preset:?}: {wrong:?}"));
+    }
+    for preset in LinearPreset::ALL {
+        let recipe = serde_json::json!({
+            "dataset": {"train": "a", "val": "b"}, "output": {"uri": "b"}, "linear": preset.fields(),
+        });
+        Recipe::from_json(&recipe).unwrap_or_else(|wrong| panic!("{preset:?}: {wrong:?}"));
+    }
+}
+
+#[test]
+fn feature_widths() {
+    for (arch, base_width, width) in [
+        (Arch::Resnet18, 64, 512),
+        (Arch::Resnet34, 64, 512),
+        (Arch::Resnet50, 64, 2048),
+        (Arch::Resnet101, 64, 2048),
+        (Arch::Resnet152, 64, 2048),
+        (Arch::WideResnet50_2, 64, 2048),
+        (Arch::WideResnet101_2, 64, 2048),
+        (Arch::Resnext50_32x4d, 64, 2048),
+        (Arch::Resnext101_32x8d, 64, 2048),
+        (Arch::Resnext101_64x4d, 64, 2048),
+        (Arch::Resnet18, 16, 128),
+        (Arch::Resnet50, 16, 512),
+    ] {
+        let p = Pretrain { arch, base_width, ..Pretrain::default() };
+        assert_eq!(p.feature_width(), width, "{arch} {base_width}");
+        assert_eq!(p.projector_hidden_dim(), width, "{arch} {base_width}");
+        assert_eq!(serde_json::to_value(arch).expect("a name"), arch.name());
+    }
+}

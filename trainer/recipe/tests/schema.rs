@@ -1,0 +1,168 @@
+//! The schema's shape: small, bounded and structural, so that an API server takes it.
+
+use serde_json::{Value, json};
+use simsiam_recipe::{Recipe, schema};
+
+/// Calls `f` with every schema node and its path.
+fn each(schema: &Value, path: &str, f: &mut impl FnMut(&str, &Value)) {
+    f(path, schema);
+    for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
+        each(schema, &format!("{path}/{key}"), f);
+    }
+    if schema["items"].is_object() {
+        each(&schema["items"], &format!("{path}/0"), f);
+    }
+}
+
+#[test]
+fn every_string_list_and_map_is_bounded() {
+    each(&schema(), "", &mut |path, node| match node["type"].as_str() {
+        Some("string") => assert!(node["enum"].is_array() || node["maxLength"].is_u64(), "{path} may be of any length"),
+        Some("array") => assert!(node["maxItems"].is_u64(), "{path} may have any number of entries"),
+        Some("object") => {
+            assert!(node["properties"].is_object(), "{path} may have any fields");
+            assert!(node["additionalProperties"].is_null(), "{path} is a map");
+        }
+        Some("integer" | "number" | "boolean") => {}
+        other => panic!("{path} has no plain type: {other:?}"),
+    });
+}
+
+/// What Kubernetes' structural schemas may hold.
+#[test]
+fn it_is_structural() {
+    const KEYWORDS: &[&str] = &[
+        "default",
+        "description",
+        "enum",
+        "format",
+        "items",
+        "maxItems",
+        "maxLength",
+        "minItems",
+        "properties",
+        "required",
+        "type",
+        "x-kubernetes-list-type",
+        "x-kubernetes-validations",
+    ];
+    each(&schema(), "", &mut |path, node| {
+        for key in node.as_object().expect("a schema").keys() {
+            assert!(KEYWORDS.contains(&key.as_str()), "{path} has {key}");
+        }
+        if let Some(format) = node["format"].as_str() {
+            assert_eq!((format, &node["type"]), ("double", &json!("number")), "{path}");
+        }
+    });
+}
+
+#[test]
+fn it_is_small() {
+    let bytes = schema().to_string().len();
+    assert!(bytes < 32_000, "{bytes} bytes");
+}
+
+#[test]
+fn every_field_is_described() {
+    each(&schema(), "", &mut |path, node| {
+        let number_in_list = path.ends_with("/0") && node["type"] == "number";
+        let text = node["description"].as_str().unwrap_or_default();
+        assert!(number_in_list || !text.is_empty(), "{path}");
+        for line in text.lines().skip(1) {
+            assert!(line.starts_with("- "), "{path}: {line}");
+        }
+    });
+}
+
+/// An API server would write the default into the object and hide the preset's value.
+#[test]
+fn what_a_preset_may_set_has_no_default() {
+    for section in ["pretrain", "linear"] {
+        let schema = schema();
+        each(&schema["properties"][section], section, &mut |path, node| {
+            assert!(node["default"].is_null(), "{path} has a default");
+        });
+    }
+    let schema = schema();
+    assert_eq!(schema["properties"]["checkpoint"]["properties"]["keepLast"]["default"], 3);
+    assert_eq!(schema["properties"]["knn"]["properties"]["batchSize"]["default"], 256);
+    assert_eq!(schema["properties"]["dataset"]["properties"]["maxCorrupt"]["default"], 0);
+}
+
+/// The rules' bounds are narrower than the Rust types': out of range is answered by a rule, with the range.
+#[test]
+fn every_number_has_a_range() {
+    let valid = json!({
+        "dataset": {"train": "a", "val": "b", "maxCorrupt": 1, "loaderThreads": 1},
+        "output": {"uri": "c"},
+        "pretrain": {"augment": {"evalResize": 256}, "collapse": {"patienceSteps": 1},
+            "projector": {"hiddenDim": 1}},
+        "knn": {"protocols": [{"k": 1, "temperature": 1}]},
+        "linear": {},
+        "checkpoint": {"everySteps": 1},
+    });
+    let full = serde_json::to_value(Recipe::from_json(&valid).expect("valid")).expect("json");
+    Recipe::from_json(&full).expect("valid in full");
+    let mut seen = 0;
+    each(&schema(), "", &mut |path, node| {
+        let extremes: &[Value] = match node["type"].as_str() {
+            Some("integer") => &[json!(-1), json!(i64::MIN), json!(u64::MAX)],
+            Some("number") => &[json!(-1e300), json!(1e300)],
+            _ => return,
+        };
+        seen += 1;
+        for extreme in extremes {
+            let mut bad = full.clone();
+            *bad.pointer_mut(path).unwrap_or_else(|| panic!("{path} is not in {full}")) = extreme.clone();
+            let wrong = Recipe::from_json(&bad).expect_err(path);
+            assert!(
+                wrong.iter().any(|violation| violation.detail.starts_with("must ")),
+                "{path}: {extreme}: {wrong:?}"
+            );
+            assert!(
+                !wrong.iter().any(|violation| violation.detail.contains("could not be evaluated")),
+                "{path}: {extreme}: {wrong:?}"
+            );
+        }
+    });
+    assert_eq!(seen, 47, "numbers in the schema");
+}
+
+/// An API server's type checker is stricter than the local evaluator: integers are compared with integers
+/// and doubles with doubles.
+#[test]
+fn rules_compare_like_with_like() {
+    each(&schema(), "", &mut |path, node| {
+        let Some(rules) = node["x-kubernetes-validations"].as_array() else {
+            return;
+        };
+        for rule in rules {
+            let text = rule["rule"].as_str().expect("a rule");
+            assert!(rule["message"].is_string() || rule["messageExpression"].is_string(), "{path}");
+            assert!(!rule["message"].to_string().contains("\\n"), "{path}");
+            for word in text.split([' ', '(', ')']).filter(|word| word.parse::<f64>().is_ok()) {
+                match node["type"].as_str() {
+                    // The one number in a rule on an object is a double's bound.
+                    Some("object") if text.contains("maxScale") => assert!(word.contains('.')),
+                    Some("number" | "array") => assert!(word.contains('.'), "{path}: {text}"),
+                    _ => assert!(!word.contains('.'), "{path}: {text}"),
+                }
+            }
+        }
+    });
+}
+
+/// An API server takes the length of `string(…)` for unbounded, and refuses the whole definition for the cost
+/// of a message that appends it; `format` costs only as much as its template is long.
+#[test]
+fn messages_insert_values_by_format() {
+    each(&schema(), "", &mut |path, node| {
+        for rule in node["x-kubernetes-validations"].as_array().into_iter().flatten() {
+            let Some(text) = rule["messageExpression"].as_str() else {
+                continue;
+            };
+            assert!(text.contains(".format(["), "{path}: {text}");
+            assert!(!text.contains("string(") && !text.contains(" + "), "{path}: {text}");
+        }
+    });
+}

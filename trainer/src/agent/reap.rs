@@ -1,0 +1,37 @@
+//! As PID 1 of a container the agent inherits orphans; nobody else would wait for them.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Ranks, which are waited for elsewhere.
+pub type Own = Arc<Mutex<HashSet<i32>>>;
+
+/// Waits for orphans for as long as the runtime lives, if this is PID 1.
+pub fn orphans(own: Own) {
+    if std::process::id() != 1 {
+        return;
+    }
+    tokio::spawn(async move {
+        let Ok(mut child_ended) = signal(SignalKind::child()) else { return };
+        while child_ended.recv().await.is_some() {
+            while let Some(orphan) = next_orphan(&own) {
+                let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
+            }
+        }
+    });
+}
+
+/// An ended child that is no rank, left unreaped by the look.
+fn next_orphan(own: &Own) -> Option<Pid> {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    let pid = match waitid(Id::All, look) {
+        Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => pid,
+        _ => return None,
+    };
+    let is_own = own.lock().is_ok_and(|own| own.contains(&pid.as_raw()));
+    (!is_own).then_some(pid)
+}

@@ -1,0 +1,90 @@
+//! Checkpoints: a directory each, valid if and only if its manifest is there and every digest in it matches.
+//!
+//! `checkpoints/step-000012345-a<attempt>/` holds `model.safetensors`, `optimizer.safetensors`, `state.json`
+//! and, written last, `manifest.json` with size and SHA-256 of the others. A directory is written by exactly
+//! one attempt. [`store`] finds, reads, writes and retires them; [`writer`] does so in the background;
+//! [`snapshot`] is what lies between the network on its device and the files.
+
+pub mod snapshot;
+pub mod store;
+pub mod writer;
+
+pub use snapshot::Snapshot;
+pub use store::{Checkpoints, Found};
+pub use writer::{Writer, Written};
+
+use serde::{Deserialize, Serialize};
+
+/// `state.json`: where the run stands, and what its arithmetic depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Finished optimiser steps since the beginning of the run.
+    pub step: u64,
+    /// Finished epochs.
+    pub epoch: u64,
+    /// Optimiser steps of an epoch.
+    pub steps_per_epoch: u64,
+    /// The attempt that wrote this.
+    pub attempt: u32,
+    /// Samples of the training set.
+    pub samples: u64,
+    /// SHA-256 over the recipe fields that change the arithmetic.
+    pub digest: String,
+    /// Those fields, to name what differs.
+    pub arithmetic: serde_json::Value,
+    /// The Reducer's rebuilt buckets, as indices into the trained parameters sorted by name: they fix the order of sums.
+    pub bucket_order: Option<Vec<Vec<usize>>>,
+    /// What else the last bits depend on.
+    pub environment: Environment,
+}
+
+/// What must be the same for a resumed run to end with the same bits; a difference is a warning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Environment {
+    /// Rank processes.
+    pub world_size: usize,
+    /// libtorch's intra-op threads in each.
+    pub threads_per_rank: u32,
+    /// `cpu` with its instruction set, or the GPU's name.
+    pub device: String,
+    /// Version of this program.
+    pub simsiam: String,
+    /// Version of libtorch.
+    pub libtorch: String,
+}
+
+impl Environment {
+    /// Names every difference to `now`, as `threadsPerRank was 1, is 2`.
+    pub fn differences(&self, now: &Self) -> Vec<String> {
+        let (Ok(serde_json::Value::Object(was)), Ok(serde_json::Value::Object(is))) =
+            (serde_json::to_value(self), serde_json::to_value(now))
+        else {
+            return Vec::new();
+        };
+        was.iter()
+            .filter(|(key, value)| is.get(*key) != Some(value))
+            .map(|(key, value)| format!("{key} was {value}, is {}", is.get(key).unwrap_or(&serde_json::Value::Null)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_named() {
+        let was = Environment {
+            world_size: 2,
+            threads_per_rank: 1,
+            device: "cpu AVX2".into(),
+            simsiam: "0.1.0".into(),
+            libtorch: "2.11.0".into(),
+        };
+        let is = Environment { threads_per_rank: 2, ..was.clone() };
+        assert_eq!(was.differences(&is), ["threadsPerRank was 1, is 2"]);
+        assert!(was.differences(&was).is_empty());
+    }
+}

@@ -1,0 +1,228 @@
+//! Finding, reading, writing and retiring checkpoint directories.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use simsiam_recipe::CheckpointPolicy;
+
+use super::{Snapshot, State};
+use crate::error::Error;
+use crate::storage::Storage;
+
+const FOLDER: &str = "checkpoints";
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+const MANIFEST: &str = "manifest.json";
+
+/// `manifest.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    version: u32,
+    step: u64,
+    epoch: u64,
+    attempt: u32,
+    files: BTreeMap<String, FileDigest>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct FileDigest {
+    size: u64,
+    sha256: String,
+}
+
+impl FileDigest {
+    fn of(bytes: &[u8]) -> Self {
+        Self { size: bytes.len() as u64, sha256: sha256(bytes) }
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A checkpoint directory's name, read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    /// Finished optimiser steps.
+    pub step: u64,
+    /// The attempt that wrote it; on equal steps the higher one wins.
+    pub attempt: u32,
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "step-{:09}-a{}", self.step, self.attempt)
+    }
+}
+
+impl Name {
+    fn parse(name: &str) -> Option<Self> {
+        let (step, attempt) = name.strip_prefix("step-")?.split_once("-a")?;
+        Some(Self { step: step.parse().ok()?, attempt: attempt.parse().ok()? })
+    }
+}
+
+/// A valid checkpoint, read whole and verified.
+pub struct Found {
+    /// Its address.
+    pub uri: String,
+    /// `state.json`.
+    pub state: State,
+    /// `model.safetensors`.
+    pub model: Vec<u8>,
+    /// `optimizer.safetensors`.
+    pub optimizer: Vec<u8>,
+}
+
+/// The checkpoints of a run.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    storage: Storage,
+}
+
+impl Checkpoints {
+    /// Those of the run whose output is `storage`.
+    pub fn new(storage: Storage) -> Self {
+        Self { storage }
+    }
+
+    /// The address of a checkpoint.
+    pub fn uri(&self, name: Name) -> String {
+        self.storage.uri(&format!("{FOLDER}/{name}"))
+    }
+
+    /// Names of all directories, valid or not, oldest first.
+    pub fn names(&self) -> Result<Vec<Name>, Error> {
+        let mut names: Vec<_> = self.storage.folders(FOLDER)?.iter().filter_map(|n| Name::parse(n)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// The attempt to use where nobody counts them: one more than any before.
+    pub fn next_attempt(&self) -> Result<u32, Error> {
+        Ok(self.names()?.iter().map(|n| n.attempt).max().unwrap_or(0) + 1)
+    }
+
+    /// The latest valid checkpoint. What is invalid is skipped with a warning and left where it is.
+    pub fn latest(&self) -> Result<Option<Found>, Error> {
+        for &name in self.names()?.iter().rev() {
+            match self.read(name)? {
+                Ok(found) => return Ok(Some(found)),
+                Err(why) => tracing::warn!("skipping checkpoint {}: {why}", self.uri(name)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads and verifies one; the inner error says why it is not valid.
+    fn read(&self, name: Name) -> Result<Result<Found, String>, Error> {
+        let Some(manifest) = self.storage.get(&format!("{FOLDER}/{name}/{MANIFEST}"))? else {
+            return Ok(Err("it has no manifest, so it was never completed".into()));
+        };
+        let manifest: Manifest = match serde_json::from_slice(&manifest) {
+            Ok(manifest) => manifest,
+            Err(e) => return Ok(Err(format!("its manifest cannot be read: {e}"))),
+        };
+        let mut files = BTreeMap::new();
+        for file in [MODEL, OPTIMIZER, STATE] {
+            let Some(expected) = manifest.files.get(file) else {
+                return Ok(Err(format!("its manifest does not list {file}")));
+            };
+            let Some(bytes) = self.storage.get(&format!("{FOLDER}/{name}/{file}"))? else {
+                return Ok(Err(format!("{file} is missing")));
+            };
+            let found = FileDigest::of(&bytes);
+            if found != *expected {
+                return Ok(Err(format!(
+                    "{file} has {} bytes and SHA-256 {}, expected {} and {}",
+                    found.size, found.sha256, expected.size, expected.sha256
+                )));
+            }
+            files.insert(file, bytes);
+        }
+        let mut take = |file| files.remove(file).unwrap_or_default();
+        Ok(match serde_json::from_slice(&take(STATE)) {
+            Ok(state) => Ok(Found { uri: self.uri(name), state, model: take(MODEL), optimizer: take(OPTIMIZER) }),
+            Err(e) => Err(format!("{STATE} cannot be read: {e}")),
+        })
+    }
+
+    /// Writes a snapshot, manifest last. Gives the directory's name and the bytes written.
+    pub fn write(&self, snapshot: &Snapshot) -> Result<(Name, u64), Error> {
+        let state = &snapshot.state;
+        let name = Name { step: state.step, attempt: state.attempt };
+        let contents = [
+            (MODEL, snapshot.model_file()?),
+            (OPTIMIZER, snapshot.optimizer_file()?),
+            (STATE, self.json(name, state)?),
+        ];
+        let files = contents.iter().map(|(file, bytes)| ((*file).to_owned(), FileDigest::of(bytes))).collect();
+        let size = contents.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let manifest = Manifest { version: 1, step: state.step, epoch: state.epoch, attempt: state.attempt, files };
+        for (file, bytes) in contents {
+            self.storage.put(&format!("{FOLDER}/{name}/{file}"), bytes)?;
+        }
+        self.storage.put(&format!("{FOLDER}/{name}/{MANIFEST}"), self.json(name, &manifest)?)?;
+        Ok((name, size))
+    }
+
+    fn json(&self, name: Name, document: &impl Serialize) -> Result<Vec<u8>, Error> {
+        serde_json::to_vec_pretty(document)
+            .map_err(|e| Error::Checkpoint { uri: self.uri(name), message: e.to_string() })
+    }
+
+    /// Deletes what the policy does not keep of this attempt's and earlier attempts' valid checkpoints.
+    pub fn retire(&self, policy: &CheckpointPolicy, attempt: u32, steps_per_epoch: u64) -> Result<(), Error> {
+        // What has no manifest was never a checkpoint: it does not count, and it is not ours to judge.
+        let mut valid = Vec::new();
+        for name in self.names()? {
+            if self.storage.get(&format!("{FOLDER}/{name}/{MANIFEST}"))?.is_some() {
+                valid.push(name);
+            }
+        }
+        for name in retired(&valid, policy, attempt, steps_per_epoch) {
+            self.storage.delete_folder(&format!("{FOLDER}/{name}"), MANIFEST)?;
+        }
+        Ok(())
+    }
+}
+
+/// Which of `names` (sorted) the policy lets go: all but the last `keepLast` and those at every
+/// `keepEveryEpochs`th epoch's end, and never those of newer attempts.
+fn retired(names: &[Name], policy: &CheckpointPolicy, attempt: u32, steps_per_epoch: u64) -> Vec<Name> {
+    let ours: Vec<_> = names.iter().copied().filter(|n| n.attempt <= attempt).collect();
+    let candidates = ours.len().saturating_sub(policy.keep_last.max(1) as usize);
+    let period = u64::from(policy.keep_every_epochs) * steps_per_epoch;
+    ours[..candidates].iter().copied().filter(|n| period == 0 || n.step % period != 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(step: u64, attempt: u32) -> Name {
+        Name { step, attempt }
+    }
+
+    #[test]
+    fn names_sort_by_step_then_attempt() {
+        assert_eq!(name(12345, 2).to_string(), "step-000012345-a2");
+        assert_eq!(Name::parse("step-000012345-a2"), Some(name(12345, 2)));
+        assert_eq!(Name::parse("step-x-a2"), None);
+        assert!(name(10, 1) < name(10, 2) && name(10, 9) < name(11, 1));
+    }
+
+    #[test]
+    fn retention_keeps_the_last_the_nth_epochs_and_newer_attempts() {
+        let policy = CheckpointPolicy { keep_last: 2, keep_every_epochs: 2, ..CheckpointPolicy::default() };
+        let names = [name(10, 1), name(20, 1), name(30, 2), name(40, 3), name(50, 2), name(60, 2)];
+        // 20 is the end of epoch 2, 40 belongs to a newer attempt, 50 and 60 are the last two.
+        assert_eq!(retired(&names, &policy, 2, 10), [name(10, 1), name(30, 2)]);
+        let all = CheckpointPolicy { keep_last: 1, keep_every_epochs: 0, ..CheckpointPolicy::default() };
+        assert_eq!(retired(&names[..2], &all, 1, 10), [name(10, 1)]);
+        assert!(retired(&names[..1], &all, 1, 10).is_empty());
+    }
+}

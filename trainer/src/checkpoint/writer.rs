@@ -1,0 +1,107 @@
+//! Writing checkpoints in the background, one at a time.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use simsiam_recipe::CheckpointPolicy;
+
+use super::{Checkpoints, Snapshot};
+use crate::error::Error;
+
+/// A checkpoint that was completed.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Its address.
+    pub uri: String,
+    /// Finished optimiser steps.
+    pub step: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// From the snapshot to the manifest.
+    pub took: Duration,
+}
+
+/// One thread that serialises, hashes, uploads and retires; training waits only while it is still busy with
+/// the checkpoint before.
+pub struct Writer {
+    jobs: Option<Sender<Snapshot>>,
+    results: Receiver<Result<Written, Error>>,
+    thread: Option<JoinHandle<()>>,
+    in_flight: bool,
+}
+
+impl Writer {
+    /// Starts the thread. `done` is told of every completed checkpoint, on that thread.
+    pub fn start(
+        checkpoints: Checkpoints,
+        policy: CheckpointPolicy,
+        done: impl Fn(&Written) + Send + 'static,
+    ) -> Result<Self, Error> {
+        let (jobs, queue) = channel::<Snapshot>();
+        let (report, results) = channel();
+        let work = move || {
+            for snapshot in queue {
+                let result = write(&checkpoints, &policy, &snapshot);
+                if let Ok(written) = &result {
+                    done(written);
+                }
+                if report.send(result).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("checkpoint".into())
+            .spawn(work)
+            .map_err(Error::io("the checkpoint thread"))?;
+        Ok(Self { jobs: Some(jobs), results, thread: Some(thread), in_flight: false })
+    }
+
+    /// Hands a snapshot over, after the one before is done; an error is that one's.
+    pub fn save(&mut self, snapshot: Snapshot) -> Result<(), Error> {
+        self.wait()?;
+        if let Some(jobs) = &self.jobs {
+            self.in_flight = jobs.send(snapshot).is_ok();
+        }
+        Ok(())
+    }
+
+    /// Waits for the checkpoint in flight, if any, and gives it.
+    pub fn wait(&mut self) -> Result<Option<Written>, Error> {
+        if !std::mem::take(&mut self.in_flight) {
+            return Ok(None);
+        }
+        self.results.recv().ok().transpose()
+    }
+
+    /// Reports a checkpoint that failed meanwhile, without waiting.
+    pub fn check(&mut self) -> Result<(), Error> {
+        if let Ok(result) = self.results.try_recv() {
+            self.in_flight = false;
+            result?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    /// Lets the checkpoint in flight finish: a directory half-written is of no use.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write(checkpoints: &Checkpoints, policy: &CheckpointPolicy, snapshot: &Snapshot) -> Result<Written, Error> {
+    let start = Instant::now();
+    let (name, bytes) = checkpoints.write(snapshot)?;
+    let written = Written { uri: checkpoints.uri(name), step: name.step, bytes, took: start.elapsed() };
+    // The new checkpoint stands; an old one that cannot be deleted costs space, not the run.
+    if let Err(e) = checkpoints.retire(policy, name.attempt, snapshot.state.steps_per_epoch) {
+        tracing::warn!("could not delete an old checkpoint: {e}");
+    }
+    Ok(written)
+}

@@ -1,0 +1,103 @@
+//! `-f run.yaml`, `--mount`, and `simsiam validate`.
+
+use std::path::PathBuf;
+
+use simsiam_recipe::RunFile;
+
+use crate::error::Error;
+
+/// Arguments of every command that reads a run file.
+#[derive(clap::Args, Clone, Debug)]
+pub struct FileArgs {
+    /// The run: a SimSiamRun as YAML
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where a persistent volume claim of the file lies on this machine
+    #[arg(long, value_name = "NAME=/PATH")]
+    pub mount: Vec<String>,
+}
+
+impl FileArgs {
+    /// Reads and checks the file and puts paths in the place of claims.
+    pub fn load(&self) -> Result<RunFile, Error> {
+        let mut run = RunFile::load(&self.file)?;
+        let mounts: Result<Vec<_>, _> = self.mount.iter().map(|m| parse_mount(m)).collect();
+        let mounts = mounts?;
+        let recipe = &mut run.recipe;
+        recipe.dataset.train = mounted("spec.dataset.train", &recipe.dataset.train, &mounts)?;
+        if let Some(val) = &recipe.dataset.val {
+            recipe.dataset.val = Some(mounted("spec.dataset.val", val, &mounts)?);
+        }
+        recipe.output.uri = mounted("spec.output.uri", &recipe.output.uri, &mounts)?;
+        Ok(run)
+    }
+
+    /// The same arguments for another process of this program.
+    pub fn pass_on(&self) -> Vec<String> {
+        let file = ["--file".to_owned(), self.file.display().to_string()];
+        file.into_iter().chain(self.mount.iter().flat_map(|m| ["--mount".to_owned(), m.clone()])).collect()
+    }
+}
+
+fn parse_mount(text: &str) -> Result<(&str, &str), Error> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && path.starts_with('/') => Ok((name, path)),
+        _ => Err(Error::Usage(format!("--mount {text}: expected NAME=/PATH, the claim's name and where it lies here"))),
+    }
+}
+
+/// `pvc://name/rest` as a path; everything else as it is.
+fn mounted(field: &str, uri: &str, mounts: &[(&str, &str)]) -> Result<String, Error> {
+    let Some(rest) = uri.strip_prefix("pvc://") else { return Ok(uri.to_owned()) };
+    let (name, path) = rest.split_once('/').unwrap_or((rest, ""));
+    match mounts.iter().find(|(mount, _)| *mount == name) {
+        Some((_, root)) => Ok(format!("{}/{path}", root.trim_end_matches('/'))),
+        None => Err(Error::config(
+            field,
+            format!("{uri} names the persistent volume claim {name}; say where it lies here with --mount {name}=/path"),
+        )),
+    }
+}
+
+/// `simsiam validate`.
+pub fn validate(args: &FileArgs) -> Result<(), Error> {
+    // Claims need not be mounted to be checked.
+    let run = RunFile::load(&args.file)?;
+    println!("{}: valid", args.file.display());
+    if let Some(p) = &run.recipe.pretrain {
+        let peak = p.lr * f64::from(p.batch_size) / 256.0;
+        println!(
+            "  pretrain: {} ({} features), {} epochs, batch {}, peak learning rate {peak} (base {} × {}/256), weight decay {}",
+            p.arch,
+            p.feature_width(),
+            p.epochs,
+            p.batch_size,
+            p.lr,
+            p.batch_size,
+            p.weight_decay,
+        );
+    }
+    for (name, present) in [("knn", run.recipe.knn.is_some()), ("linear", run.recipe.linear.is_some())] {
+        if present {
+            println!("  {name}: yes");
+        }
+    }
+    println!("  output: {}", run.recipe.output.uri);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_become_paths() {
+        let mounts = [("data", "/mnt/data/")];
+        assert_eq!(mounted("f", "pvc://data/imagenet/train", &mounts).unwrap(), "/mnt/data/imagenet/train");
+        assert_eq!(mounted("f", "s3://b/k", &mounts).unwrap(), "s3://b/k");
+        let error = mounted("spec.dataset.train", "pvc://other/x", &mounts).unwrap_err();
+        assert_eq!(error.exit_code().code(), 78);
+        assert!(error.to_string().contains("--mount other=/path"), "{error}");
+        assert!(parse_mount("data=relative").is_err());
+    }
+}

@@ -1,0 +1,43 @@
+//! `simsiam knn`.
+
+use super::file::FileArgs;
+use super::worker::default_threads;
+use crate::error::Error;
+use crate::rank::Rank;
+use crate::stage;
+use crate::storage::Storage;
+use crate::telemetry::event::KnnScore;
+
+/// Arguments of `simsiam knn`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    file: FileArgs,
+    /// Judge raw pixels, too
+    #[arg(long)]
+    pixels: bool,
+    /// libtorch's threads; by default the machine's cores
+    #[arg(long)]
+    threads: Option<u32>,
+}
+
+/// `simsiam knn`.
+pub fn execute(args: &Args) -> Result<(), Error> {
+    let run = args.file.load()?;
+    let rank = Rank::alone(args.threads.unwrap_or_else(|| default_threads(1)))?;
+    let runtime = tokio::runtime::Runtime::new().map_err(Error::io("the async runtime"))?;
+    let storage = Storage::open(&run.recipe.output, runtime.handle().clone())?;
+    let result = stage::knn(&rank, &run.recipe, &storage, args.pixels)?;
+    println!("kNN top-1 of {}", result.checkpoint.unwrap_or_default());
+    let rows = [("trained", result.knn), ("untrained", result.knn_untrained), ("raw pixels", result.knn_pixels)];
+    for (name, scores) in rows {
+        if let Some(scores) = scores {
+            println!("  {name:<10} {}", scores.iter().map(show).collect::<Vec<_>>().join("   "));
+        }
+    }
+    Ok(())
+}
+
+fn show(score: &KnnScore) -> String {
+    format!("{:5.2} % (k={}, T={})", score.top1, score.k, score.temperature)
+}

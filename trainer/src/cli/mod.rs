@@ -1,0 +1,97 @@
+//! The `simsiam` command line.
+
+mod bench_step;
+mod data;
+mod file;
+mod knn;
+mod run;
+mod worker;
+
+pub use worker::{Patience, default_threads};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::error::{Error, ExitCode};
+
+/// SimSiam pre-training of image backbones, from a laptop to a GPU cluster.
+///
+/// Write a run as YAML (see examples/), check it with `simsiam validate -f run.yaml`, and start it with
+/// `simsiam run -f run.yaml`. The same file goes to a cluster by `kubectl apply -f run.yaml`.
+#[derive(Parser)]
+#[command(name = "simsiam", version, propagate_version = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 64 bad usage; 65 bad data; 75 temporary, try again; 78 bad configuration;
+85 stopped by SIGTERM after a checkpoint; 86 diverged or collapsed.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the whole file on this machine: every stage, with live progress and a table of results
+    Run(run::Args),
+    /// Check a run file and show what it resolves to
+    Validate(file::FileArgs),
+    /// Run one stage on this node of a multi-node job, a rank process a GPU
+    Worker(worker::Args),
+    /// Judge a run's latest checkpoint by kNN, beside the untrained encoder
+    Knn(knn::Args),
+    /// Make data sets
+    #[command(subcommand)]
+    Data(data::Command),
+    /// One rank process (started by `simsiam worker` and `simsiam run`)
+    #[command(hide = true)]
+    Rank(worker::RankArgs),
+    /// Time optimiser steps on random images
+    #[command(hide = true)]
+    BenchStep(bench_step::Args),
+}
+
+/// Runs the command line and gives the process's exit code. Errors go to standard error, one line each.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return if e.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
+        }
+    };
+    let filter = EnvFilter::try_from_env("SIMSIAM_LOG").unwrap_or_else(|_| EnvFilter::new("simsiam=info,warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let quiet = matches!(cli.command, Command::Rank(_));
+    match execute(cli.command) {
+        Ok(()) => ExitCode::Done,
+        Err(e) => {
+            // A rank's error reaches the user through its agent, once.
+            if !quiet || std::env::var_os("SIMSIAM_AGENT_SOCKET").is_none() {
+                eprintln!("simsiam: {e}");
+            }
+            e.exit_code()
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<(), Error> {
+    match command {
+        Command::Run(args) => run::execute(&args),
+        Command::Validate(args) => file::validate(&args),
+        Command::Worker(args) => worker::execute(&args),
+        Command::Knn(args) => knn::execute(&args),
+        Command::Data(command) => data::execute(&command),
+        Command::Rank(args) => worker::execute_rank(&args),
+        Command::BenchStep(args) => bench_step::execute(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

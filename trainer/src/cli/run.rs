@@ -1,0 +1,40 @@
+//! `simsiam run`.
+
+use std::net::SocketAddr;
+
+use super::worker::{Patience, StageArgs};
+use crate::error::Error;
+use crate::run::{self, Local};
+
+/// Arguments of `simsiam run`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    stage_args: StageArgs,
+    /// Rank processes; by default one a GPU, or one
+    #[arg(long)]
+    nproc: Option<usize>,
+    /// libtorch's threads in each rank; by default the machine's cores over its ranks
+    #[arg(long)]
+    threads_per_rank: Option<u32>,
+    /// Where /metrics and /progress are served [default: 127.0.0.1:9400, or any free port if that is taken]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_addr: Option<SocketAddr>,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+/// `simsiam run`.
+pub fn execute(args: &Args) -> Result<(), Error> {
+    let run = args.stage_args.file.load()?;
+    run::execute(
+        &run,
+        &Local {
+            nproc: args.nproc,
+            threads_per_rank: args.threads_per_rank.or(run.threads_per_rank()),
+            metrics_addr: args.metrics_addr,
+            patience: args.patience.clone(),
+            arguments: args.stage_args.pass_on(),
+        },
+    )
+}

@@ -1,0 +1,256 @@
+//! What can go wrong, in words a user can act on, and the exit code of each.
+
+use std::path::PathBuf;
+
+/// Exit codes of every `simsiam` process (BSD `sysexits.h` where one fits).
+///
+/// The operator decides by them: 64, 65, 78 and 86 end a run, 75 and crashes are retried and counted, 85 is
+/// retried and not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ExitCode {
+    /// The stage is done.
+    Done,
+    /// Bad command line or environment.
+    Usage,
+    /// Bad data: no images, an unreadable image or shard, an incompatible checkpoint.
+    Data,
+    /// Temporary: a peer was lost, rendezvous timed out, storage is unreachable.
+    Temporary,
+    /// Bad configuration: a field of the run.
+    Config,
+    /// SIGTERM arrived and a checkpoint was written.
+    Preempted,
+    /// The loss is not finite, or the representation collapsed for longer than allowed.
+    Diverged,
+    /// A crash, by its code as the shell shows it.
+    Crash(u8),
+}
+
+impl ExitCode {
+    /// The number a process ends with.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Usage => 64,
+            Self::Data => 65,
+            Self::Temporary => 75,
+            Self::Config => 78,
+            Self::Preempted => 85,
+            Self::Diverged => 86,
+            Self::Crash(code) => code,
+        }
+    }
+
+    /// The meaning of a number that a process ended with.
+    pub fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::Done,
+            64 => Self::Usage,
+            65 => Self::Data,
+            75 => Self::Temporary,
+            78 => Self::Config,
+            85 => Self::Preempted,
+            86 => Self::Diverged,
+            other => Self::Crash(other),
+        }
+    }
+
+    /// How much a code explains: of several ranks' codes the agent reports the most specific.
+    pub fn specificity(self) -> u8 {
+        match self {
+            Self::Usage | Self::Config | Self::Data | Self::Diverged => 3,
+            Self::Preempted => 2,
+            Self::Temporary | Self::Crash(_) => 1,
+            Self::Done => 0,
+        }
+    }
+
+    /// One word for logs, Events and the termination message.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Done => "Done",
+            Self::Usage => "BadUsage",
+            Self::Data => "BadData",
+            Self::Temporary => "Temporary",
+            Self::Config => "BadConfiguration",
+            Self::Preempted => "Preempted",
+            Self::Diverged => "Diverged",
+            Self::Crash(_) => "Crashed",
+        }
+    }
+}
+
+/// Everything the trainer reports to a user.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line or the environment contradicts itself.
+    #[error("{0}")]
+    Usage(String),
+    /// A field of the run cannot be honoured.
+    #[error("{field}: {message}")]
+    Config {
+        /// Path of the field, as in `spec.pretrain.batchSize`.
+        field: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// The run file was refused.
+    #[error(transparent)]
+    Recipe(#[from] simsiam_recipe::Error),
+    /// Images could not be used.
+    #[error(transparent)]
+    Data(#[from] simsiam_data::Error),
+    /// A checkpoint does not belong to this run.
+    #[error("checkpoint {uri}: {message}")]
+    Checkpoint {
+        /// Where it lies.
+        uri: String,
+        /// What was expected, what was found, what to do.
+        message: String,
+    },
+    /// The output cannot be written or read just now.
+    #[error("storage {uri}: {message}")]
+    Storage {
+        /// The object or folder.
+        uri: String,
+        /// What the storage said, and what to do.
+        message: String,
+    },
+    /// Node 0 could not be reached, or not every rank arrived.
+    #[error("rendezvous at {address}: {message}")]
+    Rendezvous {
+        /// `host:port` of node 0.
+        address: String,
+        /// What happened, and what to do.
+        message: String,
+    },
+    /// A collective failed, most often since a peer is gone.
+    #[error("lost contact with the other ranks during {during}: {message}")]
+    PeerLost {
+        /// The step or operation under way.
+        during: String,
+        /// What c10d said.
+        message: String,
+    },
+    /// SIGTERM arrived; a checkpoint was written in response.
+    #[error("stopped by SIGTERM after step {step}; the checkpoint {uri} was written")]
+    Preempted {
+        /// Finished optimiser steps.
+        step: u64,
+        /// The checkpoint.
+        uri: String,
+    },
+    /// SIGTERM arrived, and no checkpoint could be written.
+    #[error("stopped by SIGTERM; no checkpoint was written in response")]
+    Terminated,
+    /// The loss is not finite.
+    #[error("the loss became {loss} at step {step} (epoch {epoch}); lower spec.pretrain.lr or use precision fp32")]
+    NotFinite {
+        /// Mean loss over the ranks.
+        loss: f64,
+        /// The step it was seen at.
+        step: u64,
+        /// The epoch it was seen in.
+        epoch: u64,
+    },
+    /// The representation collapsed for longer than `spec.pretrain.collapse.patienceSteps`.
+    #[error(
+        "the representation collapsed: output std {std:.5} stayed below {bound:.5} for {steps} steps (healthy is near {healthy:.5})"
+    )]
+    Collapsed {
+        /// Mean per-channel standard deviation of z/‖z‖.
+        std: f64,
+        /// The bound it stayed below.
+        bound: f64,
+        /// 1/√dim.
+        healthy: f64,
+        /// For how many steps.
+        steps: u64,
+    },
+    /// A rank reported this and ended.
+    #[error("{message}")]
+    Rank {
+        /// Its exit code.
+        code: ExitCode,
+        /// Its message.
+        message: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// Our shim over libtorch refused an operation.
+    #[error(transparent)]
+    Ext(#[from] tch_ext::Error),
+}
+
+impl Error {
+    /// A refused field.
+    pub fn config(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Config { field: field.into(), message: message.into() }
+    }
+
+    /// A failed file operation.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    /// The code a process ends with after this error.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::Usage,
+            Self::Config { .. } | Self::Recipe(_) => ExitCode::Config,
+            Self::Data(_) | Self::Checkpoint { .. } => ExitCode::Data,
+            Self::Storage { .. } | Self::Rendezvous { .. } | Self::PeerLost { .. } | Self::Terminated => {
+                ExitCode::Temporary
+            }
+            Self::Ext(e) if e.is_temporary() => ExitCode::Temporary,
+            Self::Ext(_) => ExitCode::Crash(1),
+            Self::Preempted { .. } => ExitCode::Preempted,
+            Self::NotFinite { .. } | Self::Collapsed { .. } => ExitCode::Diverged,
+            Self::Rank { code, .. } => *code,
+            Self::Io { source, .. } => match source.kind() {
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => ExitCode::Config,
+                _ => ExitCode::Temporary,
+            },
+            Self::Torch(_) => ExitCode::Crash(1),
+        }
+    }
+
+    /// The field or file the message is about, for the termination message.
+    pub fn subject(&self) -> Option<String> {
+        match self {
+            Self::Config { field, .. } => Some(field.clone()),
+            Self::Checkpoint { uri, .. } | Self::Storage { uri, .. } => Some(uri.clone()),
+            Self::Io { path, .. } => Some(path.display().to_string()),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_survive_the_way_through_a_process() {
+        for code in 0..=255u8 {
+            assert_eq!(ExitCode::from_code(code).code(), code);
+        }
+    }
+
+    #[test]
+    fn a_typo_explains_more_than_the_crash_it_caused() {
+        assert!(ExitCode::Config.specificity() > ExitCode::Preempted.specificity());
+        assert!(ExitCode::Preempted.specificity() > ExitCode::Crash(137).specificity());
+        assert!(ExitCode::Crash(137).specificity() > ExitCode::Done.specificity());
+    }
+}

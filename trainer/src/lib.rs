@@ -1,0 +1,25 @@
+//! SimSiam pre-training of image backbones, and its evaluation.
+//!
+//! - [`model`] the network and its loss, [`optim`] and [`schedule`] how it is trained;
+//! - [`pretrain`] and [`knn`] the stages, as a [`rank`] runs them; [`checkpoint`] and [`storage`] what they leave;
+//! - [`agent`] starts ranks and answers for them; [`telemetry`] is what they tell meanwhile;
+//! - [`cli`] is the `simsiam` command over all of it, [`run`] its whole-run mode.
+
+pub mod agent;
+pub mod checkpoint;
+pub mod cli;
+pub mod device;
+pub mod error;
+pub mod knn;
+pub mod meter;
+pub mod model;
+pub mod optim;
+pub mod pretrain;
+pub mod rank;
+pub mod run;
+pub mod schedule;
+pub mod stage;
+pub mod storage;
+pub mod telemetry;
+
+pub use error::{Error, ExitCode};

@@ -1,0 +1,5 @@
+//! The `simsiam` command.
+
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::from(simsiam::cli::main().code())
+}

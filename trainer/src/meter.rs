@@ -1,0 +1,112 @@
+//! Measurements between two control steps.
+
+use std::time::{Duration, Instant};
+
+use simsiam_recipe::Pretrain;
+use tch::Tensor;
+
+use crate::error::Error;
+use crate::schedule::Rates;
+use crate::telemetry::event::Step;
+
+/// Adds up loss and time, and hands them out at every control step.
+pub struct Meter {
+    batch: u64,
+    epochs: u64,
+    steps_per_epoch: u64,
+    healthy_std: f64,
+    /// Sum of the interval's losses, left on its device: reading it would wait for the GPU.
+    loss: Option<Tensor>,
+    step_seconds: Vec<f64>,
+    data_wait: Duration,
+    last: Instant,
+    /// Images that were replaced, in this attempt.
+    pub corrupt: u64,
+    seconds_in_all: f64,
+    images_in_all: u64,
+    warm: bool,
+}
+
+impl Meter {
+    /// A meter for a run.
+    pub fn new(recipe: &Pretrain, steps_per_epoch: u64) -> Self {
+        Self {
+            batch: u64::from(recipe.batch_size),
+            epochs: u64::from(recipe.epochs),
+            steps_per_epoch,
+            healthy_std: 1.0 / f64::from(recipe.dim).sqrt(),
+            loss: None,
+            step_seconds: Vec::new(),
+            data_wait: Duration::ZERO,
+            last: Instant::now(),
+            corrupt: 0,
+            seconds_in_all: 0.0,
+            images_in_all: 0,
+            warm: false,
+        }
+    }
+
+    /// Time starts anew, so that an evaluation does not count as training.
+    pub fn restart(&mut self) {
+        self.last = Instant::now();
+    }
+
+    /// A step was finished.
+    pub fn step(&mut self, loss: &Tensor, data_wait: Duration) -> Result<(), Error> {
+        let loss = loss.f_detach()?;
+        self.loss = Some(match self.loss.take() {
+            Some(sum) => sum.f_add(&loss)?,
+            None => loss,
+        });
+        self.data_wait += data_wait;
+        let now = Instant::now();
+        self.step_seconds.push((now - self.last).as_secs_f64());
+        self.last = now;
+        Ok(())
+    }
+
+    /// Mean loss of the interval on this rank.
+    pub fn mean_loss(&self) -> Result<f64, Error> {
+        match &self.loss {
+            Some(sum) => Ok(sum.f_double_value(&[])? / self.step_seconds.len() as f64),
+            None => Ok(f64::NAN),
+        }
+    }
+
+    /// Closes the interval after `step` finished steps with the means over the ranks.
+    pub fn measure(&mut self, step: u64, loss: f64, output_std: f64, rates: Rates) -> Step {
+        let step_seconds = std::mem::take(&mut self.step_seconds);
+        let seconds: f64 = step_seconds.iter().sum();
+        let images = self.batch * step_seconds.len() as u64;
+        // The first interval holds libtorch's and the file system's first touches.
+        if self.warm {
+            self.seconds_in_all += seconds;
+            self.images_in_all += images;
+        }
+        self.warm = true;
+        self.loss = None;
+        Step {
+            step,
+            steps: self.epochs * self.steps_per_epoch,
+            epoch: (step - 1) / self.steps_per_epoch,
+            epochs: self.epochs,
+            loss,
+            output_std,
+            healthy_std: self.healthy_std,
+            effective_rank: None,
+            lr_encoder: rates.encoder,
+            lr_predictor: rates.predictor,
+            images,
+            seconds,
+            step_seconds,
+            data_wait: std::mem::take(&mut self.data_wait).as_secs_f64(),
+            corrupt: self.corrupt,
+            gpu_memory: None,
+        }
+    }
+
+    /// Mean throughput of this attempt in images (two views each) a second.
+    pub fn images_per_second(&self) -> Option<f64> {
+        (self.seconds_in_all > 0.0).then(|| self.images_in_all as f64 / self.seconds_in_all)
+    }
+}

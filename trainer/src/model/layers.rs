@@ -1,0 +1,150 @@
+//! Convolution, linear layer and batch norm over [`Params`](super::Params).
+
+use tch::Tensor;
+
+use super::{Init, Pass};
+use crate::error::Error;
+
+/// A convolution without bias, `[N, in, H, W] → [N, out, H', W']`.
+#[derive(Debug)]
+pub struct Conv {
+    weight: Tensor,
+    stride: i64,
+    padding: i64,
+    groups: i64,
+}
+
+/// Geometry of a [`Conv`]; padding keeps the size at stride 1.
+#[derive(Clone, Copy)]
+pub struct ConvShape {
+    /// Input channels.
+    pub input: i64,
+    /// Output channels.
+    pub output: i64,
+    /// Kernel height and width.
+    pub kernel: i64,
+    /// Step in pixels.
+    pub stride: i64,
+    /// Channel groups.
+    pub groups: i64,
+}
+
+impl Conv {
+    /// Registers `weight`.
+    pub fn new(mut init: Init, shape: ConvShape) -> Result<Self, Error> {
+        let dims = [shape.output, shape.input / shape.groups, shape.kernel, shape.kernel];
+        Ok(Self {
+            weight: init.kaiming_normal_fan_out("weight", &dims)?,
+            stride: shape.stride,
+            padding: shape.kernel / 2,
+            groups: shape.groups,
+        })
+    }
+
+    /// The convolution of `x`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
+        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
+        Ok(x.f_conv2d(&self.weight, None::<&Tensor>, stride, padding, [1, 1], self.groups)?)
+    }
+}
+
+/// A linear layer, `[N, in] → [N, out]`.
+#[derive(Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// Registers `weight` and, where asked, `bias`, both with PyTorch's default initialisation.
+    pub fn new(mut init: Init, input: i64, output: i64, bias: bool) -> Result<Self, Error> {
+        Ok(Self {
+            weight: init.linear_uniform("weight", &[output, input], input)?,
+            bias: if bias { Some(init.linear_uniform("bias", &[output], input)?) } else { None },
+        })
+    }
+
+    /// The linear map of `x`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
+        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+    }
+}
+
+/// Batch norm over `[N, C, H, W]` or `[N, C]`, statistics per channel.
+///
+/// In training the statistics are those of the batch given (one view), over all ranks when the pass has a
+/// process group; running statistics follow with momentum 0.1 and the unbiased variance, as in PyTorch.
+#[derive(Debug)]
+pub struct BatchNorm {
+    weight: Option<Tensor>,
+    bias: Option<Tensor>,
+    running_mean: Tensor,
+    running_var: Tensor,
+    batches: Tensor,
+}
+
+/// What a batch norm's weight starts at.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Affine {
+    /// Weight 1, bias 0.
+    One,
+    /// Weight 0, bias 0: the last one of a residual block, so that the block starts as the identity
+    /// (arXiv 1706.02677, section 5.1).
+    Zero,
+    /// Neither weight nor bias: the projector's last one (section 3 of the paper, "Baseline settings").
+    None,
+}
+
+const MOMENTUM: f64 = 0.1;
+const EPSILON: f64 = 1e-5;
+
+impl BatchNorm {
+    /// Registers weight and bias (unless `Affine::None`) and the running statistics of `channels`.
+    pub fn new(mut init: Init, channels: i64, affine: Affine) -> Result<Self, Error> {
+        let (weight, bias) = match affine {
+            Affine::None => (None, None),
+            Affine::One | Affine::Zero => {
+                let start = if affine == Affine::One { 1.0 } else { 0.0 };
+                (Some(init.constant("weight", &[channels], start)?), Some(init.constant("bias", &[channels], 0.0)?))
+            }
+        };
+        Ok(Self {
+            weight,
+            bias,
+            running_mean: init.buffer("running_mean", &[channels], 0.0)?,
+            running_var: init.buffer("running_var", &[channels], 1.0)?,
+            batches: init.counter("num_batches_tracked")?,
+        })
+    }
+
+    /// `x` normalised.
+    pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor, Error> {
+        let (weight, bias) = (self.weight.as_ref(), self.bias.as_ref());
+        if pass.train {
+            // The counter has its own storage, which the shallow copy shares.
+            let _ = self.batches.shallow_clone().f_add_scalar_(1)?;
+            if let Some(group) = pass.group {
+                return Ok(tch_ext::sync_batch_norm(
+                    x,
+                    weight,
+                    bias,
+                    &self.running_mean,
+                    &self.running_var,
+                    MOMENTUM,
+                    EPSILON,
+                    group,
+                )?);
+            }
+        }
+        Ok(x.f_batch_norm(
+            weight,
+            bias,
+            Some(&self.running_mean),
+            Some(&self.running_var),
+            pass.train,
+            MOMENTUM,
+            EPSILON,
+            true,
+        )?)
+    }
+}

@@ -1,0 +1,32 @@
+//! The network of the paper: a torchvision-compatible ResNet ([`resnet`]), SimSiam's projector and predictor
+//! on top of it and its loss ([`simsiam`]), built from [`layers`] whose tensors live in [`params`].
+
+pub mod layers;
+pub mod params;
+pub mod resnet;
+pub mod simsiam;
+
+pub use params::{Init, Params};
+pub use resnet::ResNet;
+pub use simsiam::{Outputs, SimSiam};
+
+use tch_ext::c10d::ProcessGroup;
+
+/// How a forward pass treats its batch.
+#[derive(Clone, Copy, Default)]
+pub struct Pass<'a> {
+    /// Batch statistics and running-statistics updates (true) or running statistics (false).
+    pub train: bool,
+    /// Over whom batch statistics are taken; `None` is this process alone.
+    pub group: Option<&'a ProcessGroup>,
+}
+
+impl<'a> Pass<'a> {
+    /// Evaluation: running statistics, nothing updated.
+    pub const EVAL: Pass<'static> = Pass { train: false, group: None };
+
+    /// Training with batch statistics over `group`.
+    pub fn train(group: Option<&'a ProcessGroup>) -> Self {
+        Self { train: true, group }
+    }
+}

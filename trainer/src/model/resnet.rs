@@ -1,0 +1,156 @@
+//! torchvision's ResNets (He et al., arXiv 1512.03385; wide: 1605.07146; ResNeXt: 1611.05431), layer by layer
+//! under torchvision's names, with zero-initialised last batch norms.
+
+use simsiam_recipe::{Arch, Stem};
+use tch::Tensor;
+
+use super::layers::{Affine, BatchNorm, Conv, ConvShape};
+use super::{Init, Pass};
+use crate::error::Error;
+
+/// What distinguishes one architecture from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Three convolutions a block and four times the width at its end, or two.
+    pub bottleneck: bool,
+    /// Blocks in each of the four stages.
+    pub blocks: [usize; 4],
+    /// Groups of the 3×3 convolution (ResNeXt).
+    pub groups: i64,
+    /// Width of a bottleneck's 3×3 convolution for 64 planes.
+    pub width_per_group: i64,
+}
+
+impl Layout {
+    /// The layout of a named architecture.
+    pub fn of(arch: Arch) -> Self {
+        let basic = |blocks| Self { bottleneck: false, blocks, groups: 1, width_per_group: 64 };
+        let deep = |blocks, groups, width_per_group| Self { bottleneck: true, blocks, groups, width_per_group };
+        match arch {
+            Arch::Resnet18 => basic([2, 2, 2, 2]),
+            Arch::Resnet34 => basic([3, 4, 6, 3]),
+            Arch::Resnet50 => deep([3, 4, 6, 3], 1, 64),
+            Arch::Resnet101 => deep([3, 4, 23, 3], 1, 64),
+            Arch::Resnet152 => deep([3, 8, 36, 3], 1, 64),
+            Arch::WideResnet50_2 => deep([3, 4, 6, 3], 1, 128),
+            Arch::WideResnet101_2 => deep([3, 4, 23, 3], 1, 128),
+            Arch::Resnext50_32x4d => deep([3, 4, 6, 3], 32, 4),
+            Arch::Resnext101_32x8d => deep([3, 4, 23, 3], 32, 8),
+            Arch::Resnext101_64x4d => deep([3, 4, 23, 3], 64, 4),
+        }
+    }
+
+    fn expansion(self) -> i64 {
+        if self.bottleneck { 4 } else { 1 }
+    }
+}
+
+/// A residual block: convolutions with batch norms, and the shortcut's where the shape changes.
+#[derive(Debug)]
+struct Block {
+    convs: Vec<(Conv, BatchNorm)>,
+    shortcut: Option<(Conv, BatchNorm)>,
+}
+
+impl Block {
+    fn new(mut init: Init, layout: Layout, input: i64, planes: i64, stride: i64) -> Result<Self, Error> {
+        let output = planes * layout.expansion();
+        let shapes = if layout.bottleneck {
+            // For `baseWidth` 64 this is torchvision's `planes * base_width / 64 * groups`.
+            let width = planes * layout.width_per_group / 64 * layout.groups;
+            vec![
+                ConvShape { input, output: width, kernel: 1, stride: 1, groups: 1 },
+                ConvShape { input: width, output: width, kernel: 3, stride, groups: layout.groups },
+                ConvShape { input: width, output, kernel: 1, stride: 1, groups: 1 },
+            ]
+        } else {
+            vec![
+                ConvShape { input, output, kernel: 3, stride, groups: 1 },
+                ConvShape { input: output, output, kernel: 3, stride: 1, groups: 1 },
+            ]
+        };
+        let last = shapes.len();
+        let mut convs = Vec::with_capacity(last);
+        for (i, shape) in (1..).zip(shapes) {
+            let affine = if i == last { Affine::Zero } else { Affine::One };
+            let conv = Conv::new(init.sub(format_args!("conv{i}")), shape)?;
+            convs.push((conv, BatchNorm::new(init.sub(format_args!("bn{i}")), shape.output, affine)?));
+        }
+        let shortcut = if stride != 1 || input != output {
+            let shape = ConvShape { input, output, kernel: 1, stride, groups: 1 };
+            let conv = Conv::new(init.sub("downsample.0"), shape)?;
+            Some((conv, BatchNorm::new(init.sub("downsample.1"), output, Affine::One)?))
+        } else {
+            None
+        };
+        Ok(Self { convs, shortcut })
+    }
+
+    fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor, Error> {
+        let mut y = x.shallow_clone();
+        for (i, (conv, bn)) in self.convs.iter().enumerate() {
+            y = bn.forward(&conv.forward(&y)?, pass)?;
+            if i + 1 < self.convs.len() {
+                y = y.f_relu_()?;
+            }
+        }
+        let identity = match &self.shortcut {
+            Some((conv, bn)) => bn.forward(&conv.forward(x)?, pass)?,
+            None => x.shallow_clone(),
+        };
+        Ok(y.f_add_(&identity)?.f_relu_()?)
+    }
+}
+
+/// The backbone up to its pooled features, `[N, 3, H, W] → [N, F]`.
+#[derive(Debug)]
+pub struct ResNet {
+    conv1: Conv,
+    bn1: BatchNorm,
+    max_pool: bool,
+    blocks: Vec<Block>,
+    features: i64,
+}
+
+impl ResNet {
+    /// Registers `conv1`, `bn1` and `layer1` to `layer4`. `base_width` is 64 in every published model.
+    pub fn new(mut init: Init, arch: Arch, stem: Stem, base_width: i64) -> Result<Self, Error> {
+        let layout = Layout::of(arch);
+        let (kernel, stride) = match stem {
+            Stem::Imagenet => (7, 2),
+            Stem::Cifar => (3, 1),
+        };
+        let shape = ConvShape { input: 3, output: base_width, kernel, stride, groups: 1 };
+        let conv1 = Conv::new(init.sub("conv1"), shape)?;
+        let bn1 = BatchNorm::new(init.sub("bn1"), base_width, Affine::One)?;
+        let mut blocks = Vec::new();
+        let mut input = base_width;
+        for (stage, &count) in layout.blocks.iter().enumerate() {
+            let planes = base_width << stage;
+            for block in 0..count {
+                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+                let name = format!("layer{}.{block}", stage + 1);
+                blocks.push(Block::new(init.sub(name), layout, input, planes, stride)?);
+                input = planes * layout.expansion();
+            }
+        }
+        Ok(Self { conv1, bn1, max_pool: stem == Stem::Imagenet, blocks, features: input })
+    }
+
+    /// F, the width of the pooled features.
+    pub fn features(&self) -> i64 {
+        self.features
+    }
+
+    /// Pooled features `[N, F]` of images `[N, 3, H, W]`.
+    pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor, Error> {
+        let mut y = self.bn1.forward(&self.conv1.forward(x)?, pass)?.f_relu_()?;
+        if self.max_pool {
+            y = y.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
+        }
+        for block in &self.blocks {
+            y = block.forward(&y, pass)?;
+        }
+        Ok(y.f_adaptive_avg_pool2d([1, 1])?.f_flatten(1, -1)?)
+    }
+}

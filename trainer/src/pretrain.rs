@@ -1,0 +1,553 @@
+//! The pre-training stage as one rank runs it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use simsiam_data::{EvalView, ImageFolder, Loader, LoaderOptions, Source, TwoViews};
+use simsiam_recipe::{Augment, Dataset, Pretrain, Recipe};
+use tch::{Kind, Tensor};
+use tch_ext::c10d::{Reducer, ReducerOptions};
+
+use crate::checkpoint::{self, Checkpoints, Environment, Snapshot, State, Writer, snapshot};
+use crate::device;
+use crate::error::Error;
+use crate::knn::{Evaluation, Features};
+use crate::meter::Meter;
+use crate::model::params::Role;
+use crate::model::simsiam::{effective_rank, output_std};
+use crate::model::{Outputs, Pass, SimSiam};
+use crate::optim::Sgd;
+use crate::rank::{Rank, lost};
+use crate::schedule::LearningRate;
+use crate::storage::Storage;
+use crate::telemetry::event::{Event, Phase, StageResult};
+
+/// Ranks compare notes every so many steps: loss, std, and whether any of them was asked to stop.
+const CONTROL_EVERY: u64 = 10;
+
+/// What the pre-training stage works on.
+pub struct Job<'a> {
+    /// The run.
+    pub recipe: &'a Recipe,
+    /// Its output.
+    pub storage: Storage,
+    /// Number of this attempt; counted from the checkpoints where nobody gives it.
+    pub attempt: Option<u32>,
+    /// DDP's first and other bucket sizes in bytes.
+    pub buckets: (usize, usize),
+}
+
+/// Opens the training set.
+pub fn train_set(dataset: &Dataset) -> Result<Arc<dyn Source>, Error> {
+    Ok(Arc::new(ImageFolder::open(folder("spec.dataset.train", &dataset.train)?)?))
+}
+
+/// Opens the validation set with the training set's classes.
+pub fn val_set(dataset: &Dataset, classes: &[String]) -> Result<Arc<dyn Source>, Error> {
+    let Some(val) = &dataset.val else {
+        return Err(Error::config("spec.dataset.val", "missing; kNN judges the images of dataset.val"));
+    };
+    Ok(Arc::new(ImageFolder::open_with_classes(folder("spec.dataset.val", val)?, classes)?))
+}
+
+fn folder<'a>(field: &str, uri: &'a str) -> Result<&'a std::path::Path, Error> {
+    match uri.split_once("://") {
+        None => Ok(uri.as_ref()),
+        Some(("file", path)) => Ok(path.as_ref()),
+        Some((scheme, _)) => {
+            Err(Error::config(field, format!("{scheme}:// cannot be read yet; name a local folder of class folders")))
+        }
+    }
+}
+
+/// The recipe's augmentation as the data pipeline takes it.
+pub fn two_views(augment: &Augment) -> TwoViews {
+    TwoViews {
+        crop_size: augment.crop_size,
+        min_scale: augment.min_scale,
+        max_scale: augment.max_scale,
+        jitter_prob: augment.jitter_prob,
+        brightness: augment.brightness,
+        contrast: augment.contrast,
+        saturation: augment.saturation,
+        hue: augment.hue,
+        grayscale_prob: augment.grayscale_prob,
+        blur_prob: augment.blur_prob,
+        blur_sigma: augment.blur_sigma,
+        flip_prob: augment.flip_prob,
+        mean: augment.mean,
+        std: augment.std,
+    }
+}
+
+/// The recipe's evaluation view: resize, centre crop.
+pub fn eval_view(augment: &Augment) -> EvalView {
+    EvalView { resize: augment.eval_resize(), crop: augment.crop_size, mean: augment.mean, std: augment.std }
+}
+
+/// Threads that decode and augment for one rank.
+pub fn loader_threads(dataset: &Dataset, rank: &Rank) -> usize {
+    dataset.loader_threads.unwrap_or(rank.place.threads).max(1) as usize
+}
+
+/// Images of a micro-batch of one rank; every rank must have the same, and batch norm needs two.
+pub fn micro_batch(pretrain: &Pretrain, world: usize) -> Result<usize, Error> {
+    let parts = world * pretrain.accumulate as usize;
+    let batch = pretrain.batch_size as usize;
+    match batch / parts {
+        micro if micro >= 2 && micro * parts == batch => Ok(micro),
+        _ => Err(Error::config(
+            "spec.pretrain.batchSize",
+            format!(
+                "{batch} images cannot be shared equally by {world} ranks × {} micro-batches of at least 2; use a multiple of {parts}",
+                pretrain.accumulate,
+            ),
+        )),
+    }
+}
+
+/// Runs the stage from the latest valid checkpoint, or from the beginning, to its end.
+pub fn run(rank: &Rank, job: Job) -> Result<StageResult, Error> {
+    rank.sink.send(&Event::Phase { phase: Phase::Starting });
+    let Some(recipe) = &job.recipe.pretrain else {
+        return Err(Error::config("spec.pretrain", "missing; this stage trains what it describes"));
+    };
+    micro_batch(recipe, rank.place.world)?;
+    let source = train_set(&job.recipe.dataset)?;
+    let steps_per_epoch = (source.len() / recipe.batch_size as usize) as u64;
+    if steps_per_epoch == 0 {
+        return Err(Error::Data(simsiam_data::Error::TooFewSamples {
+            samples: source.len(),
+            batch: recipe.batch_size as usize,
+        }));
+    }
+    let mut trainer = Trainer::new(rank, &job, recipe, source, steps_per_epoch)?;
+    trainer.restore()?;
+    trainer.train()
+}
+
+/// Whether to go on after a control step.
+#[derive(Clone, Copy, PartialEq)]
+enum Verdict {
+    GoOn,
+    Stop,
+}
+
+struct Trainer<'a> {
+    rank: &'a Rank,
+    recipe: &'a Recipe,
+    pretrain: &'a Pretrain,
+    source: Arc<dyn Source>,
+    model: SimSiam,
+    sgd: Sgd,
+    learning_rate: LearningRate,
+    reducer: Option<Reducer>,
+    bucket_order: Option<Vec<Vec<usize>>>,
+    buckets: (usize, usize),
+    checkpoints: Checkpoints,
+    writer: Option<Writer>,
+    attempt: Option<u32>,
+    meter: Meter,
+    steps_per_epoch: u64,
+    /// Finished steps.
+    step: u64,
+    collapsed_since: Option<u64>,
+    result: StageResult,
+}
+
+impl<'a> Trainer<'a> {
+    fn new(
+        rank: &'a Rank,
+        job: &Job<'a>,
+        pretrain: &'a Pretrain,
+        source: Arc<dyn Source>,
+        steps_per_epoch: u64,
+    ) -> Result<Self, Error> {
+        let model = SimSiam::new(pretrain, Kind::Float, rank.device)?;
+        let sgd = Sgd::new(model.params(), pretrain.momentum, pretrain.weight_decay)?;
+        Ok(Self {
+            rank,
+            recipe: job.recipe,
+            pretrain,
+            source,
+            sgd,
+            learning_rate: LearningRate::new(pretrain, steps_per_epoch),
+            reducer: None,
+            bucket_order: None,
+            buckets: job.buckets,
+            checkpoints: Checkpoints::new(job.storage.clone()),
+            writer: None,
+            attempt: job.attempt,
+            meter: Meter::new(pretrain, steps_per_epoch),
+            model,
+            steps_per_epoch,
+            step: 0,
+            collapsed_since: None,
+            result: StageResult::default(),
+        })
+    }
+
+    fn total_steps(&self) -> u64 {
+        self.steps_per_epoch * u64::from(self.pretrain.epochs)
+    }
+
+    /// Rank 0 finds the latest valid checkpoint and gives it to all; then the Reducer is made.
+    fn restore(&mut self) -> Result<(), Error> {
+        let shared = if self.rank.is_first() {
+            let attempt = match self.attempt {
+                Some(attempt) => attempt,
+                None => self.checkpoints.next_attempt()?,
+            };
+            let state = match self.checkpoints.latest()? {
+                Some(found) => Some(self.adopt(found)?),
+                None => None,
+            };
+            let text = serde_json::to_string(&(attempt, state)).map_err(|e| Error::Usage(e.to_string()))?;
+            self.rank.share("resume", Some(text))?
+        } else {
+            self.rank.share("resume", None)?
+        };
+        let (attempt, state): (u32, Option<State>) = serde_json::from_str(&shared)
+            .map_err(|e| Error::PeerLost { during: "resume".into(), message: e.to_string() })?;
+        self.attempt = Some(attempt);
+        if let Some(state) = state {
+            self.step = state.step;
+            self.bucket_order = state.bucket_order;
+            self.sgd.restored(state.step > 0);
+        }
+        let tensors = self.model.params().entries().iter().map(|e| &e.tensor);
+        self.rank.broadcast(tensors, "broadcast of the parameters")?;
+        self.rank.broadcast(self.sgd.buffers().map(|(_, t)| t), "broadcast of the momentum")?;
+        if let Some(group) = self.rank.peers() {
+            let params: Vec<_> = self
+                .model
+                .params()
+                .with_role(Role::Trained)
+                .map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()))
+                .collect();
+            let options = ReducerOptions {
+                first_bucket_bytes: self.buckets.0,
+                bucket_bytes: self.buckets.1,
+                order: self.bucket_order.clone(),
+                ..ReducerOptions::default()
+            };
+            self.reducer = Some(Reducer::new(group, &params, &options).map_err(lost("making the Reducer"))?);
+        }
+        Ok(())
+    }
+
+    /// Takes a checkpoint's tensors over, after checking that it belongs to this run.
+    fn adopt(&mut self, found: checkpoint::Found) -> Result<State, Error> {
+        let (state, uri) = (found.state, found.uri);
+        let digest = self.recipe.digest();
+        if state.digest != digest {
+            let message = match difference(&state.arithmetic, &self.recipe.arithmetic()) {
+                Some(what) => format!("{what}; restore the field, or choose another spec.output.uri"),
+                None => "was written for another recipe; choose another spec.output.uri".to_owned(),
+            };
+            return Err(Error::Checkpoint { uri, message });
+        }
+        if state.samples != self.source.len() as u64 || state.steps_per_epoch != self.steps_per_epoch {
+            return Err(Error::Checkpoint {
+                uri,
+                message: format!(
+                    "was written on {} images, spec.dataset.train now has {}; restore the data, or choose another spec.output.uri",
+                    state.samples,
+                    self.source.len()
+                ),
+            });
+        }
+        snapshot::restore_model(self.model.params(), &found.model, &uri)?;
+        snapshot::restore_optimizer(&mut self.sgd, &found.optimizer, &uri)?;
+        for difference in state.environment.differences(&self.environment()) {
+            tracing::warn!("resuming {uri}: {difference}; the last bits will differ from an undisturbed run's");
+        }
+        self.result.weights_sha256 = Some(checkpoint::store::sha256(&found.model));
+        self.result.checkpoint = Some(uri.clone());
+        self.result.step = Some(state.step);
+        self.result.epoch = Some(state.epoch);
+        tracing::info!("resuming from {uri}");
+        self.rank.sink.send(&Event::Resumed { step: state.step, uri });
+        Ok(state)
+    }
+
+    fn environment(&self) -> Environment {
+        Environment {
+            world_size: self.rank.place.world,
+            threads_per_rank: self.rank.place.threads,
+            device: device::name(self.rank.device),
+            simsiam: env!("CARGO_PKG_VERSION").to_owned(),
+            libtorch: tch_ext::version(),
+        }
+    }
+
+    fn train(mut self) -> Result<StageResult, Error> {
+        if self.rank.is_first() {
+            let sink = self.rank.sink.clone();
+            let done = move |w: &checkpoint::Written| {
+                let (uri, seconds) = (w.uri.clone(), w.took.as_secs_f64());
+                sink.send(&Event::Checkpoint { step: w.step, uri, seconds, bytes: w.bytes });
+            };
+            self.writer = Some(Writer::start(self.checkpoints.clone(), self.recipe.checkpoint.clone(), done)?);
+        }
+        while self.step < self.total_steps() {
+            self.epoch()?;
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.wait()?;
+        }
+        self.rank.barrier("the end of the stage")?;
+        Ok(self.result)
+    }
+
+    fn loader(&self, epoch: u64) -> Result<Loader, Error> {
+        let pretrain = self.pretrain;
+        let threads = loader_threads(&self.recipe.dataset, self.rank);
+        Ok(Loader::two_views(
+            self.source.clone(),
+            two_views(&pretrain.augment),
+            LoaderOptions {
+                seed: pretrain.seed,
+                epoch,
+                batch: pretrain.batch_size as usize,
+                rank: self.rank.place.rank,
+                world: self.rank.place.world,
+                first_batch: (self.step % self.steps_per_epoch) as usize,
+                threads,
+                prefetch: 2,
+                max_corrupt: self.recipe.dataset.max_corrupt,
+            },
+        )?)
+    }
+
+    /// The rest of the epoch under way.
+    fn epoch(&mut self) -> Result<(), Error> {
+        let epoch = self.step / self.steps_per_epoch;
+        let mut loader = self.loader(epoch)?;
+        self.rank.sink.send(&Event::Phase { phase: Phase::Training });
+        self.meter.restart();
+        let mut waited = loader.wait();
+        while let Some(batch) = loader.next() {
+            let batch = batch?;
+            for replaced in &batch.replaced {
+                tracing::warn!("replaced {} by sample {}: {}", replaced.name, replaced.by, replaced.reason);
+            }
+            self.meter.corrupt += batch.replaced.len() as u64;
+            let shape = batch.shape.map(|n| n as i64);
+            let view = |i: usize| -> Result<Tensor, Error> {
+                Ok(Tensor::f_from_slice(&batch.views[i])?.f_reshape(shape)?.f_to_device(self.rank.device)?)
+            };
+            let views = [view(0)?, view(1)?];
+            loader.recycle(batch);
+            let outputs = self.optimise(&views)?;
+            self.step += 1;
+            let wait = loader.wait();
+            self.meter.step(&outputs.loss, wait - waited)?;
+            waited = wait;
+            if let Some(writer) = &mut self.writer {
+                writer.check()?;
+            }
+            let epoch_ends = self.step % self.steps_per_epoch == 0;
+            let save = self.checkpoint_due();
+            let alone = self.rank.peers().is_none();
+            if save || epoch_ends || self.step % CONTROL_EVERY == 0 || (alone && self.rank.stop_requested()) {
+                let verdict = self.control(&outputs, epoch_ends)?;
+                if save || verdict == Verdict::Stop {
+                    self.save()?;
+                }
+                if verdict == Verdict::Stop {
+                    return self.preempted();
+                }
+            }
+        }
+        drop(loader);
+        self.judge()
+    }
+
+    /// One optimiser step: the gradients of every micro-batch, their mean over the ranks, SGD.
+    fn optimise(&mut self, views: &[Tensor; 2]) -> Result<Outputs, Error> {
+        let pretrain = self.pretrain;
+        let micro_batches = i64::from(pretrain.accumulate);
+        let n = views[0].size()[0] / micro_batches;
+        let pass = Pass::train(self.rank.peers());
+        let kind = device::autocast_kind(pretrain.precision);
+        self.sgd.zero_grad()?;
+        let mut last = None;
+        for i in 0..micro_batches {
+            let part = [views[0].f_narrow(0, i * n, n)?, views[1].f_narrow(0, i * n, n)?];
+            // Only the last micro-batch's backward pass reduces; those before it add to the local gradients.
+            let mut reducer = self.reducer.as_mut().filter(|_| i + 1 == micro_batches);
+            if let Some(reducer) = &mut reducer {
+                reducer.prepare_forward().map_err(lost("a step"))?;
+            }
+            let forward = || self.model.forward([&part[0], &part[1]], pass);
+            let outputs = match kind {
+                None => forward()?,
+                Some(_) => tch_ext::autocast(self.rank.device, kind, forward)??,
+            };
+            let loss = outputs.loss.f_div_scalar(micro_batches as f64)?;
+            match reducer {
+                Some(reducer) => reducer.backward(&loss).map_err(lost("a step"))?,
+                None => tch_ext::backward(&loss)?,
+            }
+            last = Some(outputs);
+        }
+        let rates = self.learning_rate.at(self.step);
+        self.sgd.step(rates)?;
+        last.ok_or_else(|| Error::config("spec.pretrain.accumulate", "must be at least 1"))
+    }
+
+    fn checkpoint_due(&self) -> bool {
+        let policy = &self.recipe.checkpoint;
+        let every_steps = policy.every_steps.is_some_and(|n| self.step % u64::from(n) == 0);
+        let (epoch, rest) = (self.step / self.steps_per_epoch, self.step % self.steps_per_epoch);
+        let every_epochs = rest == 0 && policy.every_epochs > 0 && epoch % u64::from(policy.every_epochs) == 0;
+        every_steps || every_epochs || self.step == self.total_steps()
+    }
+
+    /// The ranks compare notes: all see the same means, and all come to the same verdict.
+    fn control(&mut self, outputs: &Outputs, epoch_ends: bool) -> Result<Verdict, Error> {
+        let world = self.rank.place.world as f64;
+        let std = output_std(&outputs.z[0])?.f_double_value(&[])?;
+        let stop = f64::from(u8::from(self.rank.stop_requested()));
+        let sums = self.rank.sum(&[self.meter.mean_loss()?, std, stop], &format!("step {}", self.step))?;
+        let (loss, std) = (sums[0] / world, sums[1] / world);
+        let epoch = (self.step - 1) / self.steps_per_epoch;
+        if !loss.is_finite() || !std.is_finite() {
+            return Err(Error::NotFinite { loss, step: self.step, epoch });
+        }
+        self.watch_collapse(std)?;
+        // A factorisation a control step would be too dear; one an epoch shows the trend.
+        let effective = if epoch_ends && self.rank.is_first() { Some(effective_rank(&outputs.z[0])?) } else { None };
+        let rates = self.learning_rate.at(self.step - 1);
+        let mut measured = self.meter.measure(self.step, loss, std, rates);
+        measured.effective_rank = effective;
+        measured.gpu_memory = device::memory(self.rank.device);
+        self.result.loss = Some(loss);
+        self.result.output_std = Some(std);
+        self.result.images_per_second = self.meter.images_per_second();
+        self.result.step = Some(self.step);
+        self.result.epoch = Some(self.step / self.steps_per_epoch);
+        self.rank.sink.send(&Event::Step(measured));
+        Ok(if sums[2] > 0.0 { Verdict::Stop } else { Verdict::GoOn })
+    }
+
+    fn watch_collapse(&mut self, std: f64) -> Result<(), Error> {
+        let pretrain = self.pretrain;
+        let healthy = 1.0 / f64::from(pretrain.dim).sqrt();
+        let bound = pretrain.collapse.threshold * healthy;
+        if std >= bound {
+            self.collapsed_since = None;
+            return Ok(());
+        }
+        let since = *self.collapsed_since.get_or_insert(self.step);
+        match pretrain.collapse.patience_steps {
+            Some(patience) if self.step - since >= u64::from(patience) => {
+                Err(Error::Collapsed { std, bound, healthy, steps: self.step - since })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies the state to the host and hands it to the writer.
+    fn save(&mut self) -> Result<(), Error> {
+        if let Some(reducer) = &self.reducer {
+            self.bucket_order = reducer.order().or(self.bucket_order.take());
+        }
+        if !self.rank.is_first() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        self.rank.sink.send(&Event::Phase { phase: Phase::Checkpointing });
+        let state = State {
+            step: self.step,
+            epoch: self.step / self.steps_per_epoch,
+            steps_per_epoch: self.steps_per_epoch,
+            attempt: self.attempt.unwrap_or(1),
+            samples: self.source.len() as u64,
+            digest: self.recipe.digest(),
+            arithmetic: self.recipe.arithmetic(),
+            bucket_order: self.bucket_order.clone(),
+            environment: self.environment(),
+        };
+        let snapshot = Snapshot::take(self.model.params(), &self.sgd, state)?;
+        if self.step == self.total_steps() {
+            self.result.weights_sha256 = Some(checkpoint::store::sha256(&snapshot.model_file()?));
+        }
+        let name = checkpoint::store::Name { step: self.step, attempt: self.attempt.unwrap_or(1) };
+        self.result.checkpoint = Some(self.checkpoints.uri(name));
+        if let Some(writer) = &mut self.writer {
+            writer.save(snapshot)?;
+        }
+        self.rank.sink.send(&Event::CheckpointStall { seconds: start.elapsed().as_secs_f64() });
+        self.rank.sink.send(&Event::Phase { phase: Phase::Training });
+        Ok(())
+    }
+
+    /// Every rank was asked to stop and agreed to; rank 0's checkpoint must stand before anyone leaves.
+    fn preempted(&mut self) -> Result<(), Error> {
+        if let Some(writer) = &mut self.writer {
+            writer.wait()?;
+        }
+        self.rank.barrier("the checkpoint before a stop")?;
+        let uri = self.result.checkpoint.clone().unwrap_or_default();
+        Err(Error::Preempted { step: self.step, uri })
+    }
+
+    /// kNN during training, at the end of every `knn.everyEpochs`th epoch.
+    fn judge(&mut self) -> Result<(), Error> {
+        let epoch = self.step / self.steps_per_epoch;
+        let Some(knn) = &self.recipe.knn else { return Ok(()) };
+        let whole = self.step % self.steps_per_epoch == 0;
+        if !whole || knn.every_epochs == 0 || epoch % u64::from(knn.every_epochs) != 0 {
+            return Ok(());
+        }
+        let evaluation = Evaluation {
+            train: self.source.clone(),
+            val: val_set(&self.recipe.dataset, self.source.classes())?,
+            view: eval_view(&self.pretrain.augment),
+            knn,
+            loader_threads: loader_threads(&self.recipe.dataset, self.rank),
+        };
+        let scores = evaluation.run(self.rank, &Features::Backbone(&self.model))?;
+        if self.rank.is_first() {
+            self.rank.sink.send(&Event::Knn { epoch, features: "trained".into(), scores });
+        }
+        Ok(())
+    }
+}
+
+/// The first field in which two documents differ, as `spec.pretrain.arch was "resnet18", is "resnet50"`.
+fn difference(was: &serde_json::Value, is: &serde_json::Value) -> Option<String> {
+    fn walk(path: &str, was: &serde_json::Value, is: &serde_json::Value) -> Option<String> {
+        use serde_json::Value::{Null, Object};
+        match (was, is) {
+            (Object(a), Object(b)) => {
+                let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+                keys.into_iter().find_map(|key| {
+                    walk(&format!("{path}.{key}"), a.get(key).unwrap_or(&Null), b.get(key).unwrap_or(&Null))
+                })
+            }
+            (a, b) if a == b => None,
+            (a, b) => Some(format!("{path} was {a} when it was written, is {b} now")),
+        }
+    }
+    walk("spec", was, is)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_differing_field_is_named() {
+        let was = json!({"pretrain": {"arch": "resnet18", "lr": 0.05}});
+        let is = json!({"pretrain": {"arch": "resnet50", "lr": 0.05}});
+        assert_eq!(
+            difference(&was, &is).as_deref(),
+            Some(r#"spec.pretrain.arch was "resnet18" when it was written, is "resnet50" now"#)
+        );
+        assert_eq!(difference(&was, &was), None);
+    }
+}

@@ -1,0 +1,176 @@
+//! One rank process: who it is among the others, its device, and the stop that SIGTERM asks for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tch::{Device, Tensor};
+use tch_ext::c10d::{Backend, Op, ProcessGroup, Store};
+
+use crate::device;
+use crate::error::Error;
+use crate::telemetry::Sink;
+use crate::telemetry::event::{Event, Phase};
+
+/// Where a rank stands among its peers, as its agent (or torchrun, or Slurm) tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Global rank, from 0.
+    pub rank: usize,
+    /// Processes in all.
+    pub world: usize,
+    /// Rank among the processes of this machine, which is also the index of its GPU.
+    pub local_rank: usize,
+    /// Host of node 0's store.
+    pub master_addr: String,
+    /// Port of node 0's store.
+    pub master_port: u16,
+    /// How long to wait for peers, at the start and in every collective.
+    pub timeout: Duration,
+    /// libtorch's intra-op threads.
+    pub threads: u32,
+}
+
+/// A rank at work.
+pub struct Rank {
+    /// Its place.
+    pub place: Place,
+    /// The GPU of its local rank, or the CPU.
+    pub device: Device,
+    /// All ranks; `None` if it is alone.
+    pub group: Option<ProcessGroup>,
+    /// Where its events go.
+    pub sink: Sink,
+    store: Option<Store>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Rank {
+    /// Finds the device, then the peers.
+    pub fn join(place: Place, sink: Sink) -> Result<Self, Error> {
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+            signal_hook::flag::register(signal, stop.clone()).map_err(Error::io("a signal handler"))?;
+        }
+        sink.send(&Event::Hello { rank: place.rank });
+        sink.send(&Event::Phase { phase: Phase::Rendezvous });
+        tch_ext::tune_allocator();
+        tch_ext::set_intraop_threads(place.threads as usize)?;
+        let device = device::pick(place.local_rank)?;
+        let (store, group) = if place.world > 1 || device.is_cuda() {
+            let lost = |e: tch_ext::Error| Error::Rendezvous {
+                address: format!("{}:{}", place.master_addr, place.master_port),
+                message: format!("rank {} of {}: {e}", place.rank, place.world),
+            };
+            let store = Store::tcp(&place.master_addr, place.master_port, None, false, place.timeout).map_err(lost)?;
+            let backend = if device.is_cuda() { Backend::Nccl } else { Backend::Gloo };
+            let group =
+                ProcessGroup::new(&store, "default", backend, place.rank, place.world, place.timeout).map_err(lost)?;
+            (Some(store), Some(group))
+        } else {
+            (None, None)
+        };
+        Ok(Self { place, device, group, sink, store, stop })
+    }
+
+    /// A rank without peers, agent or signals, for commands and tests.
+    pub fn alone(threads: u32) -> Result<Self, Error> {
+        let place = Place {
+            rank: 0,
+            world: 1,
+            local_rank: 0,
+            master_addr: String::new(),
+            master_port: 0,
+            timeout: Duration::from_secs(60),
+            threads,
+        };
+        tch_ext::tune_allocator();
+        tch_ext::set_intraop_threads(threads as usize)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        Ok(Self { place, device: device::pick(0)?, group: None, sink: Sink::none(), store: None, stop })
+    }
+
+    /// Rank 0 writes checkpoints and speaks for all.
+    pub fn is_first(&self) -> bool {
+        self.place.rank == 0
+    }
+
+    /// Did SIGTERM or SIGINT arrive?
+    pub fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The group, where there is more than one rank in it.
+    pub fn peers(&self) -> Option<&ProcessGroup> {
+        self.group.as_ref().filter(|_| self.place.world > 1)
+    }
+
+    /// Sums of `values` over all ranks; every rank gets the same.
+    pub fn sum(&self, values: &[f64], during: &str) -> Result<Vec<f64>, Error> {
+        let Some(group) = &self.group else { return Ok(values.to_vec()) };
+        let tensor = Tensor::f_from_slice(values)?.f_to_device(self.device)?;
+        group.all_reduce(&tensor, Op::Sum).map_err(lost(during))?;
+        Ok(Vec::<f64>::try_from(&tensor.f_to_device(Device::Cpu)?)?)
+    }
+
+    /// Waits until every rank is here.
+    pub fn barrier(&self, during: &str) -> Result<(), Error> {
+        self.group.as_ref().map_or(Ok(()), |group| group.barrier().map_err(lost(during)))
+    }
+
+    /// Rank 0's text, on every rank.
+    pub fn share(&self, key: &str, text: Option<String>) -> Result<String, Error> {
+        let Some(store) = &self.store else { return Ok(text.unwrap_or_default()) };
+        if let Some(text) = text {
+            store.set(key, text.as_bytes()).map_err(lost(key))?;
+            return Ok(text);
+        }
+        let bytes = store.get(key).map_err(lost(key))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Overwrites `tensors` with rank 0's.
+    pub fn broadcast<'a>(&self, tensors: impl IntoIterator<Item = &'a Tensor>, during: &str) -> Result<(), Error> {
+        let Some(group) = self.peers() else { return Ok(()) };
+        for tensor in tensors {
+            let tensor = tensor.f_detach()?;
+            if self.device.is_cuda() && tensor.device() == Device::Cpu {
+                let staged = tensor.f_to_device(self.device)?;
+                group.broadcast(&staged, 0).map_err(lost(during))?;
+                let _ = tensor.shallow_clone().f_copy_(&staged)?;
+            } else {
+                group.broadcast(&tensor, 0).map_err(lost(during))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of every rank's `[n, …]`, in rank order; n may differ from rank to rank.
+    pub fn gather_rows(&self, rows: &Tensor, during: &str) -> Result<Tensor, Error> {
+        let Some(group) = self.peers() else { return Ok(rows.shallow_clone()) };
+        let mine = rows.size()[0];
+        let count = Tensor::f_from_slice(&[mine])?.f_to_device(self.device)?;
+        let counts: Result<Vec<i64>, Error> =
+            group.all_gather(&count).map_err(lost(during))?.iter().map(|n| Ok(n.f_int64_value(&[0])?)).collect();
+        let counts = counts?;
+        let most = counts.iter().copied().max().unwrap_or(0);
+        let mut shape = rows.size();
+        shape[0] = most;
+        let padded = Tensor::f_zeros(&shape, (rows.kind(), rows.device()))?;
+        padded.f_narrow(0, 0, mine)?.f_copy_(rows)?;
+        let parts: Result<Vec<_>, _> = group
+            .all_gather(&padded)
+            .map_err(lost(during))?
+            .iter()
+            .zip(counts)
+            .map(|(part, n)| part.f_narrow(0, 0, n))
+            .collect();
+        Ok(Tensor::f_cat(&parts?, 0)?)
+    }
+}
+
+/// A failed collective, which almost always is a peer that went away.
+pub fn lost(during: &str) -> impl FnOnce(tch_ext::Error) -> Error {
+    let during = during.to_owned();
+    move |e| Error::PeerLost { during, message: e.to_string() }
+}

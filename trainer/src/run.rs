@@ -1,0 +1,198 @@
+//! A whole run on this machine: stage after stage, a table and `result.json` at the end.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use simsiam_recipe::RunFile;
+
+use crate::agent::{Board, Outcome, Spec, Stage, Topology, supervise};
+use crate::cli::Patience;
+use crate::error::{Error, ExitCode};
+use crate::storage::Storage;
+use crate::telemetry::display::duration;
+use crate::telemetry::event::{KnnScore, StageResult};
+use crate::telemetry::http;
+use crate::telemetry::progress::reported;
+use crate::{cli, device, pretrain};
+
+/// How the run uses this machine.
+pub struct Local {
+    /// Rank processes; `None` is one a GPU, or one.
+    pub nproc: Option<usize>,
+    /// libtorch's threads in each.
+    pub threads_per_rank: Option<u32>,
+    /// Where metrics are served.
+    pub metrics_addr: Option<SocketAddr>,
+    /// Bounds on waiting.
+    pub patience: Patience,
+    /// What ranks are told of the run.
+    pub arguments: Vec<String>,
+}
+
+/// `result.json`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RunResult {
+    run: String,
+    knn: Option<Knn>,
+    knn_untrained: Option<Knn>,
+    loss: Option<f64>,
+    output_std: Option<f64>,
+    images_per_second: Option<f64>,
+    epochs: Option<u64>,
+    steps: Option<u64>,
+    checkpoint: Option<String>,
+    weights_sha256: Option<String>,
+    stages: Vec<StageTime>,
+}
+
+/// kNN accuracy: the reported figure and all protocols.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Knn {
+    top1: f64,
+    protocols: Vec<KnnScore>,
+}
+
+/// A stage's wall time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct StageTime {
+    name: String,
+    seconds: f64,
+}
+
+const RESULT: &str = "result.json";
+
+/// Runs every stage of the file. An error is that of the first stage that failed.
+pub fn execute(run: &RunFile, local: &Local) -> Result<(), Error> {
+    for field in run
+        .cluster_only
+        .keys()
+        .map(String::as_str)
+        .chain(run.recipe.output.credentials_secret.as_ref().map(|_| "output.credentialsSecret"))
+    {
+        tracing::info!("spec.{field} is for clusters and not used here");
+    }
+    let stages = stages(run)?;
+    let nproc = local.nproc.unwrap_or_else(device::count);
+    if let Some(p) = &run.recipe.pretrain {
+        pretrain::micro_batch(p, nproc)?;
+    }
+    let runtime = tokio::runtime::Runtime::new().map_err(Error::io("the async runtime"))?;
+    let storage = Storage::open(&run.recipe.output, runtime.handle().clone())?;
+    let board = Board::new(&run.name)?;
+    let address = runtime.block_on(serve(local.metrics_addr, &board))?;
+    tracing::info!("run {}: {nproc} ranks, metrics on http://{address}/metrics", run.name);
+    let mut result = RunResult { run: run.name.clone(), ..RunResult::default() };
+    for stage in stages {
+        let start = Instant::now();
+        board.begin(stage.name());
+        let ranks = if stage == Stage::Knn { device::count().min(nproc) } else { nproc };
+        let threads = local.threads_per_rank.filter(|_| ranks == nproc);
+        let spec = Spec {
+            stage,
+            topology: Topology::local(ranks),
+            arguments: local.arguments.clone(),
+            threads: threads.unwrap_or_else(|| cli::default_threads(ranks)),
+            rendezvous_timeout: Duration::from_secs(local.patience.rendezvous_timeout),
+            stall_timeout: Duration::from_secs(local.patience.stall_timeout),
+            grace: Duration::from_secs(10),
+            stop_grace: Duration::from_secs(local.patience.stop_grace),
+        };
+        let outcome = runtime.block_on(supervise(&spec, &board))?;
+        board.end();
+        let Outcome { code: ExitCode::Done, result: done, .. } = outcome else {
+            return Err(Error::Rank { code: outcome.code, message: format!("{}: {}", stage.name(), outcome.message) });
+        };
+        result.take(done);
+        result.stages.push(StageTime { name: stage.name().into(), seconds: start.elapsed().as_secs_f64() });
+    }
+    result.fill_from_before(&storage)?;
+    let json = serde_json::to_vec_pretty(&result).map_err(|e| Error::Usage(e.to_string()))?;
+    storage.put(RESULT, json)?;
+    print!("{}", result.table(&storage.uri(RESULT)));
+    Ok(())
+}
+
+/// The stages that the file asks for, in order. One that this version cannot run locally is an error, not
+/// silence.
+fn stages(run: &RunFile) -> Result<Vec<Stage>, Error> {
+    let recipe = &run.recipe;
+    for (field, asked) in [("spec.linear", recipe.linear.is_some()), ("spec.export", !recipe.export.is_empty())] {
+        if asked {
+            return Err(Error::config(field, "this version cannot run this stage yet; leave it out"));
+        }
+    }
+    let mut stages = Vec::new();
+    if recipe.pretrain.is_some() {
+        stages.push(Stage::Pretrain);
+    }
+    if recipe.knn.is_some() {
+        stages.push(Stage::Knn);
+    }
+    if stages.is_empty() {
+        return Err(Error::config("spec", "asks for no stage; give it spec.pretrain"));
+    }
+    Ok(stages)
+}
+
+/// Serves metrics where asked; where nobody asked, a taken port is no reason to fail.
+async fn serve(asked: Option<SocketAddr>, board: &Board) -> Result<SocketAddr, Error> {
+    match asked {
+        Some(address) => http::serve(address, board.clone()).await,
+        None => match http::serve((Ipv4Addr::LOCALHOST, 9400).into(), board.clone()).await {
+            Ok(address) => Ok(address),
+            Err(_) => http::serve((Ipv4Addr::LOCALHOST, 0).into(), board.clone()).await,
+        },
+    }
+}
+
+impl RunResult {
+    fn take(&mut self, done: StageResult) {
+        let knn = |scores: Option<Vec<KnnScore>>| {
+            reported(&scores).map(|top1| Knn { top1, protocols: scores.unwrap_or_default() })
+        };
+        self.knn = knn(done.knn).or(self.knn.take());
+        self.knn_untrained = knn(done.knn_untrained).or(self.knn_untrained.take());
+        self.loss = done.loss.or(self.loss);
+        self.output_std = done.output_std.or(self.output_std);
+        self.images_per_second = done.images_per_second.or(self.images_per_second);
+        self.epochs = done.epoch.or(self.epochs);
+        self.steps = done.step.or(self.steps);
+        self.checkpoint = done.checkpoint.or(self.checkpoint.take());
+        self.weights_sha256 = done.weights_sha256.or(self.weights_sha256.take());
+    }
+
+    /// A run that was finished before trains nothing again; what it measured then still holds.
+    fn fill_from_before(&mut self, storage: &Storage) -> Result<(), Error> {
+        let Some(before) = storage.get(RESULT)? else { return Ok(()) };
+        let Ok(before) = serde_json::from_slice::<Self>(&before) else { return Ok(()) };
+        if before.weights_sha256 == self.weights_sha256 {
+            self.loss = self.loss.or(before.loss);
+            self.output_std = self.output_std.or(before.output_std);
+            self.images_per_second = self.images_per_second.or(before.images_per_second);
+        }
+        Ok(())
+    }
+
+    fn table(&self, uri: &str) -> String {
+        let mut rows = Vec::new();
+        let mut row = |name: &str, value: Option<String>| rows.extend(value.map(|v| (name.to_owned(), v)));
+        let percent = |knn: &Option<Knn>| knn.as_ref().map(|k| format!("{:.2} %", k.top1));
+        row("kNN top-1", percent(&self.knn));
+        row("kNN top-1, untrained encoder", percent(&self.knn_untrained));
+        row("loss", self.loss.map(|v| format!("{v:.4}")));
+        row("output std", self.output_std.map(|v| format!("{v:.5}")));
+        row("images/s", self.images_per_second.map(|v| format!("{v:.0}")));
+        row("epochs / steps", self.epochs.zip(self.steps).map(|(e, s)| format!("{e} / {s}")));
+        for stage in &self.stages {
+            row(&format!("time of {}", stage.name), Some(duration(stage.seconds)));
+        }
+        row("checkpoint", self.checkpoint.clone());
+        row("results", Some(uri.to_owned()));
+        let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let title = format!("run {}", self.run);
+        let body: String = rows.iter().map(|(name, value)| format!("  {name:<width$}  {value}\n")).collect();
+        format!("\n{title}\n{}\n{body}", "─".repeat(title.chars().count()))
+    }
+}

@@ -1,0 +1,138 @@
+//! A stage as one rank process runs it, from its environment to its last word.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use simsiam_recipe::Recipe;
+use tch::Kind;
+
+use crate::agent::Stage;
+use crate::checkpoint::{Checkpoints, snapshot};
+use crate::error::Error;
+use crate::knn::{Evaluation, Features};
+use crate::model::SimSiam;
+use crate::pretrain::{self, eval_view, loader_threads, train_set, val_set};
+use crate::rank::{Place, Rank};
+use crate::storage::Storage;
+use crate::telemetry::Sink;
+use crate::telemetry::event::{Event, StageResult};
+
+/// What a rank process is told to do.
+pub struct Order {
+    /// The stage.
+    pub stage: Stage,
+    /// The run.
+    pub recipe: Recipe,
+    /// Number of this attempt.
+    pub attempt: Option<u32>,
+    /// Sizes of DDP's buckets in bytes.
+    pub buckets: (usize, usize),
+}
+
+/// Runs a stage in this process; the agent hears how it went.
+pub fn run(order: &Order) -> Result<(), Error> {
+    let (place, sink) = from_environment()?;
+    let result = work(order, place, sink.clone());
+    match &result {
+        Ok(result) => sink.send(&Event::Done(result.clone())),
+        Err(e) => {
+            sink.send(&Event::Failed { code: e.exit_code().code(), message: e.to_string(), subject: e.subject() });
+        }
+    }
+    result.map(drop)
+}
+
+fn work(order: &Order, place: Place, sink: Sink) -> Result<StageResult, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("storage")
+        .enable_all()
+        .build()
+        .map_err(Error::io("the async runtime"))?;
+    let rank = Rank::join(place, sink)?;
+    let storage = Storage::open(&order.recipe.output, runtime.handle().clone())?;
+    match order.stage {
+        Stage::Pretrain => {
+            let (recipe, attempt, buckets) = (&order.recipe, order.attempt, order.buckets);
+            pretrain::run(&rank, pretrain::Job { recipe, storage, attempt, buckets })
+        }
+        Stage::Knn => knn(&rank, &order.recipe, &storage, false),
+    }
+}
+
+/// Judges the latest checkpoint's encoder, the untrained one and, where asked, raw pixels.
+pub fn knn(rank: &Rank, recipe: &Recipe, storage: &Storage, pixels: bool) -> Result<StageResult, Error> {
+    let missing = |field| Error::config(field, "missing; kNN judges the encoder that spec.pretrain describes");
+    let pretrain = recipe.pretrain.as_ref().ok_or_else(|| missing("spec.pretrain"))?;
+    let protocols = recipe.knn.clone().unwrap_or_default();
+    let train = train_set(&recipe.dataset)?;
+    let val = val_set(&recipe.dataset, train.classes())?;
+    let loader_threads = loader_threads(&recipe.dataset, rank);
+    let evaluation = Evaluation { train, val, view: eval_view(&pretrain.augment), knn: &protocols, loader_threads };
+    let checkpoints = Checkpoints::new(storage.clone());
+    let found = checkpoints.latest()?.ok_or_else(|| Error::Checkpoint {
+        uri: storage.uri("checkpoints"),
+        message: "there is no valid checkpoint to judge; run the pretrain stage first".into(),
+    })?;
+    let epoch = found.state.epoch;
+    let model = SimSiam::new(pretrain, Kind::Float, rank.device)?;
+    let tell = |features: &str, epoch, scores: &Vec<_>| {
+        rank.sink.send(&Event::Knn { epoch, features: features.into(), scores: scores.clone() });
+    };
+    let untrained = evaluation.run(rank, &Features::Backbone(&model))?;
+    tell("untrained", 0, &untrained);
+    snapshot::restore_model(model.params(), &found.model, &found.uri)?;
+    let trained = evaluation.run(rank, &Features::Backbone(&model))?;
+    tell("trained", epoch, &trained);
+    let pixels = if pixels {
+        let scores = evaluation.run(rank, &Features::Pixels)?;
+        tell("pixels", 0, &scores);
+        Some(scores)
+    } else {
+        None
+    };
+    Ok(StageResult {
+        epoch: Some(epoch),
+        step: Some(found.state.step),
+        checkpoint: Some(found.uri),
+        knn: Some(trained),
+        knn_untrained: Some(untrained),
+        knn_pixels: pixels,
+        ..StageResult::default()
+    })
+}
+
+/// The place that the agent put into the environment, and its socket.
+fn from_environment() -> Result<(Place, Sink), Error> {
+    fn variable<T: std::str::FromStr>(name: &str) -> Result<T, Error> {
+        let text = std::env::var(name)
+            .map_err(|_| Error::Usage(format!("{name} is not set; `simsiam rank` is started by `simsiam worker`")))?;
+        text.parse().map_err(|_| Error::Usage(format!("{name}={text} is not of the expected form")))
+    }
+    die_with_agent()?;
+    let place = Place {
+        rank: variable("RANK")?,
+        world: variable("WORLD_SIZE")?,
+        local_rank: variable("LOCAL_RANK")?,
+        master_addr: variable("MASTER_ADDR")?,
+        master_port: variable("MASTER_PORT")?,
+        timeout: Duration::from_secs(variable("SIMSIAM_TIMEOUT")?),
+        threads: variable("SIMSIAM_THREADS")?,
+    };
+    let socket: PathBuf = variable("SIMSIAM_AGENT_SOCKET")?;
+    Ok((place, Sink::connect(&socket)?))
+}
+
+/// A rank without its agent would hold its GPU and its peers for ever.
+fn die_with_agent() -> Result<(), Error> {
+    #[cfg(target_os = "linux")]
+    {
+        let failed = |e: nix::Error| Error::Usage(format!("cannot ask to be ended with the agent: {e}"));
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(failed)?;
+        let agent = std::env::var("SIMSIAM_AGENT_PID").ok().and_then(|p| p.parse::<i32>().ok());
+        if agent.is_some_and(|agent| nix::unistd::getppid().as_raw() != agent) {
+            return Err(Error::Usage("the agent that started this rank is gone".into()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Where a run's output lies: a local folder or object storage, behind one small blocking interface.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use simsiam_recipe::Output;
+use tokio::runtime::Handle;
+
+use crate::error::Error;
+
+/// A folder in a local file system or an object store.
+///
+/// Writing an object is atomic: a reader sees all of it or none (a rename locally, the store's own promise
+/// elsewhere). Calls block; they must not come from a thread of the async runtime.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+    uri: String,
+    runtime: Handle,
+}
+
+impl Storage {
+    /// Opens `output.uri`; a local folder is created. Credentials come from the environment.
+    pub fn open(output: &Output, runtime: Handle) -> Result<Self, Error> {
+        let uri = output.uri.trim_end_matches('/').to_owned();
+        let refused = |e: object_store::Error| Error::config("spec.output.uri", format!("cannot open {uri}: {e}"));
+        let Some((scheme, rest)) = uri.split_once("://") else {
+            return Self::local(PathBuf::from(&uri), uri, runtime);
+        };
+        let key = rest.split_once('/').map_or("", |(_, key)| key);
+        let store: Arc<dyn ObjectStore> = match scheme {
+            "file" => return Self::local(PathBuf::from(rest), uri.clone(), runtime),
+            "s3" => {
+                let mut builder = AmazonS3Builder::from_env().with_url(&uri);
+                if let Some(endpoint) = &output.endpoint {
+                    builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
+                }
+                if let Some(region) = &output.region {
+                    builder = builder.with_region(region);
+                }
+                Arc::new(builder.build().map_err(refused)?)
+            }
+            "gs" => Arc::new(GoogleCloudStorageBuilder::from_env().with_url(&uri).build().map_err(refused)?),
+            "az" => Arc::new(MicrosoftAzureBuilder::from_env().with_url(&uri).build().map_err(refused)?),
+            "pvc" => {
+                return Err(Error::config(
+                    "spec.output.uri",
+                    format!(
+                        "{uri} names a persistent volume claim; outside a cluster say where it lies with --mount name=/path"
+                    ),
+                ));
+            }
+            other => {
+                return Err(Error::config(
+                    "spec.output.uri",
+                    format!("cannot write to {other}://; use a folder, file://, s3://, gs:// or az://"),
+                ));
+            }
+        };
+        Ok(Self { store, root: Path::from(key), uri, runtime })
+    }
+
+    fn local(folder: PathBuf, uri: String, runtime: Handle) -> Result<Self, Error> {
+        std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let store = LocalFileSystem::new_with_prefix(&folder)
+            .map_err(|e| Error::Storage { uri: uri.clone(), message: e.to_string() })?;
+        Ok(Self { store: Arc::new(store.with_fsync(true)), root: Path::default(), uri, runtime })
+    }
+
+    /// The address of `name` in this folder, for people.
+    pub fn uri(&self, name: &str) -> String {
+        format!("{}/{name}", self.uri)
+    }
+
+    /// Writes one object whole.
+    pub fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        let path = self.path(name);
+        self.runtime
+            .block_on(self.store.put(&path, PutPayload::from(bytes)))
+            .map(drop)
+            .map_err(|e| self.failed("write", name, e))
+    }
+
+    /// Reads one object whole; `None` where there is none.
+    pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.path(name);
+        let read = async { self.store.get(&path).await?.bytes().await };
+        match self.runtime.block_on(read) {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(self.failed("read", name, e)),
+        }
+    }
+
+    /// Names of the folders directly in `folder`.
+    pub fn folders(&self, folder: &str) -> Result<Vec<String>, Error> {
+        let path = self.path(folder);
+        match self.runtime.block_on(self.store.list_with_delimiter(Some(&path))) {
+            Ok(list) => Ok(list.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect()),
+            Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
+            Err(e) => Err(self.failed("list", folder, e)),
+        }
+    }
+
+    /// Deletes what lies in `folder`, `first` before all else, and the folder itself.
+    pub fn delete_folder(&self, folder: &str, first: &str) -> Result<(), Error> {
+        let path = self.path(folder);
+        let delete = async {
+            match self.store.delete(&path.clone().join(first)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(e),
+            }
+            let objects: Vec<_> = self.store.list(Some(&path)).map_ok(|o| o.location).try_collect().await?;
+            for object in objects {
+                self.store.delete(&object).await?;
+            }
+            Ok(())
+        };
+        self.runtime.block_on(delete).map_err(|e| self.failed("delete", folder, e))
+    }
+
+    fn path(&self, name: &str) -> Path {
+        name.split('/').filter(|part| !part.is_empty()).fold(self.root.clone(), |path, part| path.join(part))
+    }
+
+    /// A missing bucket and refused credentials are the user's to mend; all else may pass.
+    fn failed(&self, verb: &str, name: &str, error: object_store::Error) -> Error {
+        use object_store::Error as E;
+        let text = innermost(&error);
+        let no_bucket = text.contains("NoSuchBucket");
+        match error {
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Error::config(
+                "spec.output.uri",
+                format!("not allowed to {verb} {}: {text}; check the credentials in the environment", self.uri(name)),
+            ),
+            E::NotFound { .. } | E::Generic { .. } if no_bucket => Error::config(
+                "spec.output.uri",
+                format!("cannot {verb} {}: the bucket does not exist; create it or name another", self.uri(name)),
+            ),
+            _ => {
+                let hint =
+                    if text.contains("No space left") { "; free some space and start the run again" } else { "" };
+                Error::Storage { uri: self.uri(name), message: format!("cannot {verb}: {text}{hint}") }
+            }
+        }
+    }
+}
+
+/// An error with its causes, each once.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

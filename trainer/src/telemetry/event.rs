@@ -1,0 +1,222 @@
+//! Events: one JSON document a line, from a rank to its agent over a Unix socket.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// What a rank is at, so that a watchdog knows how long silence is normal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// Looking for its peers.
+    Rendezvous,
+    /// Reading the data's listing and the checkpoint, first step.
+    Starting,
+    /// Optimiser steps.
+    Training,
+    /// Waiting for a checkpoint.
+    Checkpointing,
+    /// kNN or another evaluation.
+    Evaluating,
+}
+
+/// A measurement of training, over the steps since the one before.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Step {
+    /// Finished steps of the run.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Epoch under way, from 0.
+    pub epoch: u64,
+    /// Epochs of the whole run.
+    pub epochs: u64,
+    /// Mean loss over the interval and the ranks, within [−1, 1].
+    pub loss: f64,
+    /// Mean per-channel standard deviation of z/‖z‖ at the last step, mean over the ranks.
+    pub output_std: f64,
+    /// 1/√dim, what `output_std` is near while all is well.
+    pub healthy_std: f64,
+    /// Effective rank of z at the last step, where it was computed.
+    pub effective_rank: Option<f64>,
+    /// Learning rate of backbone and projector.
+    pub lr_encoder: f64,
+    /// Learning rate of the predictor.
+    pub lr_predictor: f64,
+    /// Images of the interval, over all ranks; an image is two views.
+    pub images: u64,
+    /// Wall time of the interval in seconds.
+    pub seconds: f64,
+    /// Wall time of each of the interval's steps in seconds.
+    pub step_seconds: Vec<f64>,
+    /// Of it, time this rank waited for data.
+    pub data_wait: f64,
+    /// Images that could not be read so far in this attempt and were replaced, by this rank.
+    pub corrupt: u64,
+    /// Bytes of GPU memory held by this rank, where there is a GPU.
+    pub gpu_memory: Option<u64>,
+}
+
+/// Accuracy of one kNN protocol.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnnScore {
+    /// Neighbours that vote.
+    pub k: u32,
+    /// Temperature of their weights.
+    pub temperature: f64,
+    /// Share of validation images whose class won, in percent.
+    pub top1: f64,
+}
+
+/// What a rank reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "event")]
+pub enum Event {
+    /// The first word of a rank.
+    Hello {
+        /// Its global rank.
+        rank: usize,
+    },
+    /// What it is at now.
+    Phase {
+        /// The phase.
+        phase: Phase,
+    },
+    /// Training goes on from a checkpoint.
+    Resumed {
+        /// Finished steps.
+        step: u64,
+        /// The checkpoint.
+        uri: String,
+    },
+    /// A measurement; rank 0's carries the means over the ranks, the others' serve as signs of life.
+    Step(Step),
+    /// A checkpoint was completed.
+    Checkpoint {
+        /// Finished steps.
+        step: u64,
+        /// Its address.
+        uri: String,
+        /// From the snapshot to the manifest, in seconds.
+        seconds: f64,
+        /// Bytes of its files.
+        bytes: u64,
+    },
+    /// Training stood still for a checkpoint.
+    CheckpointStall {
+        /// For so many seconds.
+        seconds: f64,
+    },
+    /// kNN accuracy.
+    Knn {
+        /// Finished epochs.
+        epoch: u64,
+        /// Of which features: `trained`, `untrained` or `pixels`.
+        features: String,
+        /// One score a protocol, the first is the one that tables show.
+        scores: Vec<KnnScore>,
+    },
+    /// A long evaluation moves on.
+    Evaluated {
+        /// Images done.
+        done: u64,
+        /// Images in all.
+        of: u64,
+        /// Which.
+        what: String,
+    },
+    /// The stage's results, the last word of rank 0.
+    Done(StageResult),
+    /// The last word of a rank that gives up.
+    Failed {
+        /// Its exit code.
+        code: u8,
+        /// One line for the user.
+        message: String,
+        /// The field or file it is about.
+        subject: Option<String>,
+    },
+}
+
+/// What a stage leaves to tell.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StageResult {
+    /// Mean loss of the last interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// Output std at the last step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_std: Option<f64>,
+    /// Images over seconds of training, this attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images_per_second: Option<f64>,
+    /// Finished epochs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// Finished steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+    /// The last checkpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
+    /// SHA-256 of its `model.safetensors`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights_sha256: Option<String>,
+    /// kNN of the trained encoder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub knn: Option<Vec<KnnScore>>,
+    /// kNN of the encoder as it was initialised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub knn_untrained: Option<Vec<KnnScore>>,
+    /// kNN of raw pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub knn_pixels: Option<Vec<KnnScore>>,
+}
+
+/// Where a rank's events go. Cheap to clone; sending never fails the training.
+#[derive(Clone, Debug, Default)]
+pub struct Sink(Option<Arc<Mutex<UnixStream>>>);
+
+impl Sink {
+    /// Connects to the agent's socket.
+    pub fn connect(socket: &Path) -> Result<Self, Error> {
+        let stream = UnixStream::connect(socket).map_err(Error::io(socket))?;
+        Ok(Self(Some(Arc::new(Mutex::new(stream)))))
+    }
+
+    /// A sink that forgets.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Sends one event. An agent that is gone is not this rank's problem: the kernel ends orphans.
+    pub fn send(&self, event: &Event) {
+        let Some(stream) = &self.0 else { return };
+        let Ok(mut line) = serde_json::to_vec(event) else { return };
+        line.push(b'\n');
+        if let Ok(mut stream) = stream.lock() {
+            let _ = stream.write_all(&line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_survive_the_socket() {
+        let event = Event::Step(Step { step: 3, loss: -0.5, step_seconds: vec![0.25], ..Step::default() });
+        let line = serde_json::to_string(&event).unwrap();
+        assert!(line.starts_with(r#"{"event":"step","#), "{line}");
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+    }
+}

@@ -1,0 +1,217 @@
+//! Prometheus metrics of a running stage.
+
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, Opts, Registry, TextEncoder, core::Collector,
+};
+
+use super::event::{Event, Step};
+use crate::error::Error;
+
+/// Every metric the trainer shows, fed by events.
+pub struct Metrics {
+    registry: Registry,
+    loss: Gauge,
+    output_std: Gauge,
+    healthy_std: Gauge,
+    effective_rank: Gauge,
+    learning_rate: GaugeVec,
+    epoch: Gauge,
+    step: Gauge,
+    images: IntCounter,
+    images_per_second: Gauge,
+    step_seconds: Histogram,
+    data_wait: GaugeVec,
+    data_wait_by_rank: Vec<f64>,
+    checkpoint_seconds: Histogram,
+    checkpoint_stall: Histogram,
+    checkpoint_step: Gauge,
+    corrupt: GaugeVec,
+    knn: GaugeVec,
+    gpu_memory: GaugeVec,
+}
+
+impl Metrics {
+    /// A registry with everything in it.
+    pub fn new() -> Result<Self, Error> {
+        let registry = Registry::new();
+        let metrics = Self {
+            loss: gauge(&registry, "simsiam_loss", "Mean loss over the last interval and all ranks, -1 to 1.")?,
+            output_std: gauge(
+                &registry,
+                "simsiam_output_std",
+                "Mean per-channel standard deviation of the l2-normalised projections; 0 is collapse.",
+            )?,
+            healthy_std: gauge(
+                &registry,
+                "simsiam_output_std_healthy",
+                "1/sqrt(dim), what a healthy simsiam_output_std is near.",
+            )?,
+            effective_rank: gauge(
+                &registry,
+                "simsiam_effective_rank",
+                "Effective rank of the projections of rank 0's batch, once an epoch.",
+            )?,
+            learning_rate: gauges(&registry, "simsiam_learning_rate", "Learning rate.", "group")?,
+            epoch: gauge(&registry, "simsiam_epoch", "Finished epochs.")?,
+            step: gauge(&registry, "simsiam_step", "Finished optimiser steps of the run.")?,
+            images: register(
+                &registry,
+                IntCounter::new(
+                    "simsiam_images_total",
+                    "Images trained on in this attempt, two views each, over all ranks.",
+                ),
+            )?,
+            images_per_second: gauge(
+                &registry,
+                "simsiam_images_per_second",
+                "Images a second over the last interval and all ranks.",
+            )?,
+            step_seconds: histogram(&registry, "simsiam_step_seconds", "Wall time of an optimiser step.", 0.01)?,
+            data_wait: gauges(
+                &registry,
+                "simsiam_data_wait_seconds_total",
+                "Time that a rank waited for data in this attempt.",
+                "rank",
+            )?,
+            data_wait_by_rank: Vec::new(),
+            checkpoint_seconds: histogram(
+                &registry,
+                "simsiam_checkpoint_seconds",
+                "From a checkpoint's snapshot to its manifest.",
+                0.05,
+            )?,
+            checkpoint_stall: histogram(
+                &registry,
+                "simsiam_checkpoint_stall_seconds",
+                "Time that training stood still for a checkpoint.",
+                0.001,
+            )?,
+            checkpoint_step: gauge(
+                &registry,
+                "simsiam_checkpoint_step",
+                "Finished steps of the last completed checkpoint.",
+            )?,
+            corrupt: gauges(
+                &registry,
+                "simsiam_corrupt_images",
+                "Images replaced in this attempt since they could not be read.",
+                "rank",
+            )?,
+            knn: gauges(&registry, "simsiam_knn_top1", "kNN top-1 accuracy in percent.", "protocol")?,
+            gpu_memory: gauges(&registry, "simsiam_gpu_memory_bytes", "GPU memory that a rank holds.", "rank")?,
+            registry,
+        };
+        Ok(metrics)
+    }
+
+    /// Takes in what `rank` said.
+    pub fn update(&mut self, rank: usize, event: &Event) {
+        match event {
+            Event::Step(step) => self.measured(rank, step),
+            Event::Checkpoint { step, seconds, .. } => {
+                self.checkpoint_step.set(*step as f64);
+                self.checkpoint_seconds.observe(*seconds);
+            }
+            Event::CheckpointStall { seconds } => self.checkpoint_stall.observe(*seconds),
+            Event::Resumed { step, .. } => self.step.set(*step as f64),
+            Event::Knn { features, scores, .. } if features == "trained" => {
+                for score in scores {
+                    self.knn.with_label_values(&[format!("k={},T={}", score.k, score.temperature)]).set(score.top1);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn measured(&mut self, rank: usize, step: &Step) {
+        let label = rank.to_string();
+        if self.data_wait_by_rank.len() <= rank {
+            self.data_wait_by_rank.resize(rank + 1, 0.0);
+        }
+        self.data_wait_by_rank[rank] += step.data_wait;
+        self.data_wait.with_label_values(&[&label]).set(self.data_wait_by_rank[rank]);
+        self.corrupt.with_label_values(&[&label]).set(step.corrupt as f64);
+        if let Some(bytes) = step.gpu_memory {
+            self.gpu_memory.with_label_values(&[&label]).set(bytes as f64);
+        }
+        if rank != 0 {
+            return;
+        }
+        self.loss.set(step.loss);
+        self.output_std.set(step.output_std);
+        self.healthy_std.set(step.healthy_std);
+        if let Some(rank) = step.effective_rank {
+            self.effective_rank.set(rank);
+        }
+        self.learning_rate.with_label_values(&["encoder"]).set(step.lr_encoder);
+        self.learning_rate.with_label_values(&["predictor"]).set(step.lr_predictor);
+        self.epoch.set((step.step * step.epochs / step.steps.max(1)) as f64);
+        self.step.set(step.step as f64);
+        self.images.inc_by(step.images);
+        self.images_per_second.set(step.images as f64 / step.seconds.max(1e-9));
+        for seconds in &step.step_seconds {
+            self.step_seconds.observe(*seconds);
+        }
+    }
+
+    /// The text exposition format.
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        // The encoder fails only when its writer does, and a Vec does not.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> Result<C, Error> {
+    let twice = |e: prometheus::Error| Error::Usage(format!("metrics: {e}"));
+    let collector = made.map_err(twice)?;
+    registry.register(Box::new(collector.clone())).map_err(twice)?;
+    Ok(collector)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<Gauge, Error> {
+    register(registry, Gauge::new(name, help))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, label: &str) -> Result<GaugeVec, Error> {
+    register(registry, GaugeVec::new(Opts::new(name, help), &[label]))
+}
+
+/// Fourteen buckets from `first` seconds on, each twice the one before.
+fn histogram(registry: &Registry, name: &str, help: &str, first: f64) -> Result<Histogram, Error> {
+    let buckets = (0..14).map(|i| first * f64::from(1 << i)).collect();
+    register(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_shows_in_the_text() {
+        let mut metrics = Metrics::new().unwrap();
+        let step = |data_wait| {
+            Event::Step(Step {
+                step: 7,
+                loss: -0.25,
+                images: 64,
+                data_wait,
+                step_seconds: vec![0.1],
+                ..Step::default()
+            })
+        };
+        metrics.update(0, &step(0.5));
+        metrics.update(1, &step(2.0));
+        metrics.update(1, &step(2.0));
+        let text = metrics.text();
+        for line in [
+            "simsiam_loss -0.25",
+            "simsiam_images_total 64",
+            "simsiam_step_seconds_count 1",
+            r#"simsiam_data_wait_seconds_total{rank="1"} 4"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What a run tells of itself: [`event`]s from every rank to its agent, which keeps [`metrics`] and a
+//! [`progress`] document, serves both over [`http`], and draws them on a terminal ([`display`]).
+
+pub mod display;
+pub mod event;
+pub mod http;
+pub mod metrics;
+pub mod progress;
+
+pub use event::{Event, Sink};
+pub use metrics::Metrics;
+pub use progress::Progress;

@@ -1,0 +1,7 @@
+#pragma once
+namespace gloo::transport {
+class Device {
+ public:
+  virtual ~Device() = 0;
+};
+}  // namespace gloo::transport

@@ -1,0 +1,264 @@
+//! `cargo xtask bench train`: our training step beside eager PyTorch's, in turns, in one run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::build::{program, release};
+use crate::download::PYTHON;
+use crate::error::{Error, Result};
+use crate::pins::{Flavour, LIBTORCH_VERSION};
+use crate::process::{output, repo, run, succeeds};
+use crate::setup::setup;
+use crate::{cache, table};
+
+const TORCHVISION_VERSION: &str = "0.26.0";
+const SCRIPT: &str = "tests/parity/bench_train.py";
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Turns of ours and PyTorch's; the medians are compared
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Steps of a turn, after two that don't count
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    steps: u32,
+    /// Threads of both; default: all cores
+    #[arg(long)]
+    threads: Option<u32>,
+    /// fp32 or bf16, for both
+    #[arg(long, default_value = "fp32")]
+    precision: String,
+    /// Only the model of this name: resnet18-cifar or resnet50-imagenet
+    #[arg(long)]
+    only: Option<String>,
+    /// Give PyTorch channels-last memory too; its own default is contiguous
+    #[arg(long)]
+    pytorch_channels_last: bool,
+    /// Print JSON only
+    #[arg(long)]
+    json: bool,
+}
+
+/// A model and its input.
+struct Config {
+    name: &'static str,
+    arch: &'static str,
+    stem: &'static str,
+    batch: u32,
+    crop: u32,
+}
+
+const CONFIGS: &[Config] = &[
+    Config { name: "resnet18-cifar", arch: "resnet18", stem: "cifar", batch: 64, crop: 32 },
+    Config { name: "resnet50-imagenet", arch: "resnet50", stem: "imagenet", batch: 8, crop: 224 },
+];
+
+/// One turn's figures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Turn {
+    images_per_second: f64,
+    peak_rss_mb: f64,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// If the build, PyTorch's environment or a turn fails.
+pub fn train(options: &Options) -> Result<()> {
+    let configs: Vec<_> = CONFIGS.iter().filter(|c| options.only.as_ref().is_none_or(|name| name == c.name)).collect();
+    if configs.is_empty() {
+        let names: Vec<_> = CONFIGS.iter().map(|c| c.name).collect();
+        return Err(Error::Refused(format!("--only: expected one of {}", names.join(", "))));
+    }
+    setup(Flavour::Cpu)?;
+    let python = python()?;
+    let built = release(false)?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = options.threads.map_or_else(|| cores.to_string(), |n| n.to_string());
+
+    let mut results = Vec::new();
+    for config in configs {
+        let arguments = arguments(config, options, &threads);
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for round in 1..=options.rounds {
+            eprintln!("{}: round {round} of {}", config.name, options.rounds);
+            ours.push(turn(program(&built).arg("bench-step").args(&arguments))?);
+            let mut pytorch = Command::new(&python);
+            // Cargo's library path and thread settings of the shell are none of PyTorch's defaults.
+            pytorch.arg(repo().join(SCRIPT)).args(&arguments).env_remove("LD_LIBRARY_PATH");
+            if options.pytorch_channels_last {
+                pytorch.arg("--channels-last");
+            }
+            theirs.push(turn(&mut pytorch)?);
+        }
+        results.push((config, median(&ours), median(&theirs)));
+    }
+    if options.json {
+        println!("{:#}", report(&results, options, &threads));
+    } else {
+        println!("{}", show(&results, options, &threads));
+    }
+    Ok(())
+}
+
+fn arguments(config: &Config, options: &Options, threads: &str) -> Vec<String> {
+    let pairs = [
+        ("--arch", config.arch.to_owned()),
+        ("--stem", config.stem.to_owned()),
+        ("--batch", config.batch.to_string()),
+        ("--crop", config.crop.to_string()),
+        ("--steps", options.steps.to_string()),
+        ("--threads", threads.to_owned()),
+        ("--precision", options.precision.clone()),
+    ];
+    let mut list: Vec<_> = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+    list.push("--json".into());
+    list
+}
+
+/// Runs one turn and reads its figures.
+fn turn(command: &mut Command) -> Result<Turn> {
+    let text = output(command)?;
+    read_turn(&text).ok_or_else(|| Error::Refused(format!("no figures in the output of {command:?}:\n{text}")))
+}
+
+fn read_turn(text: &str) -> Option<Turn> {
+    let value: Value = text.lines().rev().find_map(|line| serde_json::from_str(line).ok())?;
+    Some(Turn {
+        images_per_second: value.get("imagesPerSecond")?.as_f64()?,
+        peak_rss_mb: value.get("peakRssMb")?.as_f64()?,
+    })
+}
+
+/// The median of each figure.
+fn median(turns: &[Turn]) -> Turn {
+    let of = |figure: fn(&Turn) -> f64| {
+        let mut values: Vec<_> = turns.iter().map(figure).collect();
+        values.sort_by(f64::total_cmp);
+        let half = values.len() / 2;
+        if values.len() % 2 == 1 { values[half] } else { (values[half - 1] + values[half]) / 2.0 }
+    };
+    Turn { images_per_second: of(|t| t.images_per_second), peak_rss_mb: of(|t| t.peak_rss_mb) }
+}
+
+fn report(results: &[(&Config, Turn, Turn)], options: &Options, threads: &str) -> Value {
+    let figures = |turn: &Turn| json!({"imagesPerSecond": turn.images_per_second, "peakRssMb": turn.peak_rss_mb});
+    let models: Vec<_> = results
+        .iter()
+        .map(|(config, ours, theirs)| {
+            json!({
+                "name": config.name, "batch": config.batch, "crop": config.crop,
+                "simsiam": figures(ours), "pytorch": figures(theirs),
+                "ratio": ours.images_per_second / theirs.images_per_second,
+            })
+        })
+        .collect();
+    json!({
+        "threads": threads, "precision": options.precision, "rounds": options.rounds, "steps": options.steps,
+        "pytorchChannelsLast": options.pytorch_channels_last, "torch": LIBTORCH_VERSION, "models": models,
+    })
+}
+
+fn show(results: &[(&Config, Turn, Turn)], options: &Options, threads: &str) -> String {
+    let mut rows = vec![
+        ["model", "batch", "crop", "ours img/s", "PyTorch img/s", "ratio", "ours MB", "PyTorch MB"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for (config, ours, theirs) in results {
+        rows.push(vec![
+            config.name.to_owned(),
+            config.batch.to_string(),
+            config.crop.to_string(),
+            format!("{:.2}", ours.images_per_second),
+            format!("{:.2}", theirs.images_per_second),
+            format!("{:.3}", ours.images_per_second / theirs.images_per_second),
+            format!("{:.0}", ours.peak_rss_mb),
+            format!("{:.0}", theirs.peak_rss_mb),
+        ]);
+    }
+    format!(
+        "{}\n{} on {threads} threads, medians of {} rounds in turns; an image is two views; ratio over 1: ours is faster",
+        table::columns(&rows),
+        options.precision,
+        options.rounds
+    )
+}
+
+/// A Python that has torch and torchvision: `SIMSIAM_PYTHON`, or a virtual environment in the cache.
+fn python() -> Result<PathBuf> {
+    if let Some(own) = std::env::var_os("SIMSIAM_PYTHON").filter(|value| !value.is_empty()) {
+        let own = PathBuf::from(own);
+        return if has_torch(&own) {
+            Ok(own)
+        } else {
+            Err(Error::Refused(format!(
+                "SIMSIAM_PYTHON={} has no torch {LIBTORCH_VERSION} with torchvision; install them there, or unset it",
+                own.display()
+            )))
+        };
+    }
+    let root = cache::root()?;
+    let venv = root.join(format!("venv-torch-{LIBTORCH_VERSION}"));
+    let python = venv.join("bin/python");
+    if has_torch(&python) {
+        return Ok(python);
+    }
+    println!("Installing PyTorch {LIBTORCH_VERSION} into {} (2.5 GB to download, once)", venv.display());
+    std::fs::create_dir_all(&root).map_err(Error::io("make", &root))?;
+    if !succeeds(Command::new(PYTHON).args(["-m", "venv", "--help"])) {
+        return Err(Error::Refused("python3 has no venv module: apt-get install python3-venv".into()));
+    }
+    run(Command::new(PYTHON).args(["-m", "venv", "--clear"]).arg(&venv))?;
+    let packages =
+        [format!("torch=={LIBTORCH_VERSION}"), format!("torchvision=={TORCHVISION_VERSION}"), "numpy".into()];
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?;
+    Ok(python)
+}
+
+fn has_torch(python: &Path) -> bool {
+    let check = format!("import torch, torchvision; assert torch.__version__.split('+')[0] == '{LIBTORCH_VERSION}'");
+    python.is_file() && succeeds(Command::new(python).args(["-c", &check]).env_remove("LD_LIBRARY_PATH"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turn(images_per_second: f64) -> Turn {
+        Turn { images_per_second, peak_rss_mb: 100.0 }
+    }
+
+    #[test]
+    fn the_median_forgives_one_slow_turn() {
+        assert_eq!(median(&[turn(10.0), turn(2.0), turn(11.0)]), turn(10.0));
+        assert_eq!(median(&[turn(10.0), turn(12.0)]), turn(11.0));
+    }
+
+    #[test]
+    fn figures_are_read_from_the_last_line_of_json() {
+        let text = "warming up\n{\"imagesPerSecond\": 41.5, \"peakRssMb\": 900.0, \"loss\": -0.1}\n";
+        assert_eq!(read_turn(text), Some(Turn { images_per_second: 41.5, peak_rss_mb: 900.0 }));
+        assert_eq!(read_turn("nothing"), None);
+    }
+
+    #[test]
+    fn the_ratio_is_ours_over_theirs() {
+        let options = Options {
+            rounds: 3,
+            steps: 5,
+            threads: None,
+            precision: "fp32".into(),
+            only: None,
+            pytorch_channels_last: false,
+            json: true,
+        };
+        let results = [(&CONFIGS[0], turn(12.0), turn(10.0))];
+        assert_eq!(report(&results, &options, "2").pointer("/models/0/ratio"), Some(&json!(1.2)));
+        assert!(show(&results, &options, "2").contains("1.200"));
+        assert!(arguments(&CONFIGS[1], &options, "2").join(" ").contains("--arch resnet50 --stem imagenet --batch 8"));
+    }
+}

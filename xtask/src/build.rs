@@ -1,0 +1,84 @@
+//! Building the `simsiam` program, and where its files lie.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::process::{cargo, line, start};
+
+/// What a build made.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Built {
+    /// The `simsiam` program.
+    pub program: PathBuf,
+    /// The folder into which `tch-ext`'s build script writes the CUDA shim.
+    pub shim_folder: Option<PathBuf>,
+}
+
+/// Builds the release program. `cuda` also builds the CUDA shim.
+///
+/// # Errors
+/// If it doesn't build.
+pub fn release(cuda: bool) -> Result<Built> {
+    let mut command = cargo();
+    command.args(["build", "--release", "-p", "simsiam-trainer", "--bin", "simsiam"]);
+    if cuda {
+        command.env("TCH_EXT_CUDA", "1");
+    }
+    println!("$ {}", line(&command));
+    // The messages tell where things lie; what a person reads of a build is still on standard error.
+    command.arg("--message-format=json-render-diagnostics").stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = command.output().map_err(|source| start(&command, source))?;
+    if !output.status.success() {
+        return Err(Error::Failed { command: line(&command), status: output.status });
+    }
+    let built = read_messages(&String::from_utf8_lossy(&output.stdout));
+    if built.program.as_os_str().is_empty() {
+        return Err(Error::Refused("cargo built no program of the name simsiam".into()));
+    }
+    Ok(built)
+}
+
+fn read_messages(text: &str) -> Built {
+    let mut built = Built::default();
+    for message in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        let field = |pointer: &str| message.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        match field("/reason") {
+            "compiler-artifact" if field("/target/name") == "simsiam" && !field("/executable").is_empty() => {
+                built.program = field("/executable").into();
+            }
+            "build-script-executed" if field("/package_id").contains("/tch-ext#") => {
+                built.shim_folder = Some(field("/out_dir").into());
+            }
+            _ => {}
+        }
+    }
+    built
+}
+
+/// A program of ours, started in the repository's root with nothing of cargo's in the way of its libraries.
+pub fn program(built: &Built) -> Command {
+    let mut command = Command::new(&built.program);
+    command.current_dir(crate::process::repo());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_messages_tell_where_things_lie() {
+        let text = r#"{"reason":"compiler-artifact","target":{"name":"simsiam","kind":["lib"]},"executable":null}
+{"reason":"build-script-executed","package_id":"path+file:///r/trainer/tch-ext#0.1.0","out_dir":"/t/release/build/tch-ext-1/out"}
+{"reason":"build-script-executed","package_id":"registry+x#torch-sys@0.24.0","out_dir":"/t/other"}
+{"reason":"compiler-artifact","target":{"name":"simsiam","kind":["bin"]},"executable":"/t/release/simsiam"}
+not json
+{"reason":"build-finished","success":true}"#;
+        let expected =
+            Built { program: "/t/release/simsiam".into(), shim_folder: Some("/t/release/build/tch-ext-1/out".into()) };
+        assert_eq!(read_messages(text), expected);
+    }
+}

@@ -1,0 +1,182 @@
+//! The cache outside `target/`, in which a thing either is whole or is not there.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Error, Result};
+use crate::process::output;
+
+const PARTIAL: &str = ".partial-";
+
+/// `$SIMSIAM_CACHE`, else `$XDG_CACHE_HOME/simsiam`, else `~/.cache/simsiam`.
+///
+/// # Errors
+/// If none of the three variables is set.
+pub fn root() -> Result<PathBuf> {
+    from_variables(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+}
+
+fn from_variables(get: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
+    let root = get("SIMSIAM_CACHE")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(get("XDG_CACHE_HOME")?).join("simsiam")))
+        .or_else(|| Some(PathBuf::from(get("HOME")?).join(".cache/simsiam")))
+        .ok_or_else(|| {
+            Error::Refused(
+                "none of SIMSIAM_CACHE, XDG_CACHE_HOME and HOME is set: set SIMSIAM_CACHE to a folder".into(),
+            )
+        })?;
+    std::path::absolute(&root).map_err(Error::io("find", &root))
+}
+
+/// A folder being filled. It is moved to its final name by [`Staging::finish`], or removed when dropped.
+pub struct Staging {
+    path: PathBuf,
+    target: PathBuf,
+}
+
+impl Staging {
+    /// Begins a folder that will be `root/name`, and clears what a killed set-up left behind.
+    ///
+    /// # Errors
+    /// If the cache can't be written.
+    pub fn begin(root: &Path, name: &str) -> Result<Self> {
+        fs::create_dir_all(root).map_err(Error::io("make", root))?;
+        clear_abandoned(root)?;
+        let path = root.join(format!("{PARTIAL}{}-{name}", std::process::id()));
+        fs::create_dir(&path).map_err(Error::io("make", &path))?;
+        Ok(Self { path, target: root.join(name) })
+    }
+
+    /// The folder to write into.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the folder its final name, in one step. What stood there before is replaced.
+    ///
+    /// # Errors
+    /// If it can't be renamed.
+    pub fn finish(self) -> Result<PathBuf> {
+        if self.target.exists() {
+            // Renamed first, so that nobody sees a half-removed folder under the final name.
+            let old = self.path.with_extension("old");
+            fs::rename(&self.target, &old).map_err(Error::io("replace", &self.target))?;
+            fs::rename(&self.path, &self.target).map_err(Error::io("finish", &self.target))?;
+            fs::remove_dir_all(&old).map_err(Error::io("remove", &old))?;
+        } else {
+            fs::rename(&self.path, &self.target).map_err(Error::io("finish", &self.target))?;
+        }
+        Ok(self.target.clone())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // After `finish` there is nothing at this path; before it, there is nothing to be done about a failure.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Refuses a task for which the disk below `root` has no room.
+///
+/// # Errors
+/// If there is less than `bytes` free.
+pub fn room(root: &Path, bytes: u64) -> Result<()> {
+    let mut existing = root;
+    while let (false, Some(parent)) = (existing.exists(), existing.parent()) {
+        existing = parent;
+    }
+    // Where `df` can't tell, the task itself will.
+    let text = output(Command::new("df").arg("-Pk").arg(existing)).unwrap_or_default();
+    match free_bytes(&text) {
+        Some(free) if free < bytes => Err(Error::Refused(format!(
+            "{} has {:.1} GB free and {:.1} GB are needed: free some, or set SIMSIAM_CACHE to a folder on a larger disk",
+            existing.display(),
+            free as f64 / 1e9,
+            bytes as f64 / 1e9
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The free space in the output of `df -Pk`.
+fn free_bytes(df: &str) -> Option<u64> {
+    Some(df.lines().nth(1)?.split_whitespace().nth(3)?.parse::<u64>().ok()? * 1024)
+}
+
+/// Removes folders of processes that are no more.
+fn clear_abandoned(root: &Path) -> Result<()> {
+    for entry in fs::read_dir(root).map_err(Error::io("read", root))?.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(partial_pid) else { continue };
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            fs::remove_dir_all(entry.path()).map_err(Error::io("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+fn partial_pid(name: &str) -> Option<u32> {
+    name.strip_prefix(PARTIAL)?.split('-').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_specific_variable_wins() {
+        let all = [("SIMSIAM_CACHE", "/a"), ("XDG_CACHE_HOME", "/b"), ("HOME", "/c")];
+        let with =
+            |from: usize| from_variables(|name| all[from..].iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()));
+        assert_eq!(with(0).unwrap(), Path::new("/a"));
+        assert_eq!(with(1).unwrap(), Path::new("/b/simsiam"));
+        assert_eq!(with(2).unwrap(), Path::new("/c/.cache/simsiam"));
+        assert!(with(3).is_err());
+    }
+
+    #[test]
+    fn a_folder_is_whole_or_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::begin(dir.path(), "thing").unwrap();
+        fs::write(staging.path().join("file"), "1").unwrap();
+        assert!(!dir.path().join("thing").exists());
+        drop(staging);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+
+        for text in ["1", "2"] {
+            let staging = Staging::begin(dir.path(), "thing").unwrap();
+            fs::write(staging.path().join("file"), text).unwrap();
+            let path = staging.finish().unwrap();
+            assert_eq!(fs::read_to_string(path.join("file")).unwrap(), text);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn too_small_a_disk_is_refused_before_anything_is_written() {
+        let df = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda 263174212 1 2048 1% /\n";
+        assert_eq!(free_bytes(df), Some(2 << 20));
+        assert_eq!(free_bytes(""), None);
+        let dir = tempfile::tempdir().unwrap();
+        let inside = dir.path().join("not/yet/made");
+        room(&inside, 1).unwrap();
+        assert!(room(&inside, u64::MAX).unwrap_err().to_string().contains("SIMSIAM_CACHE"));
+        assert!(!inside.exists());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        // Process ids end at 4194304 on Linux.
+        let dead = dir.path().join(".partial-4999999-thing");
+        let live = dir.path().join(format!(".partial-{}-other", std::process::id()));
+        fs::create_dir(&dead).unwrap();
+        fs::create_dir(&live).unwrap();
+        let staging = Staging::begin(dir.path(), "thing").unwrap();
+        assert!(!dead.exists() && live.exists() && staging.path().exists());
+    }
+}

@@ -1,0 +1,75 @@
+//! Set-up and every developer command of this repository: `cargo xtask --help`.
+
+mod bench;
+mod build;
+mod cache;
+mod counts;
+mod download;
+mod error;
+mod gpu_bundle;
+mod libtorch;
+mod pins;
+mod process;
+mod quickstart;
+mod setup;
+mod system;
+mod table;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use pins::Flavour;
+
+/// Set-up and developer commands. New here? `cargo xtask quickstart` trains a small encoder, `cargo xtask test` checks
+/// everything.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring what a plain `cargo build` needs: system packages and libtorch
+    Setup {
+        /// The full libtorch with CUDA (about 2.5 GB to download), and the headers for the CUDA shim
+        #[arg(long)]
+        cuda: bool,
+    },
+    /// Set up, build, make a small data set, train on it and show the result
+    Quickstart,
+    /// Formatting, lints, licences, documentation and all tests
+    Test(test::Options),
+    /// Compare speed and memory with PyTorch
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+    /// Pack what a check on a GPU machine needs into dist/gpu-bundle (that machine: no Rust, no network)
+    GpuBundle(gpu_bundle::Options),
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Images per second and memory of a training step on the CPU, beside the same model in eager PyTorch
+    Train(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup { cuda } => setup::setup(if cuda { Flavour::Cuda } else { Flavour::Cpu }),
+        Command::Quickstart => quickstart::quickstart(),
+        Command::Test(options) => test::test(&options),
+        Command::Bench { what: Bench::Train(options) } => bench::train(&options),
+        Command::GpuBundle(options) => gpu_bundle::bundle(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit_code()
+        }
+    }
+}
