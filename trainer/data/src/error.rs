@@ -34,6 +34,40 @@ pub enum Error {
         scheme: String,
     },
 
+    /// The storage does not let us do this; trying again would not help.
+    #[error("{uri}: {reason}")]
+    Refused {
+        /// The object or prefix.
+        uri: String,
+        /// What the storage said, and what to do.
+        reason: String,
+    },
+
+    /// The storage did not answer, or answered with a fault, for as long as was agreed.
+    #[error("{uri}: {reason}")]
+    Unreachable {
+        /// The object or prefix.
+        uri: String,
+        /// What the storage said last.
+        reason: String,
+    },
+
+    /// An object that was listed is not there.
+    #[error("{uri}: there is no such object")]
+    Vanished {
+        /// The object.
+        uri: String,
+    },
+
+    /// A shard, its index or a packed set's manifest does not hold what it should.
+    #[error("{uri}: {reason}")]
+    Shard {
+        /// The file or object.
+        uri: String,
+        /// What was expected and found, and what to do.
+        reason: String,
+    },
+
     /// Nothing at all is in the folder.
     #[error("{}: the folder is empty; expected <class>/<name>.jpg|jpeg|png, or images without class folders", path.display())]
     EmptyFolder {
@@ -175,7 +209,10 @@ impl Error {
     /// data set, an option or the machine.
     #[must_use]
     pub fn is_bad_image(&self) -> bool {
-        matches!(self, Self::Decode { .. } | Self::TooLarge { .. } | Self::Io { .. })
+        matches!(
+            self,
+            Self::Decode { .. } | Self::TooLarge { .. } | Self::Io { .. } | Self::Vanished { .. } | Self::Shard { .. }
+        )
     }
 
     pub(crate) fn option(field: &'static str, value: impl ToString, expected: impl Into<String>) -> Self {

@@ -14,15 +14,19 @@
 //! tests compare each with fixtures that PIL and torchvision made. EXIF orientation is ignored, as torchvision's loader
 //! ignores it.
 
+pub mod cache;
 mod decode;
 mod error;
 mod image;
 mod loader;
 pub mod ops;
 mod order;
+pub mod pack;
 pub mod rng;
 mod source;
+pub mod store;
 pub mod synth;
+mod transcode;
 mod view;
 
 pub use decode::{Decoder, MAX_PIXELS};
@@ -30,5 +34,6 @@ pub use error::Error;
 pub use image::RgbImage;
 pub use loader::{Batch, EvalBatch, EvalLoader, Loader, LoaderOptions, Replaced, Skipped};
 pub use order::{permutation, rank_slice};
-pub use source::{ImageFolder, Source};
+pub use source::{Access, ImageFolder, Manifest, Objects, ShardInfo, Shards, Source, open};
+pub use transcode::{TargetSize, Transcoder};
 pub use view::{Crop, EvalView, Jitter, JitterOp, Renderer, TwoViews, ViewParams};

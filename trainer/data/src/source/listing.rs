@@ -1,0 +1,166 @@
+//! Names, classes and labels of a source's samples, in the order of their ids.
+
+use std::path::PathBuf;
+
+use crate::Error;
+
+/// A sample as it was found.
+#[derive(Debug)]
+pub(super) struct Item<T> {
+    /// Its path within the source.
+    pub(super) name: String,
+    /// Its class, if it has one.
+    pub(super) class: Option<String>,
+    /// Where its bytes lie.
+    pub(super) place: T,
+}
+
+impl<T> Item<T> {
+    /// An item whose class is the first folder of its name.
+    pub(super) fn by_path(name: String, place: T) -> Self {
+        let class = name.split_once('/').map(|(class, _)| class.to_owned());
+        Self { name, class, place }
+    }
+}
+
+/// Many names in one allocation: a set of a million images has a million of them in every rank.
+#[derive(Debug, Default)]
+struct Names {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Names {
+    fn push(&mut self, name: &str) {
+        self.text.push_str(name);
+        self.ends.push(self.text.len());
+    }
+
+    fn get(&self, id: usize) -> Option<&str> {
+        let start = if id == 0 { 0 } else { *self.ends.get(id - 1)? };
+        self.text.get(start..*self.ends.get(id)?)
+    }
+}
+
+/// What every source that is not a local folder knows of its samples.
+#[derive(Debug)]
+pub(super) struct Listing {
+    names: Names,
+    classes: Vec<String>,
+    labels: Vec<u32>,
+}
+
+impl Listing {
+    /// Puts `items` in the order of (class, name) by bytes and labels them: with `known` classes, or with their own.
+    /// `others` counts what was seen and is no image.
+    ///
+    /// # Errors
+    /// [`Error::EmptyFolder`], [`Error::NoImages`], [`Error::MixedLayout`], [`Error::UnknownClass`].
+    pub(super) fn new<T>(
+        uri: &str,
+        mut items: Vec<Item<T>>,
+        known: Option<&[String]>,
+        others: usize,
+    ) -> Result<(Self, Vec<T>), Error> {
+        let path = || PathBuf::from(uri);
+        items.sort_by(|a, b| (&a.class, &a.name).cmp(&(&b.class, &b.name)));
+        let Some(first) = items.first() else {
+            return Err(if others == 0 {
+                Error::EmptyFolder { path: path() }
+            } else {
+                Error::NoImages { path: path(), files: others }
+            });
+        };
+        let mut own: Vec<String> = items.iter().filter_map(|item| item.class.clone()).collect();
+        own.dedup();
+        // Without a class they sort first.
+        let flat = items.iter().filter(|item| item.class.is_none()).count();
+        if flat > 0 && !own.is_empty() {
+            return Err(Error::MixedLayout { path: path(), flat, classes: own.len(), first: first.name.clone() });
+        }
+        let classes = if own.is_empty() { Vec::new() } else { known.map_or_else(|| own.clone(), <[String]>::to_vec) };
+        let mut numbers = Vec::with_capacity(own.len());
+        for class in &own {
+            let number = classes.iter().position(|known| known == class).ok_or_else(|| Error::UnknownClass {
+                path: path(),
+                class: class.clone(),
+                known: classes.len(),
+            })?;
+            numbers.push(number as u32);
+        }
+        let (mut names, mut labels, mut places) = (Names::default(), Vec::new(), Vec::with_capacity(items.len()));
+        let mut at = 0;
+        for item in items {
+            names.push(&item.name);
+            places.push(item.place);
+            if let Some(class) = item.class {
+                while own[at] != class {
+                    at += 1;
+                }
+                labels.push(numbers[at]);
+            }
+        }
+        Ok((Self { names, classes, labels }, places))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.names.ends.len()
+    }
+
+    pub(super) fn name(&self, id: u64) -> &str {
+        self.names.get(id as usize).unwrap_or("")
+    }
+
+    pub(super) fn label(&self, id: u64) -> Option<u32> {
+        self.labels.get(id as usize).copied()
+    }
+
+    pub(super) fn classes(&self) -> &[String] {
+        &self.classes
+    }
+}
+
+/// Whether a name is that of an image, by its ending.
+pub(super) fn is_image(name: &str) -> bool {
+    name.rsplit_once('.')
+        .is_some_and(|(_, extension)| ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(names: &[&str], known: Option<&[String]>) -> Result<(Listing, Vec<usize>), Error> {
+        let items = names.iter().enumerate().map(|(i, name)| Item::by_path((*name).to_owned(), i)).collect();
+        Listing::new("s3://b/x", items, known, 3)
+    }
+
+    #[test]
+    fn order_is_by_class_then_name() {
+        // By the whole path's bytes `a-b/…` would come before `a/…`.
+        let (listing, places) = listing(&["a-b/1.jpg", "b/0.jpg", "a/2.jpg", "a/1.jpg"], None).unwrap();
+        assert_eq!(listing.classes(), ["a", "a-b", "b"]);
+        let all: Vec<_> = (0..4).map(|id| (listing.name(id), listing.label(id).unwrap())).collect();
+        assert_eq!(all, [("a/1.jpg", 0), ("a/2.jpg", 0), ("a-b/1.jpg", 1), ("b/0.jpg", 2)]);
+        assert_eq!(places, [3, 2, 0, 1]);
+        assert_eq!((listing.name(4), listing.label(4), listing.len()), ("", None, 4));
+    }
+
+    #[test]
+    fn labels_follow_known_classes() {
+        let known = ["a", "b", "c"].map(str::to_owned);
+        let (listing, _) = listing(&["c/1.jpg", "a/1.jpg"], Some(&known)).unwrap();
+        assert_eq!((listing.label(0), listing.label(1)), (Some(0), Some(2)));
+        assert_eq!(listing.classes(), known);
+    }
+
+    #[test]
+    fn what_is_no_data_set_is_refused() {
+        assert!(matches!(listing(&[], None), Err(Error::NoImages { files: 3, .. })));
+        assert!(matches!(listing(&["a/1.jpg", "2.jpg"], None), Err(Error::MixedLayout { flat: 1, classes: 1, .. })));
+        let known = ["a".to_owned()];
+        assert!(matches!(listing(&["b/1.jpg"], Some(&known)), Err(Error::UnknownClass { .. })));
+        let (flat, _) = listing(&["2.jpg", "1.jpg"], Some(&known)).unwrap();
+        assert_eq!((flat.name(0), flat.label(0), flat.classes().len()), ("1.jpg", None, 0));
+    }
+}

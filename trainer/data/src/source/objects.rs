@@ -1,0 +1,130 @@
+//! A folder of images in object storage, one object an image.
+//!
+//! Each image costs a request, in the first epoch at least: for more than a few thousand images, pack them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::ahead::Ahead;
+use super::listing::{Item, Listing, is_image};
+use super::{Access, Source};
+use crate::Error;
+use crate::cache::{Cache, seal, sealed_size, unseal};
+use crate::store::{Found, Store};
+
+/// Images below a prefix.
+#[derive(Debug)]
+pub struct Objects {
+    store: Store,
+    listing: Listing,
+    places: Vec<Place>,
+    ahead: Ahead,
+    cache: Option<Arc<Cache>>,
+}
+
+#[derive(Debug)]
+struct Place {
+    size: u64,
+    key: String,
+}
+
+impl Objects {
+    /// Lists the prefix.
+    pub(super) fn open(store: Store, known: Option<&[String]>, access: &Access) -> Result<Self, Error> {
+        let mut others = 0;
+        let mut items = Vec::new();
+        for Found { name, size, version } in store.list()? {
+            if !is_image(&name) {
+                others += 1;
+                continue;
+            }
+            let key = if access.cache.is_some() { Cache::key(&store.uri(&name), size, &version) } else { String::new() };
+            items.push(Item::by_path(name, Place { size, key }));
+        }
+        let (listing, places) = Listing::new(&store.uri(""), items, known, others)?;
+        let ahead = Ahead::new(store.runtime().clone());
+        Ok(Self { store, listing, places, ahead, cache: access.cache.clone() })
+    }
+
+    fn place(&self, id: u64) -> Result<&Place, Error> {
+        self.places.get(id as usize).ok_or(Error::NoSuchSample { id, len: self.places.len() })
+    }
+
+    fn copy_of(&self, place: &Place) -> Option<PathBuf> {
+        self.cache.as_ref()?.find(&place.key)
+    }
+
+    fn from_copy(&self, place: &Place, buffer: &mut Vec<u8>) -> bool {
+        let Some(path) = self.copy_of(place) else { return false };
+        match unseal(&path, buffer) {
+            Ok(true) => true,
+            Ok(false) => {
+                self.cache.iter().for_each(|cache| cache.drop_damaged(&path));
+                false
+            }
+            // Evicted since.
+            Err(_) => false,
+        }
+    }
+
+    fn keep(&self, place: &Place, bytes: &[u8]) {
+        let Some(cache) = &self.cache else { return };
+        // A copy that cannot be made costs the next epoch a request, nothing else.
+        let _ = cache.fill(&place.key, sealed_size(bytes.len() as u64), |to| {
+            seal(bytes, to).map_err(|source| Error::Io { path: place.key.clone().into(), action: "write", source })
+        });
+    }
+}
+
+impl Source for Objects {
+    fn len(&self) -> usize {
+        self.listing.len()
+    }
+
+    fn read(&self, id: u64) -> Result<Vec<u8>, Error> {
+        let mut buffer = Vec::new();
+        self.read_into(id, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    fn read_into(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        let place = self.place(id)?;
+        let fetched = self.ahead.take(id);
+        if fetched.is_none() && self.from_copy(place, buffer) {
+            return Ok(());
+        }
+        let name = self.name(id);
+        let bytes = match fetched {
+            Some(bytes) => bytes?,
+            None => self.store.get(name)?.ok_or_else(|| Error::Vanished { uri: self.store.uri(name) })?,
+        };
+        if bytes.len() as u64 == place.size {
+            self.keep(place, &bytes);
+        }
+        *buffer = bytes;
+        Ok(())
+    }
+
+    fn prefetch(&self, ids: &[u64]) {
+        for &id in ids {
+            let Ok(place) = self.place(id) else { continue };
+            if self.copy_of(place).is_some() {
+                continue;
+            }
+            let (store, name) = (self.store.clone(), self.name(id).to_owned());
+            self.ahead.start(id, async move { store.fetch(&name, None).await });
+        }
+    }
+
+    fn name(&self, id: u64) -> &str {
+        self.listing.name(id)
+    }
+
+    fn label(&self, id: u64) -> Option<u32> {
+        self.listing.label(id)
+    }
+
+    fn classes(&self) -> &[String] {
+        self.listing.classes()
+    }
+}

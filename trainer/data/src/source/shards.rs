@@ -1,0 +1,385 @@
+//! Images in tar files, packed by us or by others (WebDataset), local or in object storage.
+//!
+//! Each sample is read where it lies: from the local file, from the cache's copy of the shard, or by a request for just
+//! its bytes. A thread fills the cache with whole shards meanwhile.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::ahead::Ahead;
+use super::index::{Entry, Index};
+use super::listing::{Item, Listing};
+use super::packed::Manifest;
+use super::tar::{RangeReader, images};
+use super::{Access, Source};
+use crate::Error;
+use crate::cache::{Cache, Filled};
+use crate::store::{Found, Store};
+
+/// A set of tar shards.
+#[derive(Debug)]
+pub struct Shards {
+    set: Arc<Set>,
+    listing: Listing,
+    places: Vec<Place>,
+    ahead: Ahead,
+    stop: Arc<AtomicBool>,
+}
+
+/// The shards, as the thread that fills the cache shares them.
+#[derive(Debug)]
+struct Set {
+    store: Store,
+    shards: Vec<Shard>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    name: String,
+    bytes: u64,
+    sha256: Option<String>,
+    key: String,
+    /// The shard's local file or copy; none while there is neither.
+    file: RwLock<Option<PathBuf>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    shard: u32,
+    size: u32,
+    offset: u64,
+    crc: Option<u32>,
+}
+
+/// How often a shard that another process is fetching is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+impl Shards {
+    /// Opens a packed set by its manifest.
+    pub(super) fn packed(
+        store: Store,
+        manifest: &Manifest,
+        known: Option<&[String]>,
+        access: &Access,
+    ) -> Result<Self, Error> {
+        let open = |shard: &super::packed::ShardInfo| {
+            let name = format!("{}.idx", shard.stem);
+            let uri = store.uri(&name);
+            let bytes = store.get(&name)?.ok_or_else(|| Error::Shard {
+                uri: uri.clone(),
+                reason: "this index is missing; pack the data anew".into(),
+            })?;
+            let index = Index::parse(&uri, &bytes)?;
+            if index.bytes != shard.bytes || index.sha256 != shard.sha256 || index.entries.len() != shard.samples {
+                let reason = "this index disagrees with the manifest about its shard; pack the data anew".into();
+                return Err(Error::Shard { uri, reason });
+            }
+            let tar = Found { name: format!("{}.tar", shard.stem), size: shard.bytes, version: shard.sha256.clone() };
+            Ok((tar, Some(shard.sha256.clone()), index.entries))
+        };
+        let opened: Vec<_> = in_parallel(&manifest.shards, open)?;
+        Self::new(store, opened, known, 0, access)
+    }
+
+    /// Opens the tars of a folder or prefix, or the one tar that `store` is.
+    pub(super) fn tars(
+        store: Store,
+        tars: Vec<Found>,
+        known: Option<&[String]>,
+        access: &Access,
+    ) -> Result<Self, Error> {
+        let cache = access.cache.as_deref();
+        let read = |tar: &Found| {
+            let uri = store.uri(&tar.name);
+            let (entries, others) = table(&store, tar, &uri, cache)?;
+            Ok((tar.clone(), None, entries, others))
+        };
+        let mut others = 0;
+        let read: Vec<(Found, Option<String>, Vec<Entry>, usize)> = in_parallel(&tars, read)?;
+        let opened = read.into_iter().map(|(tar, sha256, entries, more)| {
+            others += more;
+            (tar, sha256, entries)
+        });
+        let opened = opened.collect();
+        Self::new(store, opened, known, others, access)
+    }
+
+    fn new(
+        store: Store,
+        opened: Vec<(Found, Option<String>, Vec<Entry>)>,
+        known: Option<&[String]>,
+        others: usize,
+        access: &Access,
+    ) -> Result<Self, Error> {
+        let (mut shards, mut items) = (Vec::new(), Vec::new());
+        for (number, (tar, sha256, entries)) in (0u32..).zip(opened) {
+            let place = |e: &Entry| Place { shard: number, size: e.size, offset: e.offset, crc: e.crc };
+            items.extend(entries.into_iter().map(|e| Item { place: place(&e), class: e.class, name: e.name }));
+            let key = Cache::key(&store.uri(&tar.name), tar.size, &tar.version);
+            let file = match store.local_file(&tar.name) {
+                Some(path) => Some(local_shard(path, tar.size)?),
+                None => None,
+            };
+            shards.push(Shard { name: tar.name, bytes: tar.size, sha256, key, file: RwLock::new(file) });
+        }
+        let (listing, places) = Listing::new(&store.uri(""), items, known, others)?;
+        let (ahead, local) = (Ahead::new(store.runtime().clone()), store.local_file("").is_some());
+        let set = Arc::new(Set { store, shards });
+        let stop = Arc::new(AtomicBool::new(false));
+        if let (false, Some(cache)) = (local, &access.cache) {
+            let (set, cache, stop) = (Arc::clone(&set), Arc::clone(cache), Arc::clone(&stop));
+            std::thread::Builder::new()
+                .name("shard-cache".into())
+                .spawn(move || set.fill(&cache, &stop))
+                .map_err(|e| Error::Worker { what: format!("could not be started: {e}") })?;
+        }
+        Ok(Self { set, listing, places, ahead, stop })
+    }
+
+    fn place(&self, id: u64) -> Result<(&Shard, Place), Error> {
+        let place = self.places.get(id as usize).copied();
+        let missing = || Error::NoSuchSample { id, len: self.places.len() };
+        let place = place.ok_or_else(missing)?;
+        Ok((self.set.shards.get(place.shard as usize).ok_or_else(missing)?, place))
+    }
+
+    /// From the shard's file; `None` where there is none or it is damaged and can be had elsewhere.
+    fn from_file(&self, shard: &Shard, place: Place, buffer: &mut Vec<u8>) -> Result<bool, Error> {
+        let Some(path) = shard.local() else { return Ok(false) };
+        buffer.clear();
+        buffer.resize(place.size as usize, 0);
+        let read = File::open(&path).and_then(|file| file.read_exact_at(buffer, place.offset));
+        let is_copy = self.set.store.local_file("").is_none();
+        match read {
+            Ok(()) if place.crc.is_none_or(|crc| crc == crc32fast::hash(buffer)) => Ok(true),
+            _ if is_copy => {
+                // Evicted or damaged: the original still has the bytes.
+                shard.forget();
+                Ok(false)
+            }
+            Ok(()) => Err(self.wrong_sum(shard, place)),
+            Err(source) => Err(Error::Io { path, action: "read from this shard", source }),
+        }
+    }
+
+    fn wrong_sum(&self, shard: &Shard, place: Place) -> Error {
+        let reason = format!(
+            "the {} bytes at {} have not the checksum of the index; bring the shard anew, or pack the data anew",
+            place.size, place.offset
+        );
+        Error::Shard { uri: self.set.store.uri(&shard.name), reason }
+    }
+}
+
+impl Source for Shards {
+    fn len(&self) -> usize {
+        self.listing.len()
+    }
+
+    fn read(&self, id: u64) -> Result<Vec<u8>, Error> {
+        let mut buffer = Vec::new();
+        self.read_into(id, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    fn read_into(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        let (shard, place) = self.place(id)?;
+        let fetched = self.ahead.take(id);
+        if fetched.is_none() && self.from_file(shard, place, buffer)? {
+            return Ok(());
+        }
+        let range = place.offset..place.offset + u64::from(place.size);
+        *buffer = match fetched {
+            Some(bytes) => bytes?,
+            None => self.set.store.get_range(&shard.name, range)?,
+        };
+        let whole = buffer.len() == place.size as usize;
+        if whole && place.crc.is_none_or(|crc| crc == crc32fast::hash(buffer)) {
+            return Ok(());
+        }
+        Err(self.wrong_sum(shard, place))
+    }
+
+    fn prefetch(&self, ids: &[u64]) {
+        for &id in ids {
+            let Ok((shard, place)) = self.place(id) else { continue };
+            if shard.local().is_some() {
+                continue;
+            }
+            let (store, name) = (self.set.store.clone(), shard.name.clone());
+            let range = place.offset..place.offset + u64::from(place.size);
+            self.ahead.start(id, async move { store.fetch(&name, Some(range)).await });
+        }
+    }
+
+    fn name(&self, id: u64) -> &str {
+        self.listing.name(id)
+    }
+
+    fn label(&self, id: u64) -> Option<u32> {
+        self.listing.label(id)
+    }
+
+    fn classes(&self) -> &[String] {
+        self.listing.classes()
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        // The filling thread ends by itself after the piece under way.
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shard {
+    fn local(&self) -> Option<PathBuf> {
+        self.file.read().ok()?.clone()
+    }
+
+    fn forget(&self) {
+        if let Ok(mut file) = self.file.write() {
+            *file = None;
+        }
+    }
+
+    fn adopt(&self, path: PathBuf) {
+        if let Ok(mut file) = self.file.write() {
+            *file = Some(path);
+        }
+    }
+}
+
+impl Set {
+    /// Copies shard after shard into the cache until all are there, there is no more room, or the set is dropped.
+    fn fill(&self, cache: &Cache, stop: &AtomicBool) {
+        let mut left: Vec<&Shard> = self.shards.iter().collect();
+        // What is there already helps at once.
+        left.retain(|shard| match cache.find(&shard.key) {
+            Some(path) => {
+                shard.adopt(path);
+                false
+            }
+            None => true,
+        });
+        while !left.is_empty() && !stop.load(Ordering::Relaxed) {
+            let mut busy = Vec::new();
+            for shard in left {
+                match cache.fill(&shard.key, shard.bytes, |to| self.copy(shard, stop, to)) {
+                    Ok(Filled::There(path)) => shard.adopt(path),
+                    Ok(Filled::Busy) => busy.push(shard),
+                    Ok(Filled::NoRoom) => return,
+                    // Samples are still read from the original, where a lasting fault shows itself to the reader.
+                    Err(_) if stop.load(Ordering::Relaxed) => return,
+                    Err(_) => {}
+                }
+            }
+            left = busy;
+            if !left.is_empty() {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+        }
+    }
+
+    fn copy(&self, shard: &Shard, stop: &AtomicBool, to: &mut dyn Write) -> Result<(), Error> {
+        let uri = || self.store.uri(&shard.name);
+        let mut sum = Sha256::new();
+        let mut take = |piece: &[u8]| {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::Worker { what: "was asked to stop".into() });
+            }
+            sum.update(piece);
+            to.write_all(piece).map_err(|source| Error::Io { path: uri().into(), action: "copy this shard", source })
+        };
+        self.store.runtime().block_on(self.store.stream(&shard.name, &mut take))?;
+        match &shard.sha256 {
+            Some(expected) if *expected != hex(&sum.finalize()) => Err(Error::Shard {
+                uri: uri(),
+                reason: "its bytes have not the manifest's SHA-256".into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn local_shard(path: PathBuf, expected: u64) -> Result<PathBuf, Error> {
+    let found = std::fs::metadata(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::Shard { uri: path.display().to_string(), reason: "this shard is missing; pack the data anew".into() }
+        }
+        _ => Error::Io { path: path.clone(), action: "open this shard", source: e },
+    })?;
+    if found.len() == expected {
+        return Ok(path);
+    }
+    let reason = format!("has {} bytes, its index says {expected}: cut short, or changed; pack the data anew", found.len());
+    Err(Error::Shard { uri: path.display().to_string(), reason })
+}
+
+/// The table of a tar: kept in the cache for a remote one, whose headers take many requests to read.
+fn table(store: &Store, tar: &Found, uri: &str, cache: Option<&Cache>) -> Result<(Vec<Entry>, usize), Error> {
+    if let Some(path) = store.local_file(&tar.name) {
+        let file = File::open(&path).map_err(|source| Error::Io { path, action: "open this shard", source })?;
+        return images(uri, tar.size, std::io::BufReader::new(file));
+    }
+    let key = Cache::key(&format!("{uri}.idx"), tar.size, &tar.version);
+    if let Some(index) = cache.and_then(|cache| cached_table(cache, &key, uri, tar.size)) {
+        return Ok((index.entries, 0));
+    }
+    let (entries, others) = images(uri, tar.size, RangeReader::new(store, &tar.name, tar.size))?;
+    if let (Some(cache), false) = (cache, entries.is_empty()) {
+        let index = Index { bytes: tar.size, sha256: "-".into(), of: "-".into(), entries };
+        let text = index.to_text();
+        let write = |to: &mut dyn Write| {
+            to.write_all(text.as_bytes()).map_err(|source| Error::Io { path: uri.into(), action: "keep the table of", source })
+        };
+        // Without it the table is read from the tar again next time.
+        let _ = cache.fill(&key, text.len() as u64, write);
+        return Ok((index.entries, others));
+    }
+    Ok((entries, others))
+}
+
+fn cached_table(cache: &Cache, key: &str, uri: &str, bytes: u64) -> Option<Index> {
+    let path = cache.find(key)?;
+    let index = std::fs::read(&path).ok().and_then(|text| Index::parse(uri, &text).ok());
+    match index.filter(|index| index.bytes == bytes) {
+        Some(index) => Some(index),
+        None => {
+            cache.drop_damaged(&path);
+            None
+        }
+    }
+}
+
+/// `work` on each of `items` with many threads, since most of it is waiting; results in order, the first error wins.
+fn in_parallel<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<R, Error> + Sync + Send,
+) -> Result<Vec<R>, Error> {
+    const WAITING: usize = 32;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(WAITING.min(items.len().max(1)))
+        .thread_name(|n| format!("open-{n}"))
+        .build()
+        .map_err(|e| Error::Worker { what: format!("could not be started: {e}") })?;
+    pool.install(|| items.par_iter().map(work).collect())
+}
+
+/// Whether a name is that of a shard.
+pub(super) fn is_tar(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tar"))
+}
