@@ -136,10 +136,8 @@ pub fn pack(
         let (name, reason) = (manifest.left_out.pop().unwrap_or_default(), "it cannot be decoded".to_owned());
         return Err(Error::NothingReadable { samples: source.len(), name, reason });
     }
-    let text = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::Shard {
-        uri: to.uri(MANIFEST),
-        reason: format!("cannot be written as JSON: {e}"),
-    })?;
+    let text = serde_json::to_vec_pretty(&manifest)
+        .map_err(|e| Error::Shard { uri: to.uri(MANIFEST), reason: format!("cannot be written as JSON: {e}") })?;
     to.put(MANIFEST, text)?;
     let bytes_out = manifest.shards.iter().map(|shard| shard.bytes).sum();
     Ok(Packed { manifest, reused, bytes_in, bytes_out })
@@ -203,8 +201,7 @@ fn transcoded(
     let make = |(transcoder, buffer): &mut (Transcoder, Vec<u8>), id: &u64| {
         let name = source.name(*id);
         let mut bytes = Vec::new();
-        let done =
-            source.read_into(*id, buffer).and_then(|()| transcoder.transcode(name, buffer, &mut bytes));
+        let done = source.read_into(*id, buffer).and_then(|()| transcoder.transcode(name, buffer, &mut bytes));
         match done {
             Ok(()) => Ok(Some(Sample { bytes, bytes_in: buffer.len() as u64 })),
             Err(error) if error.is_bad_image() => {
@@ -299,8 +296,7 @@ pub fn verify(
             }
         };
         let start = || (Decoder::new(), RgbImage::default(), Vec::new());
-        let found: Result<Vec<Option<Fault>>, Error> =
-            pool.install(|| ids.par_iter().map_init(start, look).collect());
+        let found: Result<Vec<Option<Fault>>, Error> = pool.install(|| ids.par_iter().map_init(start, look).collect());
         faults.extend(found?.into_iter().flatten());
         progress((number * CHUNK + ids.len()).min(source.len()), source.len());
     }

@@ -135,7 +135,8 @@ impl Store {
         let uri = uri.trim_end_matches('/').to_owned();
         let (objects, prefix) = match local_folder(&uri) {
             Some(path) => {
-                let fail = |source: std::io::Error| Error::Io { path: path.clone(), action: "open this folder", source };
+                let fail =
+                    |source: std::io::Error| Error::Io { path: path.clone(), action: "open this folder", source };
                 std::fs::metadata(&path).map_err(fail)?;
                 let store = LocalFileSystem::new_with_prefix(&path).map_err(|e| fail(std::io::Error::other(e)))?;
                 (Arc::new(store) as Arc<dyn ObjectStore>, Path::default())

@@ -62,7 +62,13 @@ impl Transcoder {
         let mut small = RgbImage::new(nw, nh);
         let whole = Crop { left: 0, top: 0, width: w, height: h };
         Resizer::default().resize(&self.image, whole, nw, nh, &mut small.pixels);
-        let image = turbojpeg::Image { pixels: &small.pixels[..], width: nw, pitch: nw * 3, height: nh, format: turbojpeg::PixelFormat::RGB };
+        let image = turbojpeg::Image {
+            pixels: &small.pixels[..],
+            width: nw,
+            pitch: nw * 3,
+            height: nh,
+            format: turbojpeg::PixelFormat::RGB,
+        };
         let jpeg = turbojpeg::compress(image, i32::from(self.quality), turbojpeg::Subsamp::Sub2x2)
             .map_err(|e| Error::Decode { name: name.into(), reason: e.to_string() })?;
         out.extend_from_slice(&jpeg);

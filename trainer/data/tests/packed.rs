@@ -88,7 +88,9 @@ fn packing_again_changes_nothing_and_an_interrupted_packing_goes_on() {
 
     // Killed after three shards: no manifest; one of the three was cut, one has no index yet.
     let whole = fs::read(place.path("packed/packed.json")).unwrap();
-    for name in ["packed.json", "shard-00002.idx", "shard-00003.idx", "shard-00003.tar", "shard-00004.tar", "shard-00004.idx"] {
+    for name in
+        ["packed.json", "shard-00002.idx", "shard-00003.idx", "shard-00003.tar", "shard-00004.tar", "shard-00004.idx"]
+    {
         fs::remove_file(place.path("packed").join(name)).unwrap();
     }
     let cut = place.path("packed/shard-00001.tar");

@@ -38,6 +38,8 @@ pub struct Augment {
     /// cropSize × 256 / 224.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_resize: Option<u32>,
+    /// Where colour jitter, grayscale, blur, flip and normalisation are done. Default: cpu.
+    pub device: AugmentDevice,
     /// Subtracted from each of red, green and blue (0 to 1). Default: ImageNet's.
     pub mean: [f64; 3],
     /// Then each is divided by this. Default: ImageNet's.
@@ -60,6 +62,7 @@ impl Default for Augment {
             blur_sigma: [0.1, 2.0],
             flip_prob: 0.5,
             eval_resize: None,
+            device: AugmentDevice::Cpu,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
         }
@@ -73,4 +76,17 @@ impl Augment {
         // 256/224 = 8/7.
         self.eval_resize.unwrap_or(self.crop_size.saturating_mul(8).saturating_add(3) / 7)
     }
+}
+
+/// Where the photometric part of the augmentation is done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::plain_enum)]
+pub enum AugmentDevice {
+    /// By the loader's threads.
+    #[default]
+    Cpu,
+    /// On the training device, in batches: frees the CPUs, and differs by up to 2/255. Without a GPU
+    /// the CPU does it in the same way.
+    Gpu,
 }

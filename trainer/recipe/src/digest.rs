@@ -5,12 +5,15 @@ use sha2::{Digest, Sha256};
 
 use crate::recipe::Recipe;
 
+/// Fields of `dataset` that change what a training step sees.
+const OF_DATASET: &[&str] = &["train", "decode", "pack"];
+
 /// Fields of `pretrain` that do not change a pre-training step: names, stopping and evaluation.
 const NOT_ARITHMETIC: &[&str] = &["/preset", "/collapse", "/augment/evalResize"];
 
 impl Recipe {
     /// The fields that decide the arithmetic of pre-training, with defaults and presets filled in:
-    /// `dataset.train` and all of `pretrain` but `preset` (its values count, not its name), `collapse`
+    /// `dataset.train`, `dataset.decode`, `dataset.pack` and all of `pretrain` but `preset` (its values count, not its name), `collapse`
     /// (it only stops a run) and `augment.evalResize` (only evaluation uses it).
     ///
     /// Everything else (`dataset.val`, `dataset.maxCorrupt`, `dataset.loaderThreads`, `output`, `knn`,
@@ -23,7 +26,11 @@ impl Recipe {
                 parent.remove(key);
             }
         }
-        json!({"dataset": {"train": self.dataset.train}, "pretrain": pretrain})
+        let mut dataset = serde_json::to_value(&self.dataset).unwrap_or_default();
+        if let Some(fields) = dataset.as_object_mut() {
+            fields.retain(|name, _| OF_DATASET.contains(&name.as_str()));
+        }
+        json!({"dataset": dataset, "pretrain": pretrain})
     }
 
     /// SHA-256, in lower-case hex, of [`Recipe::arithmetic`] as JSON without spaces and with sorted keys.

@@ -11,6 +11,7 @@
 
 mod augment;
 mod check;
+mod dataset;
 mod digest;
 mod error;
 mod eval;
@@ -24,10 +25,11 @@ mod schema;
 mod structure;
 mod yaml;
 
-pub use augment::Augment;
+pub use augment::{Augment, AugmentDevice};
+pub use dataset::{Cache, Dataset, Decode, Pack};
 pub use error::{Error, Kind, Place, Violation};
 pub use eval::{Knn, KnnProtocol, Linear, LinearOptimizer, LinearPreset};
 pub use pretrain::{Ablation, Arch, CollapsePolicy, Precision, Preset, Pretrain, Projector, Schedule, Stem};
-pub use recipe::{CheckpointPolicy, Dataset, ExportFormat, Output, Recipe};
+pub use recipe::{CheckpointPolicy, ExportFormat, Output, Recipe};
 pub use run_file::{API_VERSION, CLUSTER_ONLY, KIND, RunFile};
 pub use schema::schema;

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::Dataset;
 use crate::eval::{Knn, Linear};
 use crate::pretrain::Pretrain;
 use crate::{presets, rules, schema};
@@ -35,28 +36,6 @@ pub struct Recipe {
     /// When checkpoints are written and which are kept.
     #[serde(default)]
     pub checkpoint: CheckpointPolicy,
-}
-
-/// The images of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = schema::plain, transform = rules::dataset)]
-pub struct Dataset {
-    /// Training images: a folder of class folders. A path, `file:///path`, `s3://bucket/prefix`,
-    /// `gs://…`, `az://…` or `pvc://claim/path`.
-    #[schemars(length(max = 1024))]
-    pub train: String,
-    /// Labelled validation images with the classes of `train`; `knn` and `linear` need it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub val: Option<String>,
-    /// How many images may turn out unreadable before the run ends as bad data. Each is replaced by
-    /// the next readable sample of the epoch.
-    #[serde(default)]
-    pub max_corrupt: u64,
-    /// Threads per rank that read, decode and augment. Default: the rank's share of the CPUs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loader_threads: Option<u32>,
 }
 
 /// Where a run writes.

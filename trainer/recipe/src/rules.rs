@@ -95,6 +95,12 @@ const LOCATION: &str = "self.size() > 0 && (!self.matches('^[A-Za-z0-9+.-]+:') |
     '^(file:///.|(s3|gs|az)://[^/]+(/.*)?$|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?$)'))";
 const LOCATION_TEXT: &str = "must be a path, file:///path, s3://bucket/prefix, gs://bucket/prefix, \
     az://container/prefix or pvc://claim/path";
+const ENDPOINT: &str = "self.matches('^https?://[^/ ]+/?$')";
+const ENDPOINT_TEXT: &str = "must be http://host:port or https://host:port";
+const REGION: &str = "self.matches('^[A-Za-z0-9-]+$')";
+const REGION_TEXT: &str = "must be letters, digits and -";
+const SIDE: &str = "self >= 16 && self <= 65500";
+const SIDE_TEXT: &str = "must be between 16 and 65500";
 const PROBABILITY: &str = "self >= 0.0 && self <= 1.0";
 const PROBABILITY_TEXT: &str = "must be between 0 and 1";
 const STRENGTH: &str = "self >= 0.0 && self <= 10.0";
@@ -138,7 +144,28 @@ pub const DATASET: &[Rule] = &[
     Rule::on("val", LOCATION, LOCATION_TEXT),
     Rule::on("maxCorrupt", "self >= 0 && self <= 1000000000", "must be between 0 and 1000000000"),
     Rule::on("loaderThreads", "self >= 1 && self <= 1024", "must be between 1 and 1024"),
+    Rule::on("endpoint", ENDPOINT, ENDPOINT_TEXT),
+    Rule::on("region", REGION, REGION_TEXT),
 ];
+
+/// Rules of `dataset.pack`.
+pub const PACK: &[Rule] = &[
+    Rule::on("maxSide", SIDE, SIDE_TEXT),
+    Rule::on("shortSide", SIDE, SIDE_TEXT),
+    Rule::on("quality", "self >= 1 && self <= 100", "must be between 1 and 100"),
+    Rule::across(
+        ".shortSide",
+        "!has(self.shortSide) || !has(self.maxSide)",
+        "'must not be given beside maxSide (%s)'.format([self.maxSide])",
+    ),
+];
+
+/// Rules of `dataset.cache`.
+pub const CACHE: &[Rule] = &[Rule::on(
+    "sizeLimit",
+    "self.matches('^[0-9]{1,15}([.][0-9]{1,3})?(k|M|G|T|Ki|Mi|Gi|Ti)?$')",
+    "must be a number of bytes such as 200Gi",
+)];
 
 /// Rules of `output`.
 pub const OUTPUT: &[Rule] = &[
@@ -148,8 +175,8 @@ pub const OUTPUT: &[Rule] = &[
         "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
         "must be the name of a Secret: lower-case letters, digits, - and .",
     ),
-    Rule::on("endpoint", "self.matches('^https?://[^/ ]+/?$')", "must be http://host:port or https://host:port"),
-    Rule::on("region", "self.matches('^[A-Za-z0-9-]+$')", "must be letters, digits and -"),
+    Rule::on("endpoint", ENDPOINT, ENDPOINT_TEXT),
+    Rule::on("region", REGION, REGION_TEXT),
 ];
 
 /// Rules of `checkpoint`.
@@ -281,7 +308,7 @@ macro_rules! transforms {
 }
 
 transforms! {
-    recipe: RECIPE, dataset: DATASET, output: OUTPUT, checkpoint: CHECKPOINT, pretrain: PRETRAIN,
+    recipe: RECIPE, dataset: DATASET, pack: PACK, cache: CACHE, output: OUTPUT, checkpoint: CHECKPOINT, pretrain: PRETRAIN,
     projector: PROJECTOR, augment: AUGMENT, collapse: COLLAPSE, knn: KNN, knn_protocol: KNN_PROTOCOL,
     linear: LINEAR,
 }

@@ -37,7 +37,7 @@ pub const CLUSTER_ONLY: &[&str] = &[
 
 /// The one field inside a recipe's object that belongs to the cluster; it appears under this name in
 /// [`RunFile::cluster_only`].
-const DATASET_CACHE: &str = "dataset.cache";
+const CACHE_VOLUME: &str = "dataset.cache.volume";
 
 /// A run's file is a page of text; anything far larger is another file.
 const LIMIT_BYTES: u64 = 1 << 20;
@@ -68,7 +68,7 @@ pub struct RunFile {
     pub name: String,
     /// What to train.
     pub recipe: Recipe,
-    /// The fields of `spec` that only a cluster uses ([`CLUSTER_ONLY`], and `dataset.cache` under that
+    /// The fields of `spec` that only a cluster uses ([`CLUSTER_ONLY`], and `dataset.cache.volume` under that
     /// name), as they stand in the file.
     pub cluster_only: BTreeMap<String, Value>,
 }
@@ -235,10 +235,10 @@ fn split(mut spec: Value) -> (Value, BTreeMap<String, Value>) {
                 cluster_only.insert((*key).to_owned(), value);
             }
         }
-        if let Some(Value::Object(dataset)) = fields.get_mut("dataset")
-            && let Some(cache) = dataset.remove("cache")
+        if let Some(Value::Object(cache)) = spec.pointer_mut("/dataset/cache")
+            && let Some(volume) = cache.remove("volume")
         {
-            cluster_only.insert(DATASET_CACHE.to_owned(), cache);
+            cluster_only.insert(CACHE_VOLUME.to_owned(), volume);
         }
     }
     (spec, cluster_only)

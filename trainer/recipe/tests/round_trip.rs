@@ -104,9 +104,10 @@ status:
 ");
     assert_eq!(run.name, "imagenet-r50-100ep");
     let keys: Vec<_> = run.cluster_only.keys().map(String::as_str).collect();
-    assert_eq!(keys, ["dataset.cache", "image", "restartPolicy", "suspend", "workers"]);
+    assert_eq!(keys, ["dataset.cache.volume", "image", "restartPolicy", "suspend", "workers"]);
     assert_eq!(run.cluster_only["workers"]["nodes"], 4);
-    assert_eq!(run.cluster_only["dataset.cache"]["sizeLimit"], "200Gi");
+    assert_eq!(run.cluster_only["dataset.cache.volume"]["hostPath"], "/var/cache/simsiam");
+    assert_eq!(run.recipe.dataset.cache.as_ref().expect("cache").size_limit_bytes(), 200 << 30);
     assert_eq!(run.threads_per_rank(), Some(12));
     assert_eq!(run.recipe.knn.expect("knn").every_epochs, 5);
     assert_eq!(run.recipe.checkpoint.every_steps, Some(1000));
@@ -138,7 +139,7 @@ fn cluster_only_names_are_no_recipe_fields() {
     for name in CLUSTER_ONLY {
         assert!(schema["properties"][name].is_null(), "{name}");
     }
-    assert!(schema["properties"]["dataset"]["properties"]["cache"].is_null());
+    assert!(schema["properties"]["dataset"]["properties"]["cache"]["properties"]["volume"].is_null());
 }
 
 #[test]

@@ -38,7 +38,8 @@ impl Objects {
                 others += 1;
                 continue;
             }
-            let key = if access.cache.is_some() { Cache::key(&store.uri(&name), size, &version) } else { String::new() };
+            let key =
+                if access.cache.is_some() { Cache::key(&store.uri(&name), size, &version) } else { String::new() };
             items.push(Item::by_path(name, Place { size, key }));
         }
         let (listing, places) = Listing::new(&store.uri(""), items, known, others)?;

@@ -301,10 +301,9 @@ impl Set {
         };
         self.store.runtime().block_on(self.store.stream(&shard.name, &mut take))?;
         match &shard.sha256 {
-            Some(expected) if *expected != hex(&sum.finalize()) => Err(Error::Shard {
-                uri: uri(),
-                reason: "its bytes have not the manifest's SHA-256".into(),
-            }),
+            Some(expected) if *expected != hex(&sum.finalize()) => {
+                Err(Error::Shard { uri: uri(), reason: "its bytes have not the manifest's SHA-256".into() })
+            }
             _ => Ok(()),
         }
     }
@@ -325,7 +324,8 @@ fn local_shard(path: PathBuf, expected: u64) -> Result<PathBuf, Error> {
     if found.len() == expected {
         return Ok(path);
     }
-    let reason = format!("has {} bytes, its index says {expected}: cut short, or changed; pack the data anew", found.len());
+    let reason =
+        format!("has {} bytes, its index says {expected}: cut short, or changed; pack the data anew", found.len());
     Err(Error::Shard { uri: path.display().to_string(), reason })
 }
 
@@ -344,7 +344,11 @@ fn table(store: &Store, tar: &Found, uri: &str, cache: Option<&Cache>) -> Result
         let index = Index { bytes: tar.size, sha256: "-".into(), of: "-".into(), entries };
         let text = index.to_text();
         let write = |to: &mut dyn Write| {
-            to.write_all(text.as_bytes()).map_err(|source| Error::Io { path: uri.into(), action: "keep the table of", source })
+            to.write_all(text.as_bytes()).map_err(|source| Error::Io {
+                path: uri.into(),
+                action: "keep the table of",
+                source,
+            })
         };
         // Without it the table is read from the tar again next time.
         let _ = cache.fill(&key, text.len() as u64, write);

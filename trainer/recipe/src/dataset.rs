@@ -1,0 +1,132 @@
+//! The images of a run: where they lie, how they are brought here, how they are read.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{rules, schema};
+
+/// The images of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::plain, transform = rules::dataset)]
+pub struct Dataset {
+    /// Training images: a folder of class folders, a flat folder (without labels), tar shards
+    /// (WebDataset), or a set that `simsiam data pack` made. A path, `file:///path`,
+    /// `s3://bucket/prefix`, `gs://…`, `az://…` or `pvc://claim/path`.
+    #[schemars(length(max = 1024))]
+    pub train: String,
+    /// Labelled validation images with the classes of `train`; `knn` and `linear` need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub val: Option<String>,
+    /// Address of an S3 service that is not Amazon's, as `https://host:port`. Default: that of `output`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub endpoint: Option<String>,
+    /// Region of the bucket. Default: that of `output`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub region: Option<String>,
+    /// How many images may turn out unreadable before the run ends as bad data. Each is replaced by
+    /// the next readable sample of the epoch.
+    #[serde(default)]
+    pub max_corrupt: u64,
+    /// Threads per rank that read, decode and augment. Default: the rank's share of the CPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loader_threads: Option<u32>,
+    /// How JPEG files are decoded for training. Default: exact.
+    #[serde(default)]
+    pub decode: Decode,
+    /// Pack the images into large shards before training (the `prepare` stage), under
+    /// `<output>/packed`. `{}` keeps them as they are; smaller images load faster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack: Option<Pack>,
+    /// Copies of remote images on the node's disk. `{}` takes every default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
+}
+
+/// How JPEG files are decoded for training. Evaluation always decodes exactly.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::plain_enum)]
+pub enum Decode {
+    /// Every pixel as Pillow decodes it.
+    #[default]
+    Exact,
+    /// At a reduced scale where a crop is shrunk by half or more: faster, and not quite the same
+    /// pixels.
+    Fast,
+}
+
+/// How images are packed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::plain, transform = rules::pack)]
+pub struct Pack {
+    /// Shrink images whose longer side has more pixels than this. Default: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_side: Option<u32>,
+    /// Shrink images whose shorter side has more pixels than this. Default: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub short_side: Option<u32>,
+    /// JPEG quality of images that are shrunk, and of those that were PNG.
+    pub quality: u32,
+}
+
+impl Default for Pack {
+    fn default() -> Self {
+        Self { max_side: None, short_side: None, quality: 90 }
+    }
+}
+
+/// Copies of remote images on the node's disk, shared by its ranks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::plain, transform = rules::cache)]
+pub struct Cache {
+    /// Most that the copies may take, as in 200Gi.
+    #[schemars(length(max = 32))]
+    pub size_limit: String,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { size_limit: "100Gi".into() }
+    }
+}
+
+impl Cache {
+    /// `sizeLimit` in bytes; the largest number where it exceeds even that.
+    pub fn size_limit_bytes(&self) -> u64 {
+        let digits = self.size_limit.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(self.size_limit.len());
+        let (number, unit) = self.size_limit.split_at(digits);
+        let factor: f64 = match unit {
+            "k" => 1e3,
+            "M" => 1e6,
+            "G" => 1e9,
+            "T" => 1e12,
+            "Ki" => 1024.0,
+            "Mi" => 1_048_576.0,
+            "Gi" => 1_073_741_824.0,
+            "Ti" => 1_099_511_627_776.0,
+            _ => 1.0,
+        };
+        // `as` stays within the range of the integer.
+        (number.parse::<f64>().unwrap_or(0.0) * factor) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_bytes() {
+        let bytes = |text: &str| Cache { size_limit: text.into() }.size_limit_bytes();
+        assert_eq!(bytes("200Gi"), 200 << 30);
+        assert_eq!(bytes("1.5k"), 1500);
+        assert_eq!(bytes("7"), 7);
+        assert_eq!(bytes("99999999999Ti"), u64::MAX);
+    }
+}
