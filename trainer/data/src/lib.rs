@@ -23,12 +23,14 @@ mod order;
 pub mod rng;
 mod source;
 pub mod synth;
+mod times;
 mod view;
 
-pub use decode::{Decoder, MAX_PIXELS};
+pub use decode::{DecodeMode, Decoder, MAX_PIXELS};
 pub use error::Error;
 pub use image::RgbImage;
-pub use loader::{Batch, EvalBatch, EvalLoader, Loader, LoaderOptions, Replaced, Skipped};
+pub use loader::{Batch, EvalBatch, EvalLoader, Loader, LoaderOptions, Output, Replaced, Skipped};
 pub use order::{permutation, rank_slice};
 pub use source::{ImageFolder, Source};
+pub use times::{Stage, StageTimes};
 pub use view::{Crop, EvalView, Jitter, JitterOp, Renderer, TwoViews, ViewParams};

@@ -1,8 +1,13 @@
 //! Pillow's `GaussianBlur`: three box blurs along each axis, with a fractional box length.
 
+use pulp::Arch;
+
 /// A blur with its buffers.
 #[derive(Debug, Default)]
 pub struct Blur {
+    /// Two rows with their edges repeated on either side.
+    lines: [Vec<u8>; 2],
+    /// One plane.
     other: Vec<u8>,
 }
 
@@ -34,51 +39,91 @@ impl Box {
 }
 
 impl Blur {
-    /// Blurs a `[height, width, 3]` image in place; beyond its edges the outermost pixels repeat.
-    pub fn apply(&mut self, pixels: &mut [u8], width: usize, height: usize, sigma: f32) {
-        if sigma <= 0.0 || pixels.is_empty() {
+    /// Blurs planes (`[C, height, width]`, any C) in place; beyond their edges the outermost pixels repeat.
+    pub fn apply(&mut self, planes: &mut [u8], width: usize, height: usize, sigma: f32) {
+        if sigma <= 0.0 || width == 0 || height == 0 {
             return;
         }
         let kernel = Box::of_sigma(sigma);
-        self.other.resize(pixels.len(), 0);
-        for _ in 0..PASSES {
-            horizontal(pixels, &mut self.other, width, kernel);
-            pixels.copy_from_slice(&self.other);
+        let margin = kernel.radius + 1;
+        self.lines.iter_mut().for_each(|line| line.resize(width + 2 * margin, 0));
+        self.other.resize(width * height, 0);
+        for plane in planes.chunks_exact_mut(width * height) {
+            // Up to σ 2 the radius is 0 or 1.
+            Arch::new().dispatch(|| match kernel.radius {
+                0 => self.plane::<1>(plane, width, kernel),
+                1 => self.plane::<3>(plane, width, kernel),
+                _ => self.plane::<0>(plane, width, kernel),
+            });
         }
-        for _ in 0..PASSES {
-            vertical(pixels, &mut self.other, width, height, kernel);
-            pixels.copy_from_slice(&self.other);
+    }
+
+    /// `WHOLE` is the number of whole pixels in the box; 0: found at run time.
+    #[inline(always)]
+    fn plane<const WHOLE: usize>(&mut self, plane: &mut [u8], width: usize, kernel: Box) {
+        let margin = kernel.radius + 1;
+        let [one, two] = &mut self.lines;
+        for (from, to) in plane.chunks_exact(width).zip(self.other.chunks_exact_mut(width)) {
+            one[margin..margin + width].copy_from_slice(from);
+            repeat_edges(one, margin);
+            along::<WHOLE>(one, &mut two[margin..margin + width], kernel);
+            repeat_edges(two, margin);
+            along::<WHOLE>(two, &mut one[margin..margin + width], kernel);
+            repeat_edges(one, margin);
+            along::<WHOLE>(one, to, kernel);
         }
+        across::<WHOLE>(&self.other, plane, width, kernel);
+        across::<WHOLE>(plane, &mut self.other, width, kernel);
+        across::<WHOLE>(&self.other, plane, width, kernel);
     }
 }
 
-fn horizontal(from: &[u8], to: &mut [u8], width: usize, kernel: Box) {
-    let radius = kernel.radius as isize;
-    let last = width as isize - 1;
-    for (from, to) in from.chunks_exact(width * 3).zip(to.chunks_exact_mut(width * 3)) {
-        let at = |x: isize, c: usize| u32::from(from[x.clamp(0, last) as usize * 3 + c]);
-        for x in 0..=last {
-            for c in 0..3 {
-                let sum: u32 = (x - radius..=x + radius).map(|x| at(x, c)).sum();
-                let ends = at(x - radius - 1, c) + at(x + radius + 1, c);
-                to[x as usize * 3 + c] = weighed(sum, ends, kernel);
-            }
-        }
+#[inline(always)]
+fn repeat_edges(line: &mut [u8], margin: usize) {
+    let end = line.len() - margin;
+    let (first, last) = (line[margin], line[end - 1]);
+    line[..margin].fill(first);
+    line[end..].fill(last);
+}
+
+/// One row; `line` has it with its edges repeated.
+#[inline(always)]
+fn along<const WHOLE: usize>(line: &[u8], to: &mut [u8], kernel: Box) {
+    let width = to.len();
+    box_of::<WHOLE>(|tap| &line[tap..tap + width], to, kernel);
+}
+
+/// All rows.
+#[inline(always)]
+fn across<const WHOLE: usize>(from: &[u8], to: &mut [u8], width: usize, kernel: Box) {
+    let last = from.len() / width - 1;
+    for (y, to) in to.chunks_exact_mut(width).enumerate() {
+        let row = |tap: usize| {
+            let y = (y + tap).saturating_sub(kernel.radius + 1).min(last);
+            &from[y * width..(y + 1) * width]
+        };
+        box_of::<WHOLE>(row, to, kernel);
     }
 }
 
-fn vertical(from: &[u8], to: &mut [u8], width: usize, height: usize, kernel: Box) {
-    let radius = kernel.radius as isize;
-    let last = height as isize - 1;
-    let stride = width * 3;
-    let at = |y: isize, x: usize| u32::from(from[y.clamp(0, last) as usize * stride + x]);
-    for (y, to) in to.chunks_exact_mut(stride).enumerate() {
-        let y = y as isize;
+/// The weighed sum of the inputs `at(0)`, …, `at(2 * radius + 2)`, of which the first and last are the box's ends.
+#[inline(always)]
+fn box_of<'a, const WHOLE: usize>(at: impl Fn(usize) -> &'a [u8], to: &mut [u8], kernel: Box) {
+    let wholes = kernel.radius * 2 + 1;
+    let (low, high) = (&at(0)[..to.len()], &at(wholes + 1)[..to.len()]);
+    if WHOLE == 0 {
         for (x, to) in to.iter_mut().enumerate() {
-            let sum: u32 = (y - radius..=y + radius).map(|y| at(y, x)).sum();
-            let ends = at(y - radius - 1, x) + at(y + radius + 1, x);
-            *to = weighed(sum, ends, kernel);
+            let sum = (1..=wholes).map(|tap| u32::from(at(tap)[x])).sum();
+            *to = weighed(sum, u32::from(low[x]) + u32::from(high[x]), kernel);
         }
+        return;
+    }
+    let inner: [&[u8]; WHOLE] = std::array::from_fn(|tap| &at(tap + 1)[..to.len()]);
+    for (x, to) in to.iter_mut().enumerate() {
+        // 16 bits hold these sums, and twice as many of them fit a register.
+        let sum: u16 = inner.iter().map(|inner| u16::from(inner[x])).sum();
+        let ends = u16::from(low[x]) + u16::from(high[x]);
+        *to = weighed(u32::from(sum), u32::from(ends), kernel);
     }
 }
 
