@@ -26,14 +26,16 @@ pub mod rng;
 mod source;
 pub mod store;
 pub mod synth;
+mod times;
 mod transcode;
 mod view;
 
-pub use decode::{Decoder, MAX_PIXELS};
+pub use decode::{DecodeMode, Decoder, MAX_PIXELS};
 pub use error::Error;
 pub use image::RgbImage;
-pub use loader::{Batch, EvalBatch, EvalLoader, Loader, LoaderOptions, Replaced, Skipped};
+pub use loader::{Batch, EvalBatch, EvalLoader, Loader, LoaderOptions, Output, Replaced, Skipped};
 pub use order::{permutation, rank_slice};
 pub use source::{Access, ImageFolder, Manifest, Objects, ShardInfo, Shards, Source, open};
+pub use times::{Stage, StageTimes};
 pub use transcode::{TargetSize, Transcoder};
 pub use view::{Crop, EvalView, Jitter, JitterOp, Renderer, TwoViews, ViewParams};

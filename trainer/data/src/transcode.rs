@@ -61,7 +61,7 @@ impl Transcoder {
         let (nw, nh) = (((w as f64 * scale) as usize).max(1), ((h as f64 * scale) as usize).max(1));
         let mut small = RgbImage::new(nw, nh);
         let whole = Crop { left: 0, top: 0, width: w, height: h };
-        Resizer::default().resize(&self.image, whole, nw, nh, &mut small.pixels);
+        Resizer::default().resize(&self.image, whole, (nw, nh), crate::ops::Layout::Interleaved, &mut small.pixels);
         let image = turbojpeg::Image {
             pixels: &small.pixels[..],
             width: nw,

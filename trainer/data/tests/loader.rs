@@ -74,6 +74,7 @@ fn options() -> LoaderOptions {
         threads: 2,
         prefetch: 2,
         max_corrupt: 0,
+        ..LoaderOptions::default()
     }
 }
 

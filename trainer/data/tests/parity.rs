@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use simsiam_data::ops::{self, Blur, Normalize, Resizer};
+use simsiam_data::ops::{self, Blur, Layout, Normalize, Resizer};
 use simsiam_data::rng::CounterRng;
 use simsiam_data::{Crop, Decoder, EvalView, JitterOp, Renderer, RgbImage, TwoViews, ViewParams};
 
@@ -29,6 +29,17 @@ fn cases(operation: &str) -> Vec<Vec<String>> {
 
 fn number<T: std::str::FromStr>(word: &str) -> T {
     word.parse().unwrap_or_else(|_| panic!("not a number: {word}"))
+}
+
+/// Interleaved pixels as planes.
+fn planes(pixels: &[u8]) -> Vec<u8> {
+    (0..3).flat_map(|channel| pixels.iter().skip(channel).step_by(3).copied()).collect()
+}
+
+/// Planes as interleaved pixels.
+fn pixels(planes: &[u8]) -> Vec<u8> {
+    let count = planes.len() / 3;
+    (0..count).flat_map(|pixel| [0, 1, 2].map(|channel| planes[channel * count + pixel])).collect()
 }
 
 /// Largest and mean absolute difference, in levels of 255.
@@ -57,39 +68,40 @@ fn decode_gives_pillows_pixels() {
 }
 
 /// Runs an operation with one factor on each of its cases.
-fn check_factors(operation: &str, apply: impl Fn(&mut RgbImage, f64)) {
+fn check_factors(operation: &str, apply: impl Fn(&mut [u8], &RgbImage, f64)) {
     for case in cases(operation) {
         let [factor, source, expected] = &case[..] else { panic!("{case:?}") };
-        let mut ours = image(source);
-        apply(&mut ours, number(factor));
-        assert_equal(&format!("{operation} {factor} of {source}"), &ours.pixels, &image(expected).pixels);
+        let source_image = image(source);
+        let mut ours = planes(&source_image.pixels);
+        apply(&mut ours, &source_image, number(factor));
+        assert_equal(&format!("{operation} {factor} of {source}"), &pixels(&ours), &image(expected).pixels);
     }
 }
 
 #[test]
 fn brightness() {
-    check_factors("brightness", |image, factor| ops::brightness(&mut image.pixels, factor as f32));
+    check_factors("brightness", |planes, _, factor| ops::brightness(planes, factor as f32));
 }
 
 #[test]
 fn contrast() {
-    check_factors("contrast", |image, factor| ops::contrast(&mut image.pixels, factor as f32));
+    check_factors("contrast", |planes, _, factor| ops::contrast(planes, factor as f32));
 }
 
 #[test]
 fn saturation() {
-    check_factors("saturation", |image, factor| ops::saturation(&mut image.pixels, factor as f32));
+    check_factors("saturation", |planes, _, factor| ops::saturation(planes, factor as f32));
 }
 
 #[test]
 fn hue() {
-    check_factors("hue", |image, factor| ops::hue(&mut image.pixels, factor));
+    check_factors("hue", |planes, _, factor| ops::hue(planes, factor));
 }
 
 #[test]
 fn blur() {
-    check_factors("blur", |image, sigma| {
-        Blur::default().apply(&mut image.pixels, image.width, image.height, sigma as f32);
+    check_factors("blur", |planes, image, sigma| {
+        Blur::default().apply(planes, image.width, image.height, sigma as f32);
     });
 }
 
@@ -97,9 +109,9 @@ fn blur() {
 fn grayscale() {
     for case in cases("grayscale") {
         let [source, expected] = &case[..] else { panic!("{case:?}") };
-        let mut ours = image(source);
-        ops::grayscale(&mut ours.pixels);
-        assert_equal("grayscale", &ours.pixels, &image(expected).pixels);
+        let mut ours = planes(&image(source).pixels);
+        ops::grayscale(&mut ours);
+        assert_equal("grayscale", &pixels(&ours), &image(expected).pixels);
     }
 }
 
@@ -123,13 +135,13 @@ fn adler32(bytes: &[u8]) -> u32 {
 
 #[test]
 fn every_colour_there_is() {
-    let colours = every_colour();
+    let colours = planes(&every_colour());
     let check = |operation: &str, apply: &dyn Fn(&mut [u8], f64)| {
         for case in cases(operation) {
             let [factors @ .., expected] = &case[..] else { panic!("{case:?}") };
             let mut ours = colours.clone();
             apply(&mut ours, factors.first().map_or(0.0, |factor| number(factor)));
-            assert_eq!(adler32(&ours), number::<u32>(expected), "{operation} {factors:?}");
+            assert_eq!(adler32(&pixels(&ours)), number::<u32>(expected), "{operation} {factors:?}");
         }
     };
     check("every-hue", &ops::hue);
@@ -146,8 +158,10 @@ fn crop_and_resize() {
         let crop = Crop { left: number(left), top: number(top), width: number(width), height: number(height) };
         let size = number(size);
         let mut ours = vec![0; size * size * 3];
-        resizer.resize(&image(source), crop, size, size, &mut ours);
+        resizer.resize(&image(source), crop, (size, size), Layout::Interleaved, &mut ours);
         assert_equal(&format!("{crop:?} to {size}"), &ours, &image(expected).pixels);
+        resizer.resize(&image(source), crop, (size, size), Layout::Planes, &mut ours);
+        assert_equal(&format!("{crop:?} to {size} as planes"), &pixels(&ours), &image(expected).pixels);
     }
 }
 
@@ -158,7 +172,7 @@ fn evaluation_views() {
         let [resize, crop, source, expected] = &case[..] else { panic!("{case:?}") };
         let view = EvalView { resize: number(resize), crop: number(crop), mean: [0.0; 3], std: [1.0; 3] };
         let ours = renderer.eval_pixels(&image(source), &view);
-        assert_equal(&format!("{resize} {crop} of {source}"), ours, &image(expected).pixels);
+        assert_equal(&format!("{resize} {crop} of {source}"), &pixels(ours), &image(expected).pixels);
     }
 }
 
@@ -198,7 +212,7 @@ fn whole_views() {
 #[test]
 fn normalised_values_agree_to_the_last_bit() {
     let expected: Vec<u32> = cases("normalize")[0].iter().map(|bits| u32::from_str_radix(bits, 16).unwrap()).collect();
-    let ramp: Vec<u8> = (0..=255).flat_map(|value| [value; 3]).collect();
+    let ramp: Vec<u8> = (0..3).flat_map(|_| 0..=255).collect();
     let views = TwoViews::default();
     let normalize = Normalize::new(views.mean, views.std);
     for (flip, width) in [(false, 1), (true, 1), (false, 16), (true, 16), (true, 256)] {

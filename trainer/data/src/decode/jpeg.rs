@@ -1,63 +1,125 @@
 //! JPEG through libjpeg-turbo, which Pillow uses too: with the same (default) settings, pixels agree bit for bit.
 
-use turbojpeg::{Colorspace, Decompressor, Image, PixelFormat};
+use simsiam_jpeg::{Error, Header, Jpeg, Region, Request, Scale};
 
+use super::part::{DecodeMode, Part, Wanted};
 use super::{Refusal, check_size};
-use crate::RgbImage;
+use crate::{Crop, RgbImage};
 
 /// A progressive file of a few bytes can ask for any number of passes over the whole image; real ones have about ten.
 const MAX_SCANS: u32 = 500;
 
 #[derive(Debug, Default)]
 pub(super) struct JpegDecoder {
-    cmyk: Vec<u8>,
+    inks: Vec<u8>,
 }
 
 impl JpegDecoder {
     pub(super) fn decode(&mut self, bytes: &[u8], image: &mut RgbImage) -> Result<(), Refusal> {
-        // A new handle each time (0.4 µs): a used one keeps tables of earlier files, and a file that lacks its own would
-        // come out by what was decoded before it.
-        let mut turbo = Decompressor::new().map_err(broken)?;
-        turbo.set_scan_limit(MAX_SCANS).map_err(broken)?;
-        let header = turbo.read_header(bytes).map_err(broken)?;
-        let (width, height) = (header.width, header.height);
-        check_size(width, height)?;
+        let jpeg = open(bytes)?;
+        self.whole(jpeg, image)
+    }
+
+    /// Only what `plan` wants, given the width and height.
+    pub(super) fn decode_part(
+        &mut self,
+        bytes: &[u8],
+        mode: DecodeMode,
+        plan: &mut dyn FnMut(usize, usize) -> Wanted,
+        part: &mut Part,
+    ) -> Result<(), Refusal> {
+        let jpeg = open(bytes)?;
+        let header = jpeg.header();
+        let wanted = plan(header.width, header.height);
+        part.is_whole();
+        let Some((request, region)) = request(&header, mode, &wanted).filter(|_| ends(bytes)) else {
+            return self.whole(jpeg, &mut part.image);
+        };
+        part.image.reshape(region.width, region.height);
+        match jpeg.decode(&request, &mut part.image.pixels) {
+            Err(error) if !is_harmless(&error) => {
+                // What is wrong is for the whole image to say: a file's verdict must not depend on its crops.
+                self.whole(open(bytes)?, &mut part.image)
+            }
+            _ => {
+                (part.origin, part.divisor) = ((region.left, region.top), request.scale.divisor());
+                Ok(())
+            }
+        }
+    }
+
+    fn whole(&mut self, jpeg: Jpeg, image: &mut RgbImage) -> Result<(), Refusal> {
+        let Header { width, height, inks, .. } = jpeg.header();
         image.reshape(width, height);
-        if matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK) {
-            self.cmyk.resize(width * height * 4, 0);
-            decompress(&mut turbo, bytes, (width, height), PixelFormat::CMYK, &mut self.cmyk)?;
-            rgb_from_inverted_cmyk(&self.cmyk, &mut image.pixels);
+        if inks {
+            self.inks.resize(width * height * 4, 0);
+            harmless(jpeg.decode(&Request { inks, ..Request::default() }, &mut self.inks))?;
+            rgb_from_inverted_cmyk(&self.inks, &mut image.pixels);
             return Ok(());
         }
-        decompress(&mut turbo, bytes, (width, height), PixelFormat::RGB, &mut image.pixels)
+        harmless(jpeg.decode(&Request::default(), &mut image.pixels))
     }
 }
 
-fn broken(error: turbojpeg::Error) -> Refusal {
+/// A new decoder each time (0.4 µs): a used one keeps tables of earlier files, and a file that lacks its own would come
+/// out by what was decoded before it.
+fn open(bytes: &[u8]) -> Result<Jpeg<'_>, Refusal> {
+    let jpeg = Jpeg::open(bytes, MAX_SCANS).map_err(broken)?;
+    check_size(jpeg.header().width, jpeg.header().height)?;
+    Ok(jpeg)
+}
+
+/// What to ask the library for, where less than everything will do; and the region that it then fills.
+fn request(header: &Header, mode: DecodeMode, wanted: &Wanted) -> Option<(Request, Region)> {
+    let unit = header.unit.filter(|_| !header.inks)?;
+    let scale = match mode {
+        DecodeMode::Exact => Scale::One,
+        DecodeMode::Fast => {
+            let scales = [Scale::Eighth, Scale::Quarter, Scale::Half];
+            let fits = |scale: &Scale| wanted.shrink >= scale.divisor() as f64;
+            scales.into_iter().find(fits).unwrap_or(Scale::One)
+        }
+    };
+    let divisor = scale.divisor();
+    let (width, height) = (header.width.div_ceil(divisor), header.height.div_ceil(divisor));
+    let unit = unit / divisor;
+    let Crop { left, top, width: columns, height: rows } = wanted.bounds;
+    // Interpolated colours of a region's outermost columns lack a neighbour, so one more column is decoded on the left
+    // and, since colour samples lie two pixels apart or four, more on the right.
+    let left = (left / divisor).saturating_sub(1) / unit * unit;
+    let right = ((wanted.bounds.left + columns).div_ceil(divisor) + MARGIN).min(width);
+    let (top, bottom) = (top / divisor, (top + rows).div_ceil(divisor).min(height));
+    let region = Region { left, top, width: right - left, height: bottom - top };
+    let plain_upsampling = mode == DecodeMode::Fast;
+    Some((Request { region: Some(region), scale, plain_upsampling, inks: false }, region))
+}
+
+/// Columns decoded beyond the rightmost one wanted.
+const MARGIN: usize = 4;
+
+/// Whether the file ends as a whole one does. Only then may a decode skip rows, and so the truncation it would find
+/// there. Among compressed pixels these two bytes cannot stand.
+fn ends(bytes: &[u8]) -> bool {
+    let tail = &bytes[bytes.len().saturating_sub(1024)..];
+    tail.windows(2).rev().any(|pair| pair == [0xFF, 0xD9])
+}
+
+fn broken(error: Error) -> Refusal {
     Refusal::Broken(error.to_string())
 }
 
-fn decompress(
-    turbo: &mut Decompressor,
-    bytes: &[u8],
-    (width, height): (usize, usize),
-    format: PixelFormat,
-    pixels: &mut [u8],
-) -> Result<(), Refusal> {
-    let output = Image { pixels, width, pitch: width * format.size(), height, format };
-    match turbo.decompress(bytes, output) {
-        Err(error) if !is_harmless(&error.to_string()) => Err(broken(error)),
-        _ => Ok(()),
-    }
+fn harmless(result: Result<(), Error>) -> Result<(), Refusal> {
+    result.or_else(|error| if is_harmless(&error) { Ok(()) } else { Err(broken(error)) })
 }
 
 /// Whether libjpeg-turbo only warned: the whole image is there, and Pillow shows it without a word.
 ///
 /// "Premature end of JPEG file" is a warning too, but Pillow refuses such a file as truncated, and so is it refused here.
-fn is_harmless(reason: &str) -> bool {
+fn is_harmless(error: &Error) -> bool {
+    let Error::Library { message, warning: true } = error else { return false };
     ["Corrupt JPEG data", "Unknown Adobe color transform code", "Invalid SOS parameters", "Inconsistent progression"]
         .iter()
-        .any(|warning| reason.contains(warning))
+        .any(|warning| message.contains(warning))
 }
 
 /// Pillow takes CMYK in JPEG files as inverted, as Adobe writes it, then multiplies ink by ink.

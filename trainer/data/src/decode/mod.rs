@@ -3,7 +3,11 @@
 //! EXIF orientation is ignored, as torchvision's image loader ignores it; so are colour profiles and gamma.
 
 mod jpeg;
+mod part;
 mod png;
+
+pub use part::DecodeMode;
+pub(crate) use part::{Part, Wanted};
 
 use crate::{Error, RgbImage};
 
@@ -39,21 +43,58 @@ impl Decoder {
     /// [`Error::Decode`] for bytes that are not a whole JPEG or PNG image, [`Error::TooLarge`] above [`MAX_PIXELS`];
     /// `name` stands in the message.
     pub fn decode(&mut self, name: &str, bytes: &[u8], image: &mut RgbImage) -> Result<(), Error> {
-        let done = if bytes.starts_with(&[0xFF, 0xD8]) {
-            self.jpeg.decode(bytes, image)
-        } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-            self.png.decode(bytes, image)
-        } else if bytes.is_empty() {
-            Err(Refusal::Broken("the file is empty".to_owned()))
-        } else {
-            Err(Refusal::Broken("neither JPEG nor PNG by its first bytes".to_owned()))
-        };
-        done.map_err(|refusal| match refusal {
+        self.refuse(name, |decoder| match format(bytes)? {
+            Format::Jpeg => decoder.jpeg.decode(bytes, image),
+            Format::Png => decoder.png.decode(bytes, image),
+        })
+    }
+
+    /// Decodes what `plan` wants, given the image's width and height; of PNG images, and where the file may be
+    /// truncated, everything.
+    ///
+    /// # Errors
+    /// As [`Self::decode`], for the same files.
+    pub(crate) fn decode_part(
+        &mut self,
+        name: &str,
+        bytes: &[u8],
+        mode: DecodeMode,
+        plan: &mut dyn FnMut(usize, usize) -> Wanted,
+        part: &mut Part,
+    ) -> Result<(), Error> {
+        self.refuse(name, |decoder| match format(bytes)? {
+            Format::Jpeg => decoder.jpeg.decode_part(bytes, mode, plan, part),
+            Format::Png => {
+                part.is_whole();
+                decoder.png.decode(bytes, &mut part.image)?;
+                plan(part.image.width, part.image.height);
+                Ok(())
+            }
+        })
+    }
+
+    fn refuse(&mut self, name: &str, work: impl FnOnce(&mut Self) -> Result<(), Refusal>) -> Result<(), Error> {
+        work(self).map_err(|refusal| match refusal {
             Refusal::Broken(reason) => Error::Decode { name: name.to_owned(), reason },
             Refusal::TooLarge { width, height } => {
                 Error::TooLarge { name: name.to_owned(), width, height, limit: MAX_PIXELS }
             }
         })
+    }
+}
+
+enum Format {
+    Jpeg,
+    Png,
+}
+
+/// The format by the first bytes.
+fn format(bytes: &[u8]) -> Result<Format, Refusal> {
+    match bytes {
+        [0xFF, 0xD8, ..] => Ok(Format::Jpeg),
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Ok(Format::Png),
+        [] => Err(Refusal::Broken("the file is empty".to_owned())),
+        _ => Err(Refusal::Broken("neither JPEG nor PNG by its first bytes".to_owned())),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the loaders deliver.
 
+use crate::ViewParams;
+
 /// One rank's share of a global batch: two views of each sample.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
@@ -9,9 +11,13 @@ pub struct Batch {
     pub ids: Vec<u64>,
     /// The samples' labels, where the source has them.
     pub labels: Vec<Option<u32>>,
-    /// View 1 and view 2, each `[N, 3, S, S]`, normalised.
+    /// View 1 and view 2, each `[N, 3, S, S]`, normalised; empty with [`crate::Output::Crops`].
     pub views: [Vec<f32>; 2],
-    /// `[N, 3, S, S]`.
+    /// The resized crops of view 1 and view 2, each `[N, S, S, 3]`; empty with [`crate::Output::Planes`].
+    pub crops: [Vec<u8>; 2],
+    /// What was drawn for view 1 and view 2 of each sample.
+    pub params: [Vec<ViewParams>; 2],
+    /// `[N, 3, S, S]`, whichever of the two the batch holds.
     pub shape: [usize; 4],
     /// Which samples of this share were unreadable.
     pub replaced: Vec<Replaced>,

@@ -2,16 +2,16 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rayon::ThreadPool;
 
 use super::batch::{EvalBatch, Skipped};
-use super::lanes::{Lanes, Make};
+use super::lanes::{Lanes, Make, share_out};
+use super::options::check_threads;
 use super::sample::{Bad, Scratch, ScratchPool};
-use super::train::check_threads;
 use crate::ops::Normalize;
 use crate::{Error, EvalView, Source};
 
@@ -52,7 +52,7 @@ impl EvalLoader {
         let spare = Arc::new(Spare::default());
         let maker = Maker {
             normalize: Normalize::new(view.mean, view.std),
-            scratch: ScratchPool::new(threads),
+            scratch: ScratchPool::new(threads, false),
             spare: Arc::clone(&spare),
             source,
             view,
@@ -98,21 +98,17 @@ impl Make for Maker {
     fn make(&self, index: usize, pool: &ThreadPool, stop: &AtomicBool) -> Option<Result<EvalBatch, Error>> {
         let start = self.range.start + (index * self.batch) as u64;
         let ids = start..self.range.end.min(start + self.batch as u64);
+        // All of them at once, before the threads come to them one by one.
+        self.source.prefetch(&ids.clone().collect::<Vec<_>>());
         let count = (ids.end - ids.start) as usize;
         let plane = 3 * self.view.crop as usize * self.view.crop as usize;
         let mut batch = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         batch.images.resize(count * plane, 0.0);
         let mut outcomes: Vec<Option<Result<Result<(), Bad>, Error>>> = Vec::new();
         outcomes.resize_with(count, || None);
-        pool.in_place_scope_fifo(|scope| {
-            let planes = batch.images.chunks_exact_mut(plane);
-            for ((id, outcome), planes) in ids.clone().zip(&mut outcomes).zip(planes) {
-                scope.spawn_fifo(move |_| {
-                    if !stop.load(Ordering::Relaxed) {
-                        *outcome = Some(self.fill(&mut self.scratch.mine(), id, planes));
-                    }
-                });
-            }
+        let items = ids.clone().zip(&mut outcomes).zip(batch.images.chunks_exact_mut(plane));
+        share_out(pool, stop, items, |((id, outcome), planes)| {
+            *outcome = Some(self.fill(&mut self.scratch.mine(), id, planes));
         });
         let outcomes: Result<Vec<Result<(), Bad>>, Error> = outcomes.into_iter().collect::<Option<_>>()?;
         Some(outcomes.map(|outcomes| self.finish(batch, ids, plane, outcomes)))
@@ -123,8 +119,8 @@ impl Maker {
     fn fill(&self, scratch: &mut Scratch, id: u64, planes: &mut [f32]) -> Result<Result<(), Bad>, Error> {
         let loaded = scratch.load(&*self.source, id)?;
         Ok(loaded.map(|()| {
-            let Scratch { image, renderer, .. } = scratch;
-            renderer.eval(image, &self.view, &self.normalize, planes);
+            let Scratch { part, renderer, .. } = scratch;
+            renderer.eval(&part.image, &self.view, &self.normalize, planes);
         }))
     }
 

@@ -1,8 +1,8 @@
 //! The machinery under both loaders: lanes, the pool of workers, ordered delivery, and the end of it all.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,8 @@ pub(super) struct Lanes<T> {
     waited: Duration,
 }
 
-const LANES: usize = 2;
+/// Batches made at once.
+pub(super) const LANES: usize = 2;
 
 impl<T: Send + 'static> Lanes<T> {
     /// Starts making the batches `first..end` with `threads` workers, at most about `prefetch` ahead of their use.
@@ -114,6 +115,25 @@ fn run<M: Make>(
             return;
         }
     }
+}
+
+/// Has the pool's workers do `work` on each item: each takes the next when it is done with its last. This allocates once
+/// a worker, not once an item.
+pub(super) fn share_out<T: Send>(
+    pool: &ThreadPool,
+    stop: &AtomicBool,
+    items: impl Iterator<Item = T> + Send,
+    work: impl Fn(T) + Sync,
+) {
+    let queue = Mutex::new(items);
+    let worker = || {
+        while !stop.load(Ordering::Relaxed) {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(item) = next else { return };
+            work(item);
+        }
+    };
+    pool.in_place_scope_fifo(|scope| (0..pool.current_num_threads()).for_each(|_| scope.spawn_fifo(|_| worker())));
 }
 
 impl<T> Drop for Lanes<T> {

@@ -7,9 +7,11 @@
 mod batch;
 mod eval;
 mod lanes;
+mod options;
 mod sample;
 mod train;
 
 pub use batch::{Batch, EvalBatch, Replaced, Skipped};
 pub use eval::EvalLoader;
-pub use train::{Loader, LoaderOptions};
+pub use options::{LoaderOptions, Output};
+pub use train::Loader;

@@ -2,28 +2,52 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Decoder, Error, Renderer, RgbImage, Source};
+use crate::decode::{Part, Wanted};
+use crate::times::{Stage, StageTimes};
+use crate::{DecodeMode, Decoder, Error, Renderer, Source};
 
 /// A worker's buffers, kept from sample to sample.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     decoder: Decoder,
     bytes: Vec<u8>,
-    pub(super) image: RgbImage,
+    pub(super) part: Part,
     pub(super) renderer: Renderer,
 }
 
 impl Scratch {
-    /// Reads and decodes a sample into `self.image`. The outer error ends the loading, the inner names a bad image.
+    /// Reads and decodes a whole sample into `self.part`. The outer error ends the loading, the inner names a bad image.
     pub(super) fn load(&mut self, source: &dyn Source, id: u64) -> Result<Result<(), Bad>, Error> {
-        let done = source
-            .read_into(id, &mut self.bytes)
-            .and_then(|()| self.decoder.decode(source.name(id), &self.bytes, &mut self.image));
-        match done {
-            Ok(()) => Ok(Ok(())),
-            Err(error) if error.is_bad_image() => Ok(Err(Bad::new(source, id, &error))),
-            Err(error) => Err(error),
+        let Self { decoder, bytes, part, .. } = self;
+        let read = source.read_into(id, bytes);
+        judge(source, id, read.and_then(|()| decoder.decode(source.name(id), bytes, &mut part.image)))
+    }
+
+    /// Reads a sample and decodes what `plan` wants of it, given its width and height, into `self.part`. The outer error
+    /// ends the loading, the inner names a bad image.
+    pub(super) fn load_part(
+        &mut self,
+        source: &dyn Source,
+        id: u64,
+        mode: DecodeMode,
+        plan: &mut dyn FnMut(usize, usize) -> Wanted,
+    ) -> Result<Result<(), Bad>, Error> {
+        let Self { decoder, bytes, part, renderer: Renderer { times, .. } } = self;
+        let mut done = times.measure(Stage::Read, || source.read_into(id, bytes));
+        if done.is_ok() {
+            let name = source.name(id);
+            done = times.measure(Stage::Decode, || decoder.decode_part(name, bytes, mode, plan, part));
         }
+        judge(source, id, done)
+    }
+}
+
+/// Tells what is wrong with the image from what is wrong with the rest of the world.
+fn judge(source: &dyn Source, id: u64, done: Result<(), Error>) -> Result<Result<(), Bad>, Error> {
+    match done {
+        Ok(()) => Ok(Ok(())),
+        Err(error) if error.is_bad_image() => Ok(Err(Bad::new(source, id, &error))),
+        Err(error) => Err(error),
     }
 }
 
@@ -53,14 +77,31 @@ pub(super) struct ScratchPool {
 }
 
 impl ScratchPool {
-    pub(super) fn new(threads: usize) -> Self {
-        Self { workers: (0..threads).map(|_| Mutex::default()).collect() }
+    pub(super) fn new(threads: usize, time_stages: bool) -> Self {
+        let scratch = || {
+            let mut scratch = Scratch::default();
+            scratch.renderer.times = StageTimes::new(time_stages);
+            Mutex::new(scratch)
+        };
+        Self { workers: (0..threads).map(|_| scratch()).collect() }
     }
 
-    /// The calling worker's own; never contended, since a worker does one thing at a time.
+    /// The calling worker's own; never contended but by [`Self::times`], since a worker does one thing at a time.
     pub(super) fn mine(&self) -> MutexGuard<'_, Scratch> {
         let worker = rayon::current_thread_index().unwrap_or(0) % self.workers.len();
-        // Buffers are refilled for each sample, so a panic elsewhere leaves nothing half-done that matters.
-        self.workers[worker].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.workers[worker])
     }
+
+    /// All workers' times together.
+    pub(super) fn times(&self) -> StageTimes {
+        self.workers.iter().fold(StageTimes::default(), |mut sum, worker| {
+            sum.add(&lock(worker).renderer.times);
+            sum
+        })
+    }
+}
+
+/// Buffers are refilled for each sample, so a panic elsewhere leaves nothing half-done that matters.
+fn lock(scratch: &Mutex<Scratch>) -> MutexGuard<'_, Scratch> {
+    scratch.lock().unwrap_or_else(PoisonError::into_inner)
 }

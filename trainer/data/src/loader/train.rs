@@ -1,50 +1,38 @@
 //! Two views of each sample of a rank's share of the epoch's global batches.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rayon::ThreadPool;
 
 use super::batch::{Batch, Replaced};
-use super::lanes::{Lanes, Make};
+use super::lanes::{LANES, Lanes, Make, share_out};
+use super::options::{LoaderOptions, Output};
 use super::sample::{Bad, Scratch, ScratchPool};
+use crate::decode::Wanted;
 use crate::ops::Normalize;
 use crate::rng::CounterRng;
-use crate::{Error, Source, TwoViews, permutation, rank_slice};
-
-/// What a [`Loader`] goes through, and how.
-#[derive(Debug, Clone)]
-pub struct LoaderOptions {
-    /// The run's seed.
-    pub seed: u64,
-    /// The epoch, from 0.
-    pub epoch: u64,
-    /// Samples in a global batch.
-    pub batch: usize,
-    /// This rank, from 0.
-    pub rank: usize,
-    /// Number of ranks; divides `batch`.
-    pub world: usize,
-    /// The first global batch to deliver, after a resume.
-    pub first_batch: usize,
-    /// Worker threads.
-    pub threads: usize,
-    /// Batches made ahead of their use; each takes `2 * 4 * 3 * S²` bytes a sample.
-    pub prefetch: usize,
-    /// How many distinct unreadable images this loader replaces before it gives up.
-    pub max_corrupt: u64,
-}
+use crate::{Error, Source, StageTimes, TwoViews, ViewParams, permutation, rank_slice};
 
 /// The batches of one epoch, in order, for one rank. The last, partial batch is dropped.
 ///
 /// An unreadable sample is replaced by the next readable one of the epoch's permutation (cyclic), with that sample's
 /// own views; [`Batch::replaced`] names it. After an error the iterator ends.
+///
+/// # Memory
+/// What a loader holds is bounded and does not grow over an epoch, if batches are handed back by [`Self::recycle`]:
+/// - `prefetch + 1` batches with the one in use, each of N = `batch / world` samples and `N · 6 · S² · b` bytes, where b
+///   is 4 for [`Output::Planes`] and 1 for [`Output::Crops`] (N = 64, S = 224: 77 MB, or 19 MB);
+/// - for each thread, the largest encoded file met so far, its decoded part (3 bytes a pixel; 7 for CMYK) and about
+///   `8 · S² + 3 · S · h` bytes of buffers, where h is the tallest crop's height (S = 224, h = 500: 0.7 MB);
+/// - 4 bytes for each sample of the data set: the epoch's order.
 #[derive(Debug)]
 pub struct Loader {
     lanes: Lanes<Made>,
     spare: Arc<Spare>,
+    scratch: Arc<ScratchPool>,
     corrupt: HashSet<u64>,
     max_corrupt: u64,
     batches: usize,
@@ -63,10 +51,11 @@ impl Loader {
         options.check(source.len())?;
         let spare = Arc::new(Spare::default());
         let batches = source.len() / options.batch;
+        let scratch = Arc::new(ScratchPool::new(options.threads, options.time_stages));
         let maker = Maker {
             order: permutation(options.seed, options.epoch, source.len()),
             normalize: Normalize::new(views.mean, views.std),
-            scratch: ScratchPool::new(options.threads),
+            scratch: Arc::clone(&scratch),
             spare: Arc::clone(&spare),
             source,
             views,
@@ -74,7 +63,7 @@ impl Loader {
         };
         let LoaderOptions { first_batch, threads, prefetch, max_corrupt, .. } = maker.options;
         let lanes = Lanes::start(maker, first_batch, batches, threads, prefetch)?;
-        Ok(Self { lanes, spare, corrupt: HashSet::new(), max_corrupt, batches })
+        Ok(Self { lanes, spare, scratch, corrupt: HashSet::new(), max_corrupt, batches })
     }
 
     /// Number of global batches in the epoch, counted from batch 0.
@@ -87,6 +76,12 @@ impl Loader {
     #[must_use]
     pub fn wait(&self) -> Duration {
         self.lanes.waited()
+    }
+
+    /// Where the workers' time went so far; all zero unless [`LoaderOptions::time_stages`] is set.
+    #[must_use]
+    pub fn stage_times(&self) -> StageTimes {
+        self.scratch.times()
     }
 
     /// Number of distinct unreadable samples among the batches delivered so far.
@@ -129,49 +124,13 @@ impl Iterator for Loader {
     }
 }
 
-impl LoaderOptions {
-    fn check(&self, samples: usize) -> Result<(), Error> {
-        if self.batch == 0 {
-            return Err(Error::option("batch", 0, "at least 1"));
-        }
-        if self.world == 0 || self.batch % self.world != 0 {
-            return Err(Error::option("batch", self.batch, format!("a multiple of the world size, {}", self.world)));
-        }
-        if self.rank >= self.world {
-            return Err(Error::option("rank", self.rank, format!("less than the world size, {}", self.world)));
-        }
-        if samples < self.batch {
-            return Err(Error::TooFewSamples { samples, batch: self.batch });
-        }
-        if u32::try_from(samples).is_err() {
-            return Err(Error::option("samples", samples, format!("at most {}", u32::MAX)));
-        }
-        let batches = samples / self.batch;
-        if self.first_batch > batches {
-            return Err(Error::option("first_batch", self.first_batch, format!("at most {batches}")));
-        }
-        check_threads(self.threads)?;
-        if self.prefetch == 0 {
-            return Err(Error::option("prefetch", 0, "at least 1"));
-        }
-        Ok(())
-    }
-}
-
-pub(super) fn check_threads(threads: usize) -> Result<(), Error> {
-    if (1..=1024).contains(&threads) {
-        return Ok(());
-    }
-    Err(Error::option("threads", threads, "1 to 1024"))
-}
-
 struct Maker {
     source: Arc<dyn Source>,
     views: TwoViews,
     normalize: Normalize,
     options: LoaderOptions,
     order: Vec<u32>,
-    scratch: ScratchPool,
+    scratch: Arc<ScratchPool>,
     spare: Arc<Spare>,
 }
 
@@ -187,6 +146,8 @@ pub(super) struct Made {
 struct Outcome {
     /// The sample that is there now; none when too many in a row were unreadable.
     id: Option<u64>,
+    /// What was drawn for its views.
+    params: Option<[ViewParams; 2]>,
     bad: Vec<Bad>,
 }
 
@@ -198,59 +159,102 @@ impl Make for Maker {
         let slice = rank_slice(options.batch, options.rank, options.world);
         let first = index * options.batch + slice.start;
         let size = self.views.crop_size as usize;
+        self.prefetch(index);
         let mut batch = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        for view in &mut batch.views {
-            view.resize(slice.len() * 3 * size * size, 0.0);
-        }
+        let spaces = spaces(&mut batch, options.output, slice.len(), size);
         let mut outcomes: Vec<Option<Result<Outcome, Error>>> = Vec::new();
         outcomes.resize_with(slice.len(), || None);
-        let [one, two] = &mut batch.views;
-        let planes = one.chunks_exact_mut(3 * size * size).zip(two.chunks_exact_mut(3 * size * size));
-        pool.in_place_scope_fifo(|scope| {
-            for ((position, outcome), (one, two)) in (first..).zip(&mut outcomes).zip(planes) {
-                scope.spawn_fifo(move |_| {
-                    if !stop.load(Ordering::Relaxed) {
-                        *outcome = Some(self.fill(&mut self.scratch.mine(), position, [one, two]));
-                    }
-                });
-            }
+        let items = (first..).zip(spaces).zip(&mut outcomes);
+        share_out(pool, stop, items, |((position, space), outcome)| {
+            *outcome = Some(self.fill(&mut self.scratch.mine(), position, space));
         });
         let outcomes: Result<Vec<Outcome>, Error> = outcomes.into_iter().collect::<Option<_>>()?;
         Some(outcomes.map(|outcomes| self.finish(batch, index, outcomes)))
     }
 }
 
+/// Where a sample's two views go.
+enum Space<'a> {
+    Planes([&'a mut [f32]; 2]),
+    Crops([&'a mut [u8]; 2]),
+}
+
+/// Gives the batch room for `count` samples, and divides it among them.
+fn spaces(batch: &mut Batch, output: Output, count: usize, size: usize) -> Vec<Space<'_>> {
+    let view = 3 * size * size;
+    let (planes, crops) = match output {
+        Output::Planes => (count * view, 0),
+        Output::Crops => (0, count * view),
+    };
+    batch.views.iter_mut().for_each(|views| views.resize(planes, 0.0));
+    batch.crops.iter_mut().for_each(|views| views.resize(crops, 0));
+    let ([one, two], [three, four]) = (&mut batch.views, &mut batch.crops);
+    let planes = one.chunks_exact_mut(view).zip(two.chunks_exact_mut(view)).map(|(a, b)| Space::Planes([a, b]));
+    let crops = three.chunks_exact_mut(view).zip(four.chunks_exact_mut(view)).map(|(a, b)| Space::Crops([a, b]));
+    planes.chain(crops).collect()
+}
+
 impl Maker {
+    /// Tells the source which samples come after those of the lanes' batches under way; at the start, those too.
+    fn prefetch(&self, index: usize) {
+        let LoaderOptions { batch, rank, world, first_batch, .. } = self.options;
+        let from = if index == first_batch { index } else { index + LANES };
+        for index in from..=index + LANES {
+            let slice = rank_slice(batch, rank, world);
+            let places = index * batch + slice.start..index * batch + slice.end;
+            let ids: Vec<u64> = self.order.get(places).unwrap_or_default().iter().map(|id| u64::from(*id)).collect();
+            self.source.prefetch(&ids);
+        }
+    }
+
     /// Both views of the sample at `position` of the epoch's order, or of the next readable one.
-    fn fill(&self, scratch: &mut Scratch, position: usize, views: [&mut [f32]; 2]) -> Result<Outcome, Error> {
+    fn fill(&self, scratch: &mut Scratch, position: usize, space: Space) -> Result<Outcome, Error> {
         let mut bad = Vec::new();
         let samples = self.order.len();
         for place in position..position + samples {
             let id = u64::from(self.order[place % samples]);
-            match scratch.load(&*self.source, id)? {
-                Ok(()) => {
-                    self.render(scratch, id, views);
-                    return Ok(Outcome { id: Some(id), bad });
+            let mut params = None;
+            // One decode serves both views, so both are drawn as soon as the image's size is known.
+            let mut plan = |width, height| {
+                let drawn = [0, 1].map(|view| {
+                    let mut rng = CounterRng::view(self.options.seed, self.options.epoch, id, view);
+                    self.views.draw(&mut rng, width, height)
+                });
+                params = Some(drawn);
+                Wanted::of(drawn.map(|view| view.crop), self.views.crop_size as usize)
+            };
+            match (scratch.load_part(&*self.source, id, self.options.decode, &mut plan)?, params) {
+                (Ok(()), Some(drawn)) => {
+                    self.render(scratch, &drawn, space);
+                    return Ok(Outcome { id: Some(id), params, bad });
                 }
-                Err(found) => bad.push(found),
+                (Ok(()), None) => return Err(Error::Worker { what: "decoded an image without a plan".to_owned() }),
+                (Err(found), _) => bad.push(found),
             }
             // These are distinct, so the limit is passed already.
             if bad.len() as u64 > self.options.max_corrupt {
-                return Ok(Outcome { id: None, bad });
+                return Ok(Outcome { id: None, params: None, bad });
             }
         }
         let last = bad.pop().map_or_else(Default::default, |bad| (bad.name, bad.reason));
         Err(Error::NothingReadable { samples, name: last.0, reason: last.1 })
     }
 
-    fn render(&self, scratch: &mut Scratch, id: u64, views: [&mut [f32]; 2]) {
+    fn render(&self, scratch: &mut Scratch, drawn: &[ViewParams; 2], space: Space) {
         let size = self.views.crop_size as usize;
-        let Scratch { image, renderer, .. } = scratch;
-        for (view, planes) in (0u8..).zip(views) {
-            let mut rng = CounterRng::view(self.options.seed, self.options.epoch, id, view);
-            let params = self.views.draw(&mut rng, image.width, image.height);
-            renderer.view(image, &params, size, &self.normalize, planes);
+        let Scratch { part, renderer, .. } = scratch;
+        let areas = drawn.map(|params| part.area(params.crop));
+        match space {
+            Space::Planes(views) => {
+                for ((params, area), planes) in drawn.iter().zip(areas).zip(views) {
+                    renderer.view_of(&part.image, area, params, size, &self.normalize, planes);
+                }
+            }
+            Space::Crops(views) => {
+                areas.into_iter().zip(views).for_each(|(area, crop)| renderer.crop_of(&part.image, area, size, crop));
+            }
         }
+        renderer.times.count_sample();
     }
 
     fn finish(&self, mut batch: Batch, index: usize, outcomes: Vec<Outcome>) -> Made {
@@ -260,11 +264,15 @@ impl Maker {
         batch.ids.clear();
         batch.labels.clear();
         batch.replaced.clear();
+        batch.params.iter_mut().for_each(Vec::clear);
         let mut corrupt = Vec::new();
         for (position, outcome) in outcomes.into_iter().enumerate() {
             let by = outcome.id.unwrap_or(u64::MAX);
             batch.ids.push(by);
             batch.labels.push(self.source.label(by));
+            for (params, drawn) in batch.params.iter_mut().zip(outcome.params.iter().flatten()) {
+                params.push(*drawn);
+            }
             for bad in outcome.bad {
                 let Bad { id, name, reason } = bad.clone();
                 batch.replaced.push(Replaced { position, id, name, reason, by });

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::Source;
+use super::listing::is_image;
 use crate::Error;
 
 /// Images on a local disk: `<root>/<class>/<name>.jpg|jpeg|png`, or `<root>/<name>…` without classes.
@@ -186,11 +187,6 @@ fn images_below(root: &Path, below: &str, names: &mut Vec<String>, depth: usize)
     }
     names[start..].sort_unstable();
     Ok(others)
-}
-
-fn is_image(name: &str) -> bool {
-    name.rsplit_once('.')
-        .is_some_and(|(_, extension)| ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known)))
 }
 
 /// A location as a path on this machine.

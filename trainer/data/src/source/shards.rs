@@ -38,6 +38,8 @@ pub struct Shards {
 #[derive(Debug)]
 struct Set {
     store: Store,
+    /// The shards are local files, not copies of objects.
+    local: bool,
     shards: Vec<Shard>,
 }
 
@@ -48,7 +50,7 @@ struct Shard {
     sha256: Option<String>,
     key: String,
     /// The shard's local file or copy; none while there is neither.
-    file: RwLock<Option<PathBuf>>,
+    file: RwLock<Option<Arc<Path>>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -125,14 +127,14 @@ impl Shards {
             items.extend(entries.into_iter().map(|e| Item { place: place(&e), class: e.class, name: e.name }));
             let key = Cache::key(&store.uri(&tar.name), tar.size, &tar.version);
             let file = match store.local_file(&tar.name) {
-                Some(path) => Some(local_shard(path, tar.size)?),
+                Some(path) => Some(local_shard(path, tar.size)?.into()),
                 None => None,
             };
             shards.push(Shard { name: tar.name, bytes: tar.size, sha256, key, file: RwLock::new(file) });
         }
         let (listing, places) = Listing::new(&store.uri(""), items, known, others)?;
         let (ahead, local) = (Ahead::new(store.runtime().clone()), store.local_file("").is_some());
-        let set = Arc::new(Set { store, shards });
+        let set = Arc::new(Set { store, local, shards });
         let stop = Arc::new(AtomicBool::new(false));
         if let (false, Some(cache)) = (local, &access.cache) {
             let (set, cache, stop) = (Arc::clone(&set), Arc::clone(cache), Arc::clone(&stop));
@@ -157,16 +159,15 @@ impl Shards {
         buffer.clear();
         buffer.resize(place.size as usize, 0);
         let read = File::open(&path).and_then(|file| file.read_exact_at(buffer, place.offset));
-        let is_copy = self.set.store.local_file("").is_none();
         match read {
             Ok(()) if place.crc.is_none_or(|crc| crc == crc32fast::hash(buffer)) => Ok(true),
-            _ if is_copy => {
+            _ if !self.set.local => {
                 // Evicted or damaged: the original still has the bytes.
                 shard.forget();
                 Ok(false)
             }
             Ok(()) => Err(self.wrong_sum(shard, place)),
-            Err(source) => Err(Error::Io { path, action: "read from this shard", source }),
+            Err(source) => Err(Error::Io { path: path.to_path_buf(), action: "read from this shard", source }),
         }
     }
 
@@ -209,6 +210,9 @@ impl Source for Shards {
     }
 
     fn prefetch(&self, ids: &[u64]) {
+        if self.set.local {
+            return;
+        }
         for &id in ids {
             let Ok((shard, place)) = self.place(id) else { continue };
             if shard.local().is_some() {
@@ -241,7 +245,7 @@ impl Drop for Shards {
 }
 
 impl Shard {
-    fn local(&self) -> Option<PathBuf> {
+    fn local(&self) -> Option<Arc<Path>> {
         self.file.read().ok()?.clone()
     }
 
@@ -253,7 +257,7 @@ impl Shard {
 
     fn adopt(&self, path: PathBuf) {
         if let Ok(mut file) = self.file.write() {
-            *file = Some(path);
+            *file = Some(path.into());
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use super::{Crop, EvalView, JitterOp, ViewParams};
 use crate::RgbImage;
-use crate::ops::{self, Blur, Normalize, Resizer};
+use crate::ops::{self, Area, Blur, Layout, Normalize, Resizer};
+use crate::times::{Stage, StageTimes};
 
 /// Makes views; one for each thread, since it keeps its buffers.
 #[derive(Debug, Default)]
 pub struct Renderer {
     resizer: Resizer,
     blur: Blur,
-    pixels: Vec<u8>,
+    planes: Vec<u8>,
+    pub(crate) times: StageTimes,
 }
 
 impl Renderer {
@@ -22,52 +24,70 @@ impl Renderer {
         normalize: &Normalize,
         planes: &mut [f32],
     ) {
-        self.pixels(image, params, size);
-        normalize.apply(&self.pixels, size, params.flip, planes);
+        self.view_of(image, params.crop.into(), params, size, normalize, planes);
     }
 
-    /// The view's bytes (`[size, size, 3]`) just before the flip and the normalisation.
-    pub fn pixels(&mut self, image: &RgbImage, params: &ViewParams, size: usize) -> &[u8] {
-        self.pixels.resize(size * size * 3, 0);
-        let pixels = &mut self.pixels[..];
-        self.resizer.resize(image, params.crop, size, size, pixels);
-        for op in params.jitter.iter().flatten() {
-            match *op {
-                JitterOp::Brightness(factor) => ops::brightness(pixels, factor),
-                JitterOp::Contrast(factor) => ops::contrast(pixels, factor),
-                JitterOp::Saturation(factor) => ops::saturation(pixels, factor),
-                JitterOp::Hue(factor) => ops::hue(pixels, factor),
-            }
-        }
-        if params.grayscale {
-            ops::grayscale(pixels);
-        }
+    /// As [`Self::view`] of `area` instead of the crop, where `image` is only a part, or smaller than the file's.
+    pub(crate) fn view_of(
+        &mut self,
+        image: &RgbImage,
+        area: Area,
+        params: &ViewParams,
+        size: usize,
+        normalize: &Normalize,
+        planes: &mut [f32],
+    ) {
+        let Self { resizer, blur, planes: bytes, times } = self;
+        bytes.resize(size * size * 3, 0);
+        times.measure(Stage::Resize, || resizer.resize(image, area, (size, size), Layout::Planes, bytes));
+        color(bytes, params, times);
+        // Of a gray view, one plane stands for all three.
+        let channels = if params.grayscale { 1 } else { 3 };
+        let bytes = &mut bytes[..size * size * channels];
         if let Some(sigma) = params.blur {
-            self.blur.apply(pixels, size, size, sigma);
+            times.measure(Stage::Blur, || blur.apply(bytes, size, size, sigma));
         }
-        &self.pixels
+        times.measure(Stage::Normalize, || normalize.apply(bytes, size, params.flip, planes));
+    }
+
+    /// Only the resized crop of a view, into `pixels` (`[size, size, 3]`).
+    pub(crate) fn crop_of(&mut self, image: &RgbImage, area: Area, size: usize, pixels: &mut [u8]) {
+        let Self { resizer, times, .. } = self;
+        times.measure(Stage::Resize, || resizer.resize(image, area, (size, size), Layout::Interleaved, pixels));
     }
 
     /// The view for evaluation, into `planes` (`[3, crop, crop]`).
     pub fn eval(&mut self, image: &RgbImage, view: &EvalView, normalize: &Normalize, planes: &mut [f32]) {
         let size = view.crop as usize;
         self.eval_pixels(image, view);
-        normalize.apply(&self.pixels, size, false, planes);
+        normalize.apply(&self.planes, size, false, planes);
     }
 
-    /// The evaluation view's bytes (`[crop, crop, 3]`) before the normalisation.
+    /// The evaluation view's bytes (`[3, crop, crop]`) before the normalisation.
     pub fn eval_pixels(&mut self, image: &RgbImage, view: &EvalView) -> &[u8] {
         let (width, height) = short_side(image.width, image.height, view.resize as usize);
         let size = view.crop as usize;
         let whole = Crop { left: 0, top: 0, width: image.width, height: image.height };
-        self.pixels.resize(size * size * 3, 0);
+        self.planes.resize(size * size * 3, 0);
         // torchvision rounds the offsets, halves to even.
         let left = ((width - size) as f64 / 2.0).round_ties_even() as usize;
         let top = ((height - size) as f64 / 2.0).round_ties_even() as usize;
         let window = Crop { left, top, width: size, height: size };
-        self.resizer.resize_window(image, whole, (width, height), window, &mut self.pixels);
-        &self.pixels
+        self.resizer.resize_window(image, whole, (width, height), window, Layout::Planes, &mut self.planes);
+        &self.planes
     }
+}
+
+/// Jitter and grayscale, in as few passes as there can be; measured, with the hue in one of its own.
+fn color(planes: &mut [u8], params: &ViewParams, times: &mut StageTimes) {
+    let ops = params.jitter.as_ref().map_or(&[][..], |ops| &ops[..]);
+    let hue = ops.iter().position(|op| matches!(op, JitterOp::Hue(_))).filter(|_| times.on());
+    let rest = hue.map_or(0, |hue| {
+        times.measure(Stage::Jitter, || ops::jitter(planes, &ops[..hue], false));
+        times.measure(Stage::Hue, || ops::jitter(planes, &ops[hue..=hue], false));
+        hue + 1
+    });
+    times.measure(Stage::Jitter, || ops::jitter(planes, &ops[rest..], params.grayscale));
 }
 
 /// torchvision's `Resize(side)`: the shorter side becomes `side`, the longer keeps the shape, cut to whole pixels.

@@ -1,0 +1,70 @@
+//! A part of an image, decoded.
+
+use crate::ops::Area;
+use crate::{Crop, RgbImage};
+
+/// How images are decoded for training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DecodeMode {
+    /// Only the rows and columns that the crops need, each pixel as a decode of the whole image gives it.
+    #[default]
+    Exact,
+    /// Also at a half, a quarter or an eighth of the size where no crop has fewer pixels than its view even then, and
+    /// with repeated instead of interpolated colour samples.
+    Fast,
+}
+
+/// What a caller needs of an image.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    /// The smallest rectangle around all crops.
+    pub(crate) bounds: Crop,
+    /// By how much, at the least, the crops will shrink in width and height; below 1, one of them grows.
+    pub(crate) shrink: f64,
+}
+
+impl Wanted {
+    /// All that the resize of `crops` to `size` × `size` needs.
+    pub(crate) fn of(crops: [Crop; 2], size: usize) -> Self {
+        let [a, b] = crops;
+        let (left, top) = (a.left.min(b.left), a.top.min(b.top));
+        let right = (a.left + a.width).max(b.left + b.width);
+        let bottom = (a.top + a.height).max(b.top + b.height);
+        let side = a.width.min(a.height).min(b.width).min(b.height);
+        Self {
+            bounds: Crop { left, top, width: right - left, height: bottom - top },
+            shrink: side as f64 / size as f64,
+        }
+    }
+}
+
+/// A part of an image, at full or reduced size.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Part {
+    /// The pixels.
+    pub(crate) image: RgbImage,
+    /// Column and row of the first pixel, in the reduced image.
+    pub(crate) origin: (usize, usize),
+    /// How many times smaller than the file's the reduced image is.
+    pub(crate) divisor: usize,
+}
+
+impl Part {
+    /// The whole image at full size has just been put into `image`.
+    pub(super) fn is_whole(&mut self) {
+        (self.origin, self.divisor) = ((0, 0), 1);
+    }
+
+    /// Where `crop`, in pixels of the file's image, lies in this part.
+    pub(crate) fn area(&self, crop: Crop) -> Area {
+        let divisor = self.divisor as f64;
+        // The last block of a reduced image may reach beyond the file's edge, but never the other way round.
+        let place = |start: usize, origin: usize| start as f64 / divisor - origin as f64;
+        Area {
+            left: place(crop.left, self.origin.0),
+            top: place(crop.top, self.origin.1),
+            width: crop.width as f64 / divisor,
+            height: crop.height as f64 / divisor,
+        }
+    }
+}
