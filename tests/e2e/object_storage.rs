@@ -1,46 +1,14 @@
 //! Checkpoints on S3: written, resumed after SIGKILL, retired, and the errors of a wrong bucket and wrong keys.
 
-use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
 use serde_json::{Value, json};
+use simsiam_tests::s3::Server;
 use simsiam_tests::{RunFile, command, kill, synth, told, until};
-use tokio::net::TcpListener;
 
-/// An S3 server over a folder; each folder in it is a bucket. It checks signatures.
-struct Server {
-    address: SocketAddr,
-    _runtime: tokio::runtime::Runtime,
-}
-
-impl Server {
-    fn start(root: &Path) -> Self {
-        let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
-        builder.set_auth(SimpleAuth::from_single("key", "secret"));
-        let service = builder.build();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap();
-        runtime.spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let service = service.clone();
-                tokio::spawn(async move {
-                    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
-                });
-            }
-        });
-        Self { address, _runtime: runtime }
-    }
-
-    fn output(&self, uri: &str) -> Value {
-        json!({"uri": uri, "endpoint": format!("http://{}", self.address), "region": "us-east-1"})
-    }
+fn output(server: &Server, uri: &str) -> Value {
+    json!({"uri": uri, "endpoint": server.endpoint(), "region": "us-east-1"})
 }
 
 fn with_keys(file: &str, secret: &str) -> Command {
@@ -66,7 +34,7 @@ fn a_run_on_s3_survives_sigkill() {
     let expected = local.result();
 
     let mut remote = local.clone();
-    remote.set("/output", server.output("s3://models/team/run-1"));
+    remote.set("/output", output(&server, "s3://models/team/run-1"));
     let file = remote.write().to_owned();
     let child = with_keys(&file, "secret").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let checkpoints = bucket.join("team/run-1/checkpoints");
@@ -85,7 +53,7 @@ fn a_run_on_s3_survives_sigkill() {
     assert_eq!(manifests.count(), 2, "keepLast: 2");
 
     let mut missing = local.clone();
-    missing.set("/output", server.output("s3://no-such-bucket/run"));
+    missing.set("/output", output(&server, "s3://no-such-bucket/run"));
     let (code, _, err) = told(with_keys(missing.write(), "secret").output().unwrap());
     assert_eq!(code, 78, "{err}");
     assert!(err.contains("spec.output.uri") && err.contains("bucket"), "{err}");

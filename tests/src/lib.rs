@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: the built `simsiam`, run files, data, and results.
 
+pub mod s3;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -135,7 +135,7 @@ fn target_size(pack: &Pack) -> TargetSize {
 }
 
 /// How long storage may fail; the environment names another number of seconds.
-fn patience() -> StoreOptions {
+pub fn patience() -> StoreOptions {
     let default = StoreOptions::default();
     let seconds = std::env::var("SIMSIAM_STORAGE_PATIENCE").ok().and_then(|text| text.parse().ok());
     StoreOptions { patience: seconds.map_or(default.patience, std::time::Duration::from_secs), ..default }

@@ -1,6 +1,6 @@
 //! What this process computes on.
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
 
@@ -26,6 +26,14 @@ pub fn name(device: Device) -> String {
         Device::Cuda(index) => tch_ext::cuda::device_name(index).unwrap_or_else(|_| "cuda".to_owned()),
         _ => format!("cpu {}", instruction_set()),
     }
+}
+
+/// A host tensor on `device`; through page-locked memory on the way to a GPU, so that the copy waits for nothing.
+pub fn upload(tensor: &Tensor, device: Device) -> Result<Tensor, Error> {
+    if !device.is_cuda() {
+        return Ok(tensor.shallow_clone());
+    }
+    Ok(tensor.f_pin_memory(device)?.f_to_device_(device, tensor.kind(), true, false)?)
 }
 
 /// GPU memory that this process holds, in bytes.

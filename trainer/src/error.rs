@@ -208,6 +208,8 @@ impl Error {
         match self {
             Self::Usage(_) => ExitCode::Usage,
             Self::Config { .. } | Self::Recipe(_) => ExitCode::Config,
+            Self::Data(simsiam_data::Error::Refused { .. } | simsiam_data::Error::Option { .. }) => ExitCode::Config,
+            Self::Data(simsiam_data::Error::Unreachable { .. }) => ExitCode::Temporary,
             Self::Data(_) | Self::Checkpoint { .. } => ExitCode::Data,
             Self::Storage { .. } | Self::Rendezvous { .. } | Self::PeerLost { .. } | Self::Terminated => {
                 ExitCode::Temporary

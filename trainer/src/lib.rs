@@ -1,6 +1,7 @@
 //! SimSiam pre-training of image backbones, and its evaluation.
 //!
 //! - [`model`] the network and its loss, [`optim`] and [`schedule`] how it is trained;
+//! - [`dataset`] what images a run has, [`photometric`] the part of the augmentation that a device can do;
 //! - [`pretrain`] and [`knn`] the stages, as a [`rank`] runs them; [`checkpoint`] and [`storage`] what they leave;
 //! - [`agent`] starts ranks and answers for them; [`telemetry`] is what they tell meanwhile;
 //! - [`cli`] is the `simsiam` command over all of it, [`run`] its whole-run mode.
@@ -8,12 +9,14 @@
 pub mod agent;
 pub mod checkpoint;
 pub mod cli;
+pub mod dataset;
 pub mod device;
 pub mod error;
 pub mod knn;
 pub mod meter;
 pub mod model;
 pub mod optim;
+pub mod photometric;
 pub mod pretrain;
 pub mod rank;
 pub mod run;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use simsiam_data::{EvalView, ImageFolder, Loader, LoaderOptions, Source, TwoViews};
-use simsiam_recipe::{Augment, Dataset, Pretrain, Recipe};
+use simsiam_data::{Batch, Loader, LoaderOptions, Output, Source};
+use simsiam_recipe::{AugmentDevice, Pretrain, Recipe};
 use tch::{Kind, Tensor};
 use tch_ext::c10d::{Reducer, ReducerOptions};
 
 use crate::checkpoint::{self, Checkpoints, Environment, Snapshot, State, Writer, snapshot};
+use crate::dataset::{Datasets, decode_mode, eval_view, loader_threads, two_views};
 use crate::device;
 use crate::error::Error;
 use crate::knn::{Evaluation, Features};
@@ -17,6 +18,7 @@ use crate::model::params::Role;
 use crate::model::simsiam::{effective_rank, output_std};
 use crate::model::{Outputs, Pass, SimSiam};
 use crate::optim::Sgd;
+use crate::photometric::Photometric;
 use crate::rank::{Rank, lost};
 use crate::schedule::LearningRate;
 use crate::storage::Storage;
@@ -35,59 +37,6 @@ pub struct Job<'a> {
     pub attempt: Option<u32>,
     /// DDP's first and other bucket sizes in bytes.
     pub buckets: (usize, usize),
-}
-
-/// Opens the training set.
-pub fn train_set(dataset: &Dataset) -> Result<Arc<dyn Source>, Error> {
-    Ok(Arc::new(ImageFolder::open(folder("spec.dataset.train", &dataset.train)?)?))
-}
-
-/// Opens the validation set with the training set's classes.
-pub fn val_set(dataset: &Dataset, classes: &[String]) -> Result<Arc<dyn Source>, Error> {
-    let Some(val) = &dataset.val else {
-        return Err(Error::config("spec.dataset.val", "missing; kNN judges the images of dataset.val"));
-    };
-    Ok(Arc::new(ImageFolder::open_with_classes(folder("spec.dataset.val", val)?, classes)?))
-}
-
-fn folder<'a>(field: &str, uri: &'a str) -> Result<&'a std::path::Path, Error> {
-    match uri.split_once("://") {
-        None => Ok(uri.as_ref()),
-        Some(("file", path)) => Ok(path.as_ref()),
-        Some((scheme, _)) => {
-            Err(Error::config(field, format!("{scheme}:// cannot be read yet; name a local folder of class folders")))
-        }
-    }
-}
-
-/// The recipe's augmentation as the data pipeline takes it.
-pub fn two_views(augment: &Augment) -> TwoViews {
-    TwoViews {
-        crop_size: augment.crop_size,
-        min_scale: augment.min_scale,
-        max_scale: augment.max_scale,
-        jitter_prob: augment.jitter_prob,
-        brightness: augment.brightness,
-        contrast: augment.contrast,
-        saturation: augment.saturation,
-        hue: augment.hue,
-        grayscale_prob: augment.grayscale_prob,
-        blur_prob: augment.blur_prob,
-        blur_sigma: augment.blur_sigma,
-        flip_prob: augment.flip_prob,
-        mean: augment.mean,
-        std: augment.std,
-    }
-}
-
-/// The recipe's evaluation view: resize, centre crop.
-pub fn eval_view(augment: &Augment) -> EvalView {
-    EvalView { resize: augment.eval_resize(), crop: augment.crop_size, mean: augment.mean, std: augment.std }
-}
-
-/// Threads that decode and augment for one rank.
-pub fn loader_threads(dataset: &Dataset, rank: &Rank) -> usize {
-    dataset.loader_threads.unwrap_or(rank.place.threads).max(1) as usize
 }
 
 /// Images of a micro-batch of one rank; every rank must have the same, and batch norm needs two.
@@ -113,7 +62,8 @@ pub fn run(rank: &Rank, job: Job) -> Result<StageResult, Error> {
         return Err(Error::config("spec.pretrain", "missing; this stage trains what it describes"));
     };
     micro_batch(recipe, rank.place.world)?;
-    let source = train_set(&job.recipe.dataset)?;
+    let datasets = Datasets::new(job.recipe, job.storage.runtime().clone());
+    let source = datasets.train()?;
     let steps_per_epoch = (source.len() / recipe.batch_size as usize) as u64;
     if steps_per_epoch == 0 {
         return Err(Error::Data(simsiam_data::Error::TooFewSamples {
@@ -121,7 +71,7 @@ pub fn run(rank: &Rank, job: Job) -> Result<StageResult, Error> {
             batch: recipe.batch_size as usize,
         }));
     }
-    let mut trainer = Trainer::new(rank, &job, recipe, source, steps_per_epoch)?;
+    let mut trainer = Trainer::new(rank, &job, recipe, datasets, source, steps_per_epoch)?;
     trainer.restore()?;
     trainer.train()
 }
@@ -137,7 +87,12 @@ struct Trainer<'a> {
     rank: &'a Rank,
     recipe: &'a Recipe,
     pretrain: &'a Pretrain,
+    datasets: Datasets<'a>,
     source: Arc<dyn Source>,
+    /// The validation set, once it was needed: listing a remote one takes long.
+    val: Option<Arc<dyn Source>>,
+    /// Does what the loader leaves to the device, if it does.
+    photometric: Option<Photometric>,
     model: SimSiam,
     sgd: Sgd,
     learning_rate: LearningRate,
@@ -160,16 +115,25 @@ impl<'a> Trainer<'a> {
         rank: &'a Rank,
         job: &Job<'a>,
         pretrain: &'a Pretrain,
+        datasets: Datasets<'a>,
         source: Arc<dyn Source>,
         steps_per_epoch: u64,
     ) -> Result<Self, Error> {
         let model = SimSiam::new(pretrain, Kind::Float, rank.device)?;
         let sgd = Sgd::new(model.params(), pretrain.momentum, pretrain.weight_decay)?;
+        let augment = &pretrain.augment;
+        let photometric = match augment.device {
+            AugmentDevice::Cpu => None,
+            AugmentDevice::Gpu => Some(Photometric::new(augment.mean, augment.std, rank.device)?),
+        };
         Ok(Self {
             rank,
             recipe: job.recipe,
             pretrain,
+            datasets,
             source,
+            val: None,
+            photometric,
             sgd,
             learning_rate: LearningRate::new(pretrain, steps_per_epoch),
             reducer: None,
@@ -316,6 +280,9 @@ impl<'a> Trainer<'a> {
                 threads,
                 prefetch: 2,
                 max_corrupt: self.recipe.dataset.max_corrupt,
+                decode: decode_mode(&self.recipe.dataset),
+                output: if self.photometric.is_some() { Output::Crops } else { Output::Planes },
+                time_stages: false,
             },
         )?)
     }
@@ -333,11 +300,7 @@ impl<'a> Trainer<'a> {
                 tracing::warn!("replaced {} by sample {}: {}", replaced.name, replaced.by, replaced.reason);
             }
             self.meter.corrupt += batch.replaced.len() as u64;
-            let shape = batch.shape.map(|n| n as i64);
-            let view = |i: usize| -> Result<Tensor, Error> {
-                Ok(Tensor::f_from_slice(&batch.views[i])?.f_reshape(shape)?.f_to_device(self.rank.device)?)
-            };
-            let views = [view(0)?, view(1)?];
+            let views = [self.view(&batch, 0)?, self.view(&batch, 1)?];
             loader.recycle(batch);
             let outputs = self.optimise(&views)?;
             self.step += 1;
@@ -362,6 +325,21 @@ impl<'a> Trainer<'a> {
         }
         drop(loader);
         self.judge()
+    }
+
+    /// View `i` of a batch on the device, normalised, `[N, 3, S, S]`.
+    fn view(&self, batch: &Batch, i: usize) -> Result<Tensor, Error> {
+        let [n, channels, height, width] = batch.shape.map(|n| n as i64);
+        match &self.photometric {
+            None => {
+                let view = Tensor::f_from_slice(&batch.views[i])?.f_reshape([n, channels, height, width])?;
+                device::upload(&view, self.rank.device)
+            }
+            Some(photometric) => {
+                let crops = Tensor::f_from_slice(&batch.crops[i])?.f_reshape([n, height, width, channels])?;
+                photometric.apply(&device::upload(&crops, self.rank.device)?, &batch.params[i])
+            }
+        }
     }
 
     /// One optimiser step: the gradients of every micro-batch, their mean over the ranks, SGD.
@@ -502,9 +480,13 @@ impl<'a> Trainer<'a> {
         if !whole || knn.every_epochs == 0 || epoch % u64::from(knn.every_epochs) != 0 {
             return Ok(());
         }
+        let val = match &self.val {
+            Some(val) => val.clone(),
+            None => self.val.insert(self.datasets.val(self.source.classes())?).clone(),
+        };
         let evaluation = Evaluation {
             train: self.source.clone(),
-            val: val_set(&self.recipe.dataset, self.source.classes())?,
+            val,
             view: eval_view(&self.pretrain.augment),
             knn,
             loader_threads: loader_threads(&self.recipe.dataset, self.rank),

@@ -87,7 +87,11 @@ pub fn execute(run: &RunFile, local: &Local) -> Result<(), Error> {
     for stage in stages {
         let start = Instant::now();
         board.begin(stage.name());
-        let ranks = if stage == Stage::Knn { device::count().min(nproc) } else { nproc };
+        let ranks = match stage {
+            Stage::Prepare => 1,
+            Stage::Knn => device::count().min(nproc),
+            Stage::Pretrain => nproc,
+        };
         let threads = local.threads_per_rank.filter(|_| ranks == nproc);
         let spec = Spec {
             stage,
@@ -124,6 +128,9 @@ fn stages(run: &RunFile) -> Result<Vec<Stage>, Error> {
         }
     }
     let mut stages = Vec::new();
+    if recipe.dataset.pack.is_some() {
+        stages.push(Stage::Prepare);
+    }
     if recipe.pretrain.is_some() {
         stages.push(Stage::Pretrain);
     }

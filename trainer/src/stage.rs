@@ -11,11 +11,12 @@ use crate::checkpoint::{Checkpoints, snapshot};
 use crate::error::Error;
 use crate::knn::{Evaluation, Features};
 use crate::model::SimSiam;
-use crate::pretrain::{self, eval_view, loader_threads, train_set, val_set};
+use crate::dataset::{Datasets, eval_view, loader_threads};
+use crate::pretrain;
 use crate::rank::{Place, Rank};
 use crate::storage::Storage;
 use crate::telemetry::Sink;
-use crate::telemetry::event::{Event, StageResult};
+use crate::telemetry::event::{Event, Phase, StageResult};
 
 /// What a rank process is told to do.
 pub struct Order {
@@ -56,8 +57,23 @@ fn work(order: &Order, place: Place, sink: Sink) -> Result<StageResult, Error> {
             let (recipe, attempt, buckets) = (&order.recipe, order.attempt, order.buckets);
             pretrain::run(&rank, pretrain::Job { recipe, storage, attempt, buckets })
         }
+        Stage::Prepare => prepare(&rank, &order.recipe, &storage),
         Stage::Knn => knn(&rank, &order.recipe, &storage, false),
     }
+}
+
+/// Packs the recipe's data sets into its output.
+fn prepare(rank: &Rank, recipe: &Recipe, storage: &Storage) -> Result<StageResult, Error> {
+    if rank.is_first() {
+        rank.sink.send(&Event::Phase { phase: Phase::Starting });
+        let datasets = Datasets::new(recipe, storage.runtime().clone());
+        datasets.prepare(loader_threads(&recipe.dataset, rank), |part, done, of| {
+            let (done, of) = (done as u64, of as u64);
+            rank.sink.send(&Event::Evaluated { done, of, what: format!("{part} images packed") });
+        })?;
+    }
+    rank.barrier("packing")?;
+    Ok(StageResult::default())
 }
 
 /// Judges the latest checkpoint's encoder, the untrained one and, where asked, raw pixels.
@@ -65,8 +81,9 @@ pub fn knn(rank: &Rank, recipe: &Recipe, storage: &Storage, pixels: bool) -> Res
     let missing = |field| Error::config(field, "missing; kNN judges the encoder that spec.pretrain describes");
     let pretrain = recipe.pretrain.as_ref().ok_or_else(|| missing("spec.pretrain"))?;
     let protocols = recipe.knn.clone().unwrap_or_default();
-    let train = train_set(&recipe.dataset)?;
-    let val = val_set(&recipe.dataset, train.classes())?;
+    let datasets = Datasets::new(recipe, storage.runtime().clone());
+    let train = datasets.train()?;
+    let val = datasets.val(train.classes())?;
     let loader_threads = loader_threads(&recipe.dataset, rank);
     let evaluation = Evaluation { train, val, view: eval_view(&pretrain.augment), knn: &protocols, loader_threads };
     let checkpoints = Checkpoints::new(storage.clone());

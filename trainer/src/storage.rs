@@ -4,12 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use simsiam_data::store::{StoreOptions, connect, with_causes};
 use simsiam_recipe::Output;
 use tokio::runtime::Handle;
 
@@ -31,25 +29,11 @@ impl Storage {
     /// Opens `output.uri`; a local folder is created. Credentials come from the environment.
     pub fn open(output: &Output, runtime: Handle) -> Result<Self, Error> {
         let uri = output.uri.trim_end_matches('/').to_owned();
-        let refused = |e: object_store::Error| Error::config("spec.output.uri", format!("cannot open {uri}: {e}"));
         let Some((scheme, rest)) = uri.split_once("://") else {
             return Self::local(PathBuf::from(&uri), uri, runtime);
         };
-        let key = rest.split_once('/').map_or("", |(_, key)| key);
-        let store: Arc<dyn ObjectStore> = match scheme {
+        match scheme {
             "file" => return Self::local(PathBuf::from(rest), uri.clone(), runtime),
-            "s3" => {
-                let mut builder = AmazonS3Builder::from_env().with_url(&uri);
-                if let Some(endpoint) = &output.endpoint {
-                    builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
-                }
-                if let Some(region) = &output.region {
-                    builder = builder.with_region(region);
-                }
-                Arc::new(builder.build().map_err(refused)?)
-            }
-            "gs" => Arc::new(GoogleCloudStorageBuilder::from_env().with_url(&uri).build().map_err(refused)?),
-            "az" => Arc::new(MicrosoftAzureBuilder::from_env().with_url(&uri).build().map_err(refused)?),
             "pvc" => {
                 return Err(Error::config(
                     "spec.output.uri",
@@ -58,14 +42,21 @@ impl Storage {
                     ),
                 ));
             }
+            "s3" | "gs" | "az" => {}
             other => {
                 return Err(Error::config(
                     "spec.output.uri",
                     format!("cannot write to {other}://; use a folder, file://, s3://, gs:// or az://"),
                 ));
             }
+        }
+        let options = StoreOptions {
+            endpoint: output.endpoint.clone(),
+            region: output.region.clone(),
+            ..crate::dataset::patience()
         };
-        Ok(Self { store, root: Path::from(key), uri, runtime })
+        let (store, root) = connect(&uri, &options).map_err(|e| Error::config("spec.output.uri", e.to_string()))?;
+        Ok(Self { store, root, uri, runtime })
     }
 
     fn local(folder: PathBuf, uri: String, runtime: Handle) -> Result<Self, Error> {
@@ -73,6 +64,11 @@ impl Storage {
         let store = LocalFileSystem::new_with_prefix(&folder)
             .map_err(|e| Error::Storage { uri: uri.clone(), message: e.to_string() })?;
         Ok(Self { store: Arc::new(store.with_fsync(true)), root: Path::default(), uri, runtime })
+    }
+
+    /// The runtime that requests run on.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// The address of `name` in this folder, for people.
@@ -134,7 +130,7 @@ impl Storage {
     /// A missing bucket and refused credentials are the user's to mend; all else may pass.
     fn failed(&self, verb: &str, name: &str, error: object_store::Error) -> Error {
         use object_store::Error as E;
-        let text = innermost(&error);
+        let text = with_causes(&error);
         let no_bucket = text.contains("NoSuchBucket");
         match error {
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => Error::config(
@@ -152,18 +148,4 @@ impl Storage {
             }
         }
     }
-}
-
-/// An error with its causes, each once.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }

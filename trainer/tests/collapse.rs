@@ -7,7 +7,7 @@ use std::sync::Arc;
 use simsiam::model::simsiam::output_std;
 use simsiam::model::{Pass, SimSiam};
 use simsiam::optim::Sgd;
-use simsiam::pretrain::two_views;
+use simsiam::dataset::two_views;
 use simsiam::schedule::LearningRate;
 use simsiam_data::synth::{self, SynthOptions};
 use simsiam_data::{ImageFolder, Loader, LoaderOptions};

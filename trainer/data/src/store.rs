@@ -278,8 +278,8 @@ impl Store {
                 let reason = format!("not allowed to {verb}: {text}; check the credentials in the environment");
                 Error::Refused { uri, reason }
             }
-            // S3 answers a wrong signature with 403 and this code, whatever the request.
-            _ if text.contains("SignatureDoesNotMatch") || text.contains("InvalidAccessKeyId") => {
+            // A refused listing arrives as a generic error.
+            E::Generic { .. } if text.contains("403 Forbidden") || text.contains("401 Unauthorized") => {
                 let reason = format!("not allowed to {verb}: {text}; check the credentials in the environment");
                 Error::Refused { uri, reason }
             }

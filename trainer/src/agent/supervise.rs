@@ -26,6 +26,8 @@ use crate::telemetry::event::StageResult;
 /// The stages an agent can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Stage {
+    /// Pack the images.
+    Prepare,
     /// Train the encoder.
     Pretrain,
     /// Judge it, and the untrained one beside it, by kNN.
@@ -36,6 +38,7 @@ impl Stage {
     /// Its name on the command line, in logs and in results.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Prepare => "prepare",
             Self::Pretrain => "pretrain",
             Self::Knn => "knn",
         }

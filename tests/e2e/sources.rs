@@ -1,0 +1,315 @@
+//! Data sets in object storage: the same samples as on a disk, and what happens when the storage fails.
+
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use simsiam_data::cache::Cache;
+use simsiam_data::store::StoreOptions;
+use simsiam_data::{Access, Error, Loader, LoaderOptions, Source, TwoViews, open};
+use simsiam_tests::s3::{ALL, KEYS, Server};
+use simsiam_tests::{RunFile, command, synth, text, told, until};
+
+/// Credentials come from the environment, so a test runs itself again with them. `false` in the outer process.
+fn with_keys(test: &str) -> bool {
+    if std::env::var("AWS_ACCESS_KEY_ID").is_ok_and(|key| key == KEYS[0]) {
+        return true;
+    }
+    let mut inner = Command::new(std::env::current_exe().unwrap());
+    inner.args(["--exact", test, "--nocapture"]);
+    inner.env("AWS_ACCESS_KEY_ID", KEYS[0]).env("AWS_SECRET_ACCESS_KEY", KEYS[1]);
+    assert!(inner.status().unwrap().success(), "{test}: see above");
+    false
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+    server: Server,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Place {
+    /// Bucket `data` with `images/train`, the same packed as `packed/train`, and its shards alone in `tars`.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = folder.path().join("buckets/data");
+        fs::create_dir_all(&bucket).unwrap();
+        fs::rename(synth(folder.path(), 6, 2), bucket.join("images")).unwrap();
+        let (from, to) = (bucket.join("images/train"), bucket.join("packed/train"));
+        let pack = ["data", "pack", text(&from), text(&to), "--shard-samples", "25"];
+        let (code, out, err) = simsiam_tests::run(&pack);
+        assert_eq!(code, 0, "{err}");
+        assert!(out.contains("60 images in 3 shards (0 were there)"), "{out}");
+        fs::create_dir(bucket.join("tars")).unwrap();
+        for shard in 0..3 {
+            let name = format!("shard-{shard:05}.tar");
+            fs::copy(to.join(&name), bucket.join("tars").join(&name)).unwrap();
+        }
+        let server = Server::start(bucket.parent().unwrap());
+        Self { folder, server, runtime: tokio::runtime::Runtime::new().unwrap() }
+    }
+
+    fn bucket(&self) -> PathBuf {
+        self.folder.path().join("buckets/data")
+    }
+
+    fn access(&self, cache: Option<u64>, patience: u64) -> Access {
+        let folder = self.folder.path().join("cache");
+        Access {
+            store: StoreOptions {
+                endpoint: Some(self.server.endpoint()),
+                region: Some("us-east-1".into()),
+                patience: Duration::from_secs(patience),
+            },
+            cache: cache.map(|limit| Arc::new(Cache::open(&folder, limit).unwrap())),
+            runtime: self.runtime.handle().clone(),
+        }
+    }
+
+    fn local(&self) -> Arc<dyn Source> {
+        open(text(&self.bucket().join("images/train")), None, &self.access(None, 1)).unwrap()
+    }
+}
+
+fn assert_same(a: &dyn Source, b: &dyn Source) {
+    assert_eq!((a.len(), a.classes()), (b.len(), b.classes()));
+    for id in 0..a.len() as u64 {
+        assert_eq!((a.name(id), a.label(id)), (b.name(id), b.label(id)), "sample {id}");
+        assert_eq!(a.read(id).unwrap(), b.read(id).unwrap(), "{}", a.name(id));
+    }
+}
+
+/// Files of the cache, without what is being written.
+fn copies(place: &Place) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in fs::read_dir(place.folder.path().join("cache")).unwrap() {
+        let files = fs::read_dir(folder.unwrap().path()).unwrap().map(|file| file.unwrap().path());
+        found.extend(files.filter(|path| path.extension().is_none()));
+    }
+    found
+}
+
+const LAYOUTS: [&str; 3] = ["images/train", "packed/train", "tars"];
+
+#[test]
+fn every_layout_has_the_samples_of_the_folder() {
+    if !with_keys("every_layout_has_the_samples_of_the_folder") {
+        return;
+    }
+    let place = Place::new();
+    for layout in LAYOUTS {
+        let remote = open(&format!("s3://data/{layout}"), None, &place.access(None, 20)).unwrap();
+        assert_same(&*place.local(), &*remote);
+        // Random access: one sample does not cost the set.
+        let before = place.server.served();
+        remote.read(37).unwrap();
+        assert_eq!(place.server.served() - before, 1, "{layout}");
+        // What was asked for ahead is the same.
+        remote.prefetch(&[3, 5, 59]);
+        for id in [59, 3, 5, 4] {
+            assert_eq!(remote.read(id).unwrap(), place.local().read(id).unwrap(), "{layout}, {id}");
+        }
+    }
+    let one = open("s3://data/tars/shard-00001.tar", None, &place.access(None, 20)).unwrap();
+    assert_eq!(one.len(), 25);
+    let missing = open("s3://data/nothing-here", None, &place.access(None, 20)).map(drop).unwrap_err();
+    assert!(matches!(missing, Error::EmptyFolder { .. }), "{missing}");
+    let bucket = open("s3://no-such-bucket/x", None, &place.access(None, 20)).map(drop).unwrap_err();
+    assert!(matches!(bucket, Error::Refused { .. } | Error::Vanished { .. }), "{bucket}");
+}
+
+#[test]
+fn copies_serve_when_the_storage_is_gone_and_damage_is_mended_from_it() {
+    if !with_keys("copies_serve_when_the_storage_is_gone_and_damage_is_mended_from_it") {
+        return;
+    }
+    let place = Place::new();
+    for (layout, files) in [("packed/train", 3), ("tars", 6), ("images/train", 60)] {
+        let remote = open(&format!("s3://data/{layout}"), None, &place.access(Some(1 << 30), 20)).unwrap();
+        if layout == "images/train" {
+            assert_same(&*place.local(), &*remote);
+        }
+        until(Duration::from_secs(30), "the copies", || (copies(&place).len() == files).then_some(()));
+        // The filling thread hands each shard over after its rename.
+        std::thread::sleep(Duration::from_millis(200));
+        place.server.unavailable(ALL);
+        assert_same(&*place.local(), &*remote);
+        place.server.unavailable(0);
+        for copy in copies(&place) {
+            let mut bytes = fs::read(&copy).unwrap();
+            let place = bytes.len() / 2;
+            bytes[place] ^= 1;
+            fs::write(&copy, bytes).unwrap();
+        }
+        if layout != "tars" {
+            // Plain tars have no checksums of their samples.
+            assert_same(&*place.local(), &*remote);
+        }
+        drop(remote);
+        fs::remove_dir_all(place.folder.path().join("cache")).unwrap();
+    }
+}
+
+#[test]
+fn two_processes_that_fill_one_cache_get_along_and_the_limit_holds() {
+    if !with_keys("two_processes_that_fill_one_cache_get_along_and_the_limit_holds") {
+        return;
+    }
+    let place = Place::new();
+    let shard = fs::metadata(place.bucket().join("packed/train/shard-00000.tar")).unwrap().len();
+    // Room for two of the three shards.
+    let limit = shard * 5 / 2;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let remote = open("s3://data/packed/train", None, &place.access(Some(limit), 20)).unwrap();
+                for _ in 0..3 {
+                    assert_same(&*place.local(), &*remote);
+                }
+            });
+        }
+    });
+    let kept: u64 = copies(&place).iter().map(|copy| fs::metadata(copy).unwrap().len()).sum();
+    assert!((1..=limit).contains(&kept), "{kept} of {limit} bytes");
+}
+
+#[test]
+fn faults_are_tried_again_and_lasting_ones_named() {
+    if !with_keys("faults_are_tried_again_and_lasting_ones_named") {
+        return;
+    }
+    let place = Place::new();
+    for layout in ["images/train", "packed/train"] {
+        let remote = open(&format!("s3://data/{layout}"), None, &place.access(None, 4)).unwrap();
+        place.server.unavailable(3);
+        assert_eq!(remote.read(0).unwrap(), place.local().read(0).unwrap());
+        place.server.stalled(1);
+        assert_eq!(remote.read(1).unwrap(), place.local().read(1).unwrap());
+        let lasting = |what: &str| {
+            let start = std::time::Instant::now();
+            let error = remote.read(2).unwrap_err();
+            assert!(matches!(error, Error::Unreachable { .. }) && !error.is_bad_image(), "{what}: {error}");
+            assert!(error.to_string().contains("s3://data/"), "{what}: {error}");
+            assert!(start.elapsed() < Duration::from_secs(30), "{what}: {:?}", start.elapsed());
+        };
+        place.server.unavailable(ALL);
+        lasting("503");
+        place.server.unavailable(0);
+        place.server.stalled(ALL);
+        lasting("silence");
+        place.server.stalled(0);
+    }
+}
+
+#[test]
+fn an_object_that_vanishes_is_replaced() {
+    if !with_keys("an_object_that_vanishes_is_replaced") {
+        return;
+    }
+    let place = Place::new();
+    let remote = open("s3://data/images/train", None, &place.access(None, 20)).unwrap();
+    let gone = remote.name(11).to_owned();
+    fs::remove_file(place.bucket().join("images/train").join(&gone)).unwrap();
+    let load = |max_corrupt| {
+        let views = TwoViews { crop_size: 16, ..TwoViews::default() };
+        let options = LoaderOptions { batch: 20, max_corrupt, threads: 2, ..LoaderOptions::default() };
+        Loader::two_views(remote.clone(), views, options).unwrap().collect::<Result<Vec<_>, _>>()
+    };
+    let batches = load(1).unwrap();
+    let replaced: Vec<_> = batches.iter().flat_map(|batch| &batch.replaced).collect();
+    assert_eq!(replaced.len(), 1);
+    assert_eq!((replaced[0].name.as_str(), replaced[0].id), (gone.as_str(), 11));
+    let error = load(0).unwrap_err();
+    assert!(matches!(&error, Error::TooManyCorrupt { name, .. } if *name == gone), "{error}");
+}
+
+fn run_on(file: &RunFile, cache: &Path, patience: &str) -> (i32, String, String) {
+    let mut command = command(&["run", "-f", file.write(), "--metrics-addr", "127.0.0.1:0"]);
+    command.env("AWS_ACCESS_KEY_ID", KEYS[0]).env("AWS_SECRET_ACCESS_KEY", KEYS[1]);
+    command.env("SIMSIAM_CACHE", cache).env("SIMSIAM_STORAGE_PATIENCE", patience);
+    told(command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap())
+}
+
+#[test]
+fn a_run_reads_packs_and_ends_with_the_weights_of_a_local_one() {
+    let place = Place::new();
+    let (data, cache) = (place.bucket().join("images"), place.folder.path().join("run-cache"));
+    let mut local = RunFile::new(place.folder.path(), &data, "val");
+    local.set("/pretrain/epochs", 2.into()).set("/pretrain/batchSize", 20.into());
+    let (code, _, err) = run_on(&local, &cache, "20");
+    assert_eq!(code, 0, "{err}");
+    let expected = local.result()["weightsSha256"].clone();
+
+    let mut remote = local.clone();
+    let dataset = json!({
+        "train": "s3://data/images/train", "val": "s3://data/images/val", "endpoint": place.server.endpoint(),
+        "region": "us-east-1", "cache": {"sizeLimit": "1Gi"},
+    });
+    remote.set("/dataset", dataset).set("/output/uri", json!(place.folder.path().join("remote"))).set("/knn", json!({}));
+    let (code, _, err) = run_on(&remote, &cache, "20");
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(remote.result()["weightsSha256"], expected, "the same images in the same order");
+
+    // Packed first, into an output on S3; the images keep their bytes, so the weights are the same again.
+    let mut packed = remote.clone();
+    packed.set("/dataset/pack", json!({}));
+    packed.set("/output", json!({"uri": "s3://data/run", "endpoint": place.server.endpoint(), "region": "us-east-1"}));
+    let (code, out, err) = run_on(&packed, &cache, "20");
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("time of prepare"), "{out}");
+    let result = fs::read(place.bucket().join("run/result.json")).unwrap();
+    let result: serde_json::Value = serde_json::from_slice(&result).unwrap();
+    assert_eq!(result["weightsSha256"], expected);
+    let stamp = || fs::metadata(place.bucket().join("run/packed/train/packed.json")).unwrap().modified().unwrap();
+    let before = stamp();
+    let (code, _, err) = run_on(&packed, &cache, "20");
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(stamp(), before, "a packed set that is whole is left as it is");
+
+    // Storage that goes away ends the run as temporary, with what went wrong.
+    place.server.unavailable(ALL);
+    let (code, _, err) = run_on(&remote, &place.folder.path().join("no-cache"), "3");
+    assert_eq!(code, 75, "{err}");
+    assert!(err.contains("s3://data/images/train"), "{err}");
+}
+
+#[test]
+fn verify_and_stat_tell_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = synth(folder.path(), 3, 1);
+    let (train, packed) = (data.join("train"), folder.path().join("packed"));
+    let say = |arguments: &[&str]| simsiam_tests::run(&[&["data"], arguments].concat());
+    let (code, _, err) = say(&["pack", text(&train), text(&packed), "--max-side", "32", "--shard-samples", "10"]);
+    assert_eq!(code, 0, "{err}");
+    for at in [text(&train), text(&packed)] {
+        let (code, out, err) = say(&["verify", at]);
+        assert_eq!((code, out.contains("30 images, all readable")), (0, true), "{out}{err}");
+    }
+    let (_, out, _) = say(&["stat", text(&packed), "--json"]);
+    let stat: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&stat["images"], &stat["classes"], &stat["meanWidth"]), (&json!(30), &json!(10), &json!(32.0)));
+    let (_, out, _) = say(&["stat", text(&train)]);
+    assert!(out.contains("classes  10, of 3 to 3 images") && out.contains("40×40"), "{out}");
+
+    let shard = packed.join("shard-00001.tar");
+    let mut bytes = fs::read(&shard).unwrap();
+    bytes[600] ^= 1;
+    fs::write(&shard, &bytes).unwrap();
+    let (code, out, err) = say(&["verify", text(&packed)]);
+    assert_eq!(code, 65, "{out}{err}");
+    assert!(out.contains("shard-00001.tar: has SHA-256") && err.contains("2 faults among 30 images"), "{out}{err}");
+    fs::write(&shard, &bytes[..2048]).unwrap();
+    let (code, out, _) = say(&["verify", text(&packed)]);
+    assert_eq!(code, 65);
+    assert!(out.contains("shard-00001.tar: has 2048 bytes"), "{out}");
+    let (code, _, err) = say(&["pack", text(&train), text(&packed), "--max-side", "5"]);
+    assert_eq!(code, 64, "{err}");
+    let (code, _, err) = say(&["verify", "ftp://x/y"]);
+    assert!(code == 78 || code == 65, "{code} {err}");
+    assert!(err.contains("ftp"), "{err}");
+}
