@@ -24,6 +24,7 @@ pub mod rng;
 mod source;
 pub mod synth;
 mod times;
+mod transcode;
 mod view;
 
 pub use decode::{DecodeMode, Decoder, MAX_PIXELS};
@@ -32,5 +33,6 @@ pub use image::RgbImage;
 pub use loader::{Batch, EvalBatch, EvalLoader, Loader, LoaderOptions, Output, Replaced, Skipped};
 pub use order::{permutation, rank_slice};
 pub use source::{ImageFolder, Source};
+pub use transcode::{TargetSize, Transcoder};
 pub use times::{Stage, StageTimes};
 pub use view::{Crop, EvalView, Jitter, JitterOp, Renderer, TwoViews, ViewParams};

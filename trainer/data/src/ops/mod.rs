@@ -14,4 +14,4 @@ mod resize;
 pub use blur::Blur;
 pub use color::{brightness, contrast, grayscale, hue, jitter, saturation};
 pub use normalize::Normalize;
-pub use resize::{Area, Layout, Resizer};
+pub use resize::{Area, Filter, Layout, Resizer};
