@@ -33,6 +33,6 @@ pub use image::RgbImage;
 pub use loader::{Batch, EvalBatch, EvalLoader, Loader, LoaderOptions, Output, Replaced, Skipped};
 pub use order::{permutation, rank_slice};
 pub use source::{ImageFolder, Source};
-pub use transcode::{TargetSize, Transcoder};
 pub use times::{Stage, StageTimes};
+pub use transcode::{TargetSize, Transcoder};
 pub use view::{Crop, EvalView, Jitter, JitterOp, Renderer, TwoViews, ViewParams};

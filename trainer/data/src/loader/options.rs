@@ -67,7 +67,7 @@ impl LoaderOptions {
         if self.batch == 0 {
             return Err(Error::option("batch", 0, "at least 1"));
         }
-        if self.world == 0 || self.batch % self.world != 0 {
+        if self.world == 0 || !self.batch.is_multiple_of(self.world) {
             return Err(Error::option("batch", self.batch, format!("a multiple of the world size, {}", self.world)));
         }
         if self.rank >= self.world {

@@ -11,9 +11,9 @@ use super::batch::{Batch, Replaced};
 use super::lanes::{Lanes, Make, share_out};
 use super::options::{LoaderOptions, Output};
 use super::sample::{Bad, Scratch, ScratchPool};
+use crate::decode::Wanted;
 use crate::ops::Normalize;
 use crate::rng::CounterRng;
-use crate::decode::Wanted;
 use crate::{Error, Source, StageTimes, TwoViews, ViewParams, permutation, rank_slice};
 
 /// The batches of one epoch, in order, for one rank. The last, partial batch is dropped.

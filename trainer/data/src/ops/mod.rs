@@ -7,6 +7,7 @@
 
 mod blur;
 mod color;
+mod cut;
 mod hue;
 mod normalize;
 mod resize;

@@ -70,10 +70,8 @@ mod avx2 {
     const ROWS: usize = 4;
     const ZERO: i8 = -128;
     /// Of four pixels, the first two (or last two) as pairs of 16 bits: reds, greens, blues, nothing.
-    const FIRST: [i8; 16] =
-        [0, ZERO, 3, ZERO, 1, ZERO, 4, ZERO, 2, ZERO, 5, ZERO, ZERO, ZERO, ZERO, ZERO];
-    const SECOND: [i8; 16] =
-        [6, ZERO, 9, ZERO, 7, ZERO, 10, ZERO, 8, ZERO, 11, ZERO, ZERO, ZERO, ZERO, ZERO];
+    const FIRST: [i8; 16] = [0, ZERO, 3, ZERO, 1, ZERO, 4, ZERO, 2, ZERO, 5, ZERO, ZERO, ZERO, ZERO, ZERO];
+    const SECOND: [i8; 16] = [6, ZERO, 9, ZERO, 7, ZERO, 10, ZERO, 8, ZERO, 11, ZERO, ZERO, ZERO, ZERO, ZERO];
     /// Four pixels of red, green, blue, nothing: as planes, and packed.
     const TO_PLANES: [i8; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
     const TO_PACKED: [i8; 16] = [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 7, 11, 15];
@@ -145,14 +143,14 @@ mod avx2 {
         let order = twice(simd, if PLANES { TO_PLANES } else { TO_PACKED });
         let spans = weights.spans.chunks_exact(GROUP).zip(weights.pairs.chunks_exact(GROUP * groups));
         for (block, (spans, pairs)) in spans.enumerate() {
-            let mut sums = [[simd.avx._mm256_setzero_si256(); 2]; GROUP];
-            for ((sums, span), pairs) in sums.iter_mut().zip(spans).zip(pairs.chunks_exact(groups)) {
-                *sums = one_pixel(simd, &lines, span.0 * 3, pairs);
+            let mut sums = [[simd.avx._mm256_setzero_si256(); GROUP]; 2];
+            for (pixel, (span, pairs)) in spans.iter().zip(pairs.chunks_exact(groups)).enumerate() {
+                [sums[0][pixel], sums[1][pixel]] = one_pixel(simd, &lines, span.0 * 3, pairs);
             }
             let x = block * GROUP;
             let count = GROUP.min(width - x);
-            for half in 0..2 {
-                let bytes = simd.avx2._mm256_shuffle_epi8(narrow(simd, [sums[0][half], sums[1][half], sums[2][half], sums[3][half]]), order);
+            for (half, sums) in sums.into_iter().enumerate() {
+                let bytes = simd.avx2._mm256_shuffle_epi8(narrow(simd, sums), order);
                 for (row, bytes) in (half * 2..there).zip(cast::<__m256i, [[u8; 16]; 2]>(bytes)) {
                     let line = y + row;
                     if PLANES {

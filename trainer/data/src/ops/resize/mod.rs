@@ -86,10 +86,8 @@ impl Resizer {
     ) {
         let area = area.into();
         let Self { filter, horizontal, vertical, between } = self;
-        let (across, down) = (
-            Stretch { start: area.left, length: area.width },
-            Stretch { start: area.top, length: area.height },
-        );
+        let (across, down) =
+            (Stretch { start: area.left, length: area.width }, Stretch { start: area.top, length: area.height });
         horizontal.fill(*filter, across, size.0, window.left, window.width);
         vertical.fill(*filter, down, size.1, window.top, window.height);
         horizontal.pair_up();
@@ -108,7 +106,13 @@ impl Resizer {
         } else {
             let count = bottom - top;
             between.resize(count * window.width * 3, 0);
-            horizontal::pass(horizontal::Rows { bytes: source, stride, count }, horizontal, window.width, layout, between);
+            horizontal::pass(
+                horizontal::Rows { bytes: source, stride, count },
+                horizontal,
+                window.width,
+                layout,
+                between,
+            );
             match layout {
                 Layout::Interleaved => {
                     vertical::pass(between, window.width * 3, window.width * 3, vertical, output);
