@@ -250,7 +250,10 @@ fn a_run_reads_packs_and_ends_with_the_weights_of_a_local_one() {
         "train": "s3://data/images/train", "val": "s3://data/images/val", "endpoint": place.server.endpoint(),
         "region": "us-east-1", "cache": {"sizeLimit": "1Gi"},
     });
-    remote.set("/dataset", dataset).set("/output/uri", json!(place.folder.path().join("remote"))).set("/knn", json!({}));
+    remote
+        .set("/dataset", dataset)
+        .set("/output/uri", json!(place.folder.path().join("remote")))
+        .set("/knn", json!({}));
     let (code, _, err) = run_on(&remote, &cache, "20");
     assert_eq!(code, 0, "{err}");
     assert_eq!(remote.result()["weightsSha256"], expected, "the same images in the same order");

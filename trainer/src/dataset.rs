@@ -41,7 +41,10 @@ impl<'a> Datasets<'a> {
     /// The validation set with the training set's classes.
     pub fn val(&self, classes: &[String]) -> Result<Arc<dyn Source>, Error> {
         let Some(val) = &self.recipe.dataset.val else {
-            return Err(Error::config("spec.dataset.val", "missing; the features are judged by the images of dataset.val"));
+            return Err(Error::config(
+                "spec.dataset.val",
+                "missing; the features are judged by the images of dataset.val",
+            ));
         };
         self.open("spec.dataset.val", "val", val, Some(classes))
     }
@@ -99,7 +102,8 @@ impl<'a> Datasets<'a> {
             ..PackOptions::default()
         };
         let mut classes: Option<Vec<String>> = None;
-        let parts = [("spec.dataset.train", "train", Some(&dataset.train)), ("spec.dataset.val", "val", dataset.val.as_ref())];
+        let parts =
+            [("spec.dataset.train", "train", Some(&dataset.train)), ("spec.dataset.val", "val", dataset.val.as_ref())];
         for (field, part, uri) in parts {
             let Some(uri) = uri else { continue };
             // No cache: each image is read once.

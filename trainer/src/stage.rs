@@ -8,10 +8,10 @@ use tch::Kind;
 
 use crate::agent::Stage;
 use crate::checkpoint::{Checkpoints, snapshot};
+use crate::dataset::{Datasets, eval_view, loader_threads};
 use crate::error::Error;
 use crate::knn::{Evaluation, Features};
 use crate::model::SimSiam;
-use crate::dataset::{Datasets, eval_view, loader_threads};
 use crate::pretrain;
 use crate::rank::{Place, Rank};
 use crate::storage::Storage;

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
+use simsiam::dataset::two_views;
 use simsiam::model::simsiam::output_std;
 use simsiam::model::{Pass, SimSiam};
 use simsiam::optim::Sgd;
-use simsiam::dataset::two_views;
 use simsiam::schedule::LearningRate;
 use simsiam_data::synth::{self, SynthOptions};
 use simsiam_data::{ImageFolder, Loader, LoaderOptions};

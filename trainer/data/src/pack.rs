@@ -198,7 +198,8 @@ fn transcoded(
 ) -> Result<Vec<Option<Sample>>, Error> {
     source.prefetch(ids);
     let bad = std::sync::atomic::AtomicU64::new(0);
-    let make = |(transcoder, buffer): &mut (Transcoder, Vec<u8>), id: &u64| {
+    let make = |(transcoder, buffer): &mut (Result<Transcoder, Error>, Vec<u8>), id: &u64| {
+        let transcoder = transcoder.as_mut().map_err(|e| Error::Worker { what: e.to_string() })?;
         let name = source.name(*id);
         let mut bytes = Vec::new();
         let done = source.read_into(*id, buffer).and_then(|()| transcoder.transcode(name, buffer, &mut bytes));

@@ -164,9 +164,7 @@ impl<'a> Jpeg<'a> {
         let mut handle = Handle::new()?;
         handle.set(raw::TJPARAM_TJPARAM_SCANLIMIT, c_int::try_from(max_scans).unwrap_or(c_int::MAX))?;
         // SAFETY: the instance is live; the pointer and the length are those of `bytes`.
-        let status = unsafe {
-            raw::tj3DecompressHeader(handle.0.as_ptr(), bytes.as_ptr(), bytes.len() as raw::size_t)
-        };
+        let status = unsafe { raw::tj3DecompressHeader(handle.0.as_ptr(), bytes.as_ptr(), bytes.len() as raw::size_t) };
         handle.check(status)?;
         let size = |parameter| usize::try_from(handle.get(parameter)).unwrap_or(0);
         let colours = handle.get(raw::TJPARAM_TJPARAM_COLORSPACE);
@@ -199,7 +197,8 @@ impl<'a> Jpeg<'a> {
         let (width, height) = (self.header.width.div_ceil(divisor), self.header.height.div_ceil(divisor));
         let refused = |what| Error::Request { what, width, height };
         let region = request.region.unwrap_or(Region { left: 0, top: 0, width, height });
-        let fits = |start: usize, count: usize, all| count > 0 && start.checked_add(count).is_some_and(|end| end <= all);
+        let fits =
+            |start: usize, count: usize, all| count > 0 && start.checked_add(count).is_some_and(|end| end <= all);
         if !fits(region.left, region.width, width) || !fits(region.top, region.height, height) {
             return Err(refused("the region is empty or reaches outside"));
         }

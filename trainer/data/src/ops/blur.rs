@@ -1,6 +1,6 @@
 //! Pillow's `GaussianBlur`: three box blurs along each axis, with a fractional box length.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 /// A blur with its buffers.
 #[derive(Debug, Default)]
@@ -45,6 +45,28 @@ impl BoxKernel {
     }
 }
 
+struct Plane<'a> {
+    blur: &'a mut Blur,
+    plane: &'a mut [u8],
+    width: usize,
+    kernel: BoxKernel,
+}
+
+impl WithSimd for Plane<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { blur, plane, width, kernel } = self;
+        // Up to σ 2 the radius is 0 or 1.
+        match kernel.radius {
+            0 => blur.plane::<1>(plane, width, kernel),
+            1 => blur.plane::<3>(plane, width, kernel),
+            _ => blur.plane::<0>(plane, width, kernel),
+        }
+    }
+}
+
 impl Blur {
     /// Blurs planes (`[C, height, width]`, any C) in place; beyond their edges the outermost pixels repeat.
     pub fn apply(&mut self, planes: &mut [u8], width: usize, height: usize, sigma: f32) {
@@ -56,12 +78,7 @@ impl Blur {
         self.lines.iter_mut().for_each(|line| line.resize(width + 2 * margin, 0));
         self.other.resize(width * height, 0);
         for plane in planes.chunks_exact_mut(width * height) {
-            // Up to σ 2 the radius is 0 or 1.
-            Arch::new().dispatch(|| match kernel.radius {
-                0 => self.plane::<1>(plane, width, kernel),
-                1 => self.plane::<3>(plane, width, kernel),
-                _ => self.plane::<0>(plane, width, kernel),
-            });
+            Arch::new().dispatch(Plane { blur: self, plane, width, kernel });
         }
     }
 

@@ -6,6 +6,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::cut::cut_clipped;
 use super::hue::turn as turn_hue;
 use crate::view::JitterOp;
 
@@ -163,8 +164,7 @@ fn luma_sum(r: &[u8], g: &[u8], b: &[u8]) -> u32 {
 /// Pillow's `Image.blend`: from `base` by `factor` of the way to `value`, clipped, fraction cut off.
 #[inline(always)]
 fn mix(base: f32, value: u8, factor: f32) -> u8 {
-    // `as` saturates and cuts off, which is what Pillow's clipping and its cast do.
-    (base + factor * (f32::from(value) - base)) as u8
+    cut_clipped(base + factor * (f32::from(value) - base))
 }
 
 #[inline(always)]

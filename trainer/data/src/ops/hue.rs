@@ -6,6 +6,8 @@
 
 use pulp::Simd;
 
+use super::cut::{cut, cut_double};
+
 /// Turns the hue of each pixel by `turn` 255ths of the circle.
 #[inline(always)]
 pub(super) fn turn<S: Simd>(r: &mut [u8], g: &mut [u8], b: &mut [u8], turn: u8) {
@@ -35,9 +37,9 @@ fn smaller(a: f32, b: f32) -> f32 {
 #[inline(always)]
 fn whole_255ths<const FUSED: bool>(x: f32) -> u8 {
     if !FUSED {
-        return (f64::from(x) * 255.0) as u8;
+        return cut_double(f64::from(x) * 255.0);
     }
-    let near = (x * 255.0) as u8;
+    let near = cut(x * 255.0);
     let below = x.mul_add(255.0, -f32::from(near)) < 0.0;
     near.wrapping_sub(u8::from(below))
 }
@@ -74,16 +76,16 @@ fn hsv_from_rgb<const FUSED: bool>(r: u8, g: u8, b: u8) -> (u8, u8, u8) {
 fn rgb_from_hsv(h: u8, s: u8, v: u8) -> (u8, u8, u8) {
     // Sector and the way into it in 255ths; 2/85 is 6/255, and whole results need a nudge.
     let sixths = f32::from(h) * 6.0;
-    let sector = (sixths * (1.0 / 255.0) + 1e-4) as u8;
+    let sector = cut(sixths * (1.0 / 255.0) + 1e-4);
     let way = (sixths - f32::from(sector) * 255.0) / 255.0;
     let sector = if sector == 6 { 0 } else { sector };
     let value = f32::from(v);
     let saturation = f32::from(s) / 255.0;
-    let p = (value * (1.0 - saturation) + 0.5) as u8;
+    let p = cut(value * (1.0 - saturation) + 0.5);
     // In even sectors the middle value rises, in odd ones it falls. Its rounding needs double precision.
     let way = f64::from(way);
     let way = if sector & 1 == 1 { way } else { 1.0 - way };
-    let m = (f64::from(value) * (1.0 - f64::from(saturation) * way) + 0.5) as u8;
+    let m = cut_double(f64::from(value) * (1.0 - f64::from(saturation) * way) + 0.5);
     let r = if sector == 0 || sector == 5 {
         v
     } else if sector == 1 || sector == 4 {

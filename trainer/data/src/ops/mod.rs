@@ -7,6 +7,7 @@
 
 mod blur;
 mod color;
+mod cut;
 mod hue;
 mod normalize;
 mod resize;
@@ -14,4 +15,4 @@ mod resize;
 pub use blur::{Blur, BoxKernel};
 pub use color::{brightness, contrast, grayscale, hue, jitter, saturation};
 pub use normalize::Normalize;
-pub use resize::{Area, Layout, Resizer};
+pub use resize::{Area, Filter, Layout, Resizer};

@@ -54,11 +54,14 @@ fn plain(rows: Rows, weights: &Weights, width: usize, layout: Layout, output: &m
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     //! Four rows at a time, two in each register, one in each half of it.
+    //!
+    //! Vector instructions become calls where they stand in a function that is not compiled for them; closures are
+    //! such functions, and so there are loops and structs here instead of `map` and `dispatch(|| …)`.
 
     use core::arch::x86_64::{__m128i, __m256i};
 
-    use pulp::cast;
     use pulp::x86::V3;
+    use pulp::{Simd, WithSimd, cast};
 
     use super::super::weights::{GROUP, LOW_BITS, PRECISION, Weights};
     use super::{Layout, Rows};
@@ -74,13 +77,43 @@ mod avx2 {
     const TO_PACKED: [i8; 16] = [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 7, 11, 15];
 
     pub(super) fn pass(simd: V3, rows: Rows, weights: &Weights, width: usize, layout: Layout, output: &mut [u8]) {
-        simd.vectorize(
-            #[inline(always)]
-            || match layout {
-                Layout::Interleaved => all::<false>(simd, rows, weights, width, output),
-                Layout::Planes => all::<true>(simd, rows, weights, width, output),
-            },
-        );
+        let job = Job { simd, rows, weights, width, output };
+        match layout {
+            Layout::Interleaved => Simd::vectorize(simd, Packed(job)),
+            Layout::Planes => Simd::vectorize(simd, Planes(job)),
+        }
+    }
+
+    struct Job<'a> {
+        simd: V3,
+        rows: Rows<'a>,
+        weights: &'a Weights,
+        width: usize,
+        output: &'a mut [u8],
+    }
+
+    struct Packed<'a>(Job<'a>);
+
+    struct Planes<'a>(Job<'a>);
+
+    impl WithSimd for Packed<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            let Job { simd, rows, weights, width, output } = self.0;
+            all::<false>(simd, rows, weights, width, output);
+        }
+    }
+
+    impl WithSimd for Planes<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            let Job { simd, rows, weights, width, output } = self.0;
+            all::<true>(simd, rows, weights, width, output);
+        }
     }
 
     #[inline(always)]
@@ -110,14 +143,14 @@ mod avx2 {
         let order = twice(simd, if PLANES { TO_PLANES } else { TO_PACKED });
         let spans = weights.spans.chunks_exact(GROUP).zip(weights.pairs.chunks_exact(GROUP * groups));
         for (block, (spans, pairs)) in spans.enumerate() {
-            let mut sums = [[simd.avx._mm256_setzero_si256(); 2]; GROUP];
-            for ((sums, span), pairs) in sums.iter_mut().zip(spans).zip(pairs.chunks_exact(groups)) {
-                *sums = one_pixel(simd, &lines, span.0 * 3, pairs);
+            let mut sums = [[simd.avx._mm256_setzero_si256(); GROUP]; 2];
+            for (pixel, (span, pairs)) in spans.iter().zip(pairs.chunks_exact(groups)).enumerate() {
+                [sums[0][pixel], sums[1][pixel]] = one_pixel(simd, &lines, span.0 * 3, pairs);
             }
             let x = block * GROUP;
             let count = GROUP.min(width - x);
-            for half in 0..2 {
-                let bytes = simd.avx2._mm256_shuffle_epi8(narrow(simd, sums.map(|sum| sum[half])), order);
+            for (half, sums) in sums.into_iter().enumerate() {
+                let bytes = simd.avx2._mm256_shuffle_epi8(narrow(simd, sums), order);
                 for (row, bytes) in (half * 2..there).zip(cast::<__m256i, [[u8; 16]; 2]>(bytes)) {
                     let line = y + row;
                     if PLANES {
@@ -152,23 +185,25 @@ mod avx2 {
         let zero = avx._mm256_setzero_si256();
         let (mut high, mut low) = ([zero; 2], [avx._mm256_set1_epi32(1 << (PRECISION - 1)); 2]);
         for (group, pairs) in groups.iter().enumerate() {
-            let weights = pairs.map(|pair| avx._mm256_set1_epi32(pair));
+            let mut weights = [zero; 4];
+            for (weight, pair) in weights.iter_mut().zip(pairs) {
+                *weight = avx._mm256_set1_epi32(*pair);
+            }
             let at = start + group * GROUP * 3;
             for half in 0..2 {
                 let bytes = cast::<[__m128i; 2], __m256i>([load(lines[half * 2], at), load(lines[half * 2 + 1], at)]);
                 let (one, two) = (avx2._mm256_shuffle_epi8(bytes, first), avx2._mm256_shuffle_epi8(bytes, second));
-                let products = |one_weight, two_weight| {
-                    let (one, two) = (avx2._mm256_madd_epi16(one, one_weight), avx2._mm256_madd_epi16(two, two_weight));
-                    avx2._mm256_add_epi32(one, two)
-                };
-                high[half] = avx2._mm256_add_epi32(high[half], products(weights[0], weights[1]));
-                low[half] = avx2._mm256_add_epi32(low[half], products(weights[2], weights[3]));
+                high[half] = avx2._mm256_add_epi32(high[half], avx2._mm256_madd_epi16(one, weights[0]));
+                high[half] = avx2._mm256_add_epi32(high[half], avx2._mm256_madd_epi16(two, weights[1]));
+                low[half] = avx2._mm256_add_epi32(low[half], avx2._mm256_madd_epi16(one, weights[2]));
+                low[half] = avx2._mm256_add_epi32(low[half], avx2._mm256_madd_epi16(two, weights[3]));
             }
         }
-        [0, 1].map(|half| {
-            let high = avx2._mm256_slli_epi32::<{ LOW_BITS as i32 }>(high[half]);
-            avx2._mm256_srai_epi32::<{ PRECISION as i32 }>(avx2._mm256_add_epi32(high, low[half]))
-        })
+        for half in 0..2 {
+            let shifted = avx2._mm256_slli_epi32::<{ LOW_BITS as i32 }>(high[half]);
+            low[half] = avx2._mm256_srai_epi32::<{ PRECISION as i32 }>(avx2._mm256_add_epi32(shifted, low[half]));
+        }
+        low
     }
 
     /// Four pixels of 32-bit values to bytes, clipped, in each half.

@@ -1,14 +1,16 @@
-//! Pillow's antialiased bilinear resize of a part of an image.
+//! Pillow's antialiased resize of a part of an image.
 //!
 //! Two passes with a rounding to bytes between them, as in Pillow. The horizontal pass turns interleaved pixels into
 //! planes on the way, if asked to; the vertical pass is the same for both layouts.
 
+mod filter;
 mod horizontal;
 mod vertical;
 mod weights;
 
 use crate::RgbImage;
 use crate::view::Crop;
+pub use filter::Filter;
 use weights::{Stretch, Weights};
 
 /// A rectangle of an image that need not begin or end at a whole pixel.
@@ -43,14 +45,21 @@ pub enum Layout {
 /// A resizer with its buffers.
 #[derive(Debug, Default)]
 pub struct Resizer {
+    filter: Filter,
     horizontal: Weights,
     vertical: Weights,
     between: Vec<u8>,
 }
 
 impl Resizer {
-    /// Cuts `area` out of `image` and resizes it to `size` (width, height): what PIL's `crop` and then `resize` with
-    /// `BILINEAR` give. Pixels outside the area play no part.
+    /// A resizer with another filter than the bilinear one.
+    #[must_use]
+    pub fn with(filter: Filter) -> Self {
+        Self { filter, ..Self::default() }
+    }
+
+    /// Cuts `area` out of `image` and resizes it to `size` (width, height): what PIL's `crop` and then `resize`
+    /// give. Pixels outside the area play no part.
     ///
     /// `area` must lie within the image and not be empty; `output` takes `width * height * 3` bytes.
     pub fn resize(
@@ -76,9 +85,11 @@ impl Resizer {
         output: &mut [u8],
     ) {
         let area = area.into();
-        let Self { horizontal, vertical, between } = self;
-        horizontal.bilinear(Stretch { start: area.left, length: area.width }, size.0, window.left, window.width);
-        vertical.bilinear(Stretch { start: area.top, length: area.height }, size.1, window.top, window.height);
+        let Self { filter, horizontal, vertical, between } = self;
+        let (across, down) =
+            (Stretch { start: area.left, length: area.width }, Stretch { start: area.top, length: area.height });
+        horizontal.fill(*filter, across, size.0, window.left, window.width);
+        vertical.fill(*filter, down, size.1, window.top, window.height);
         horizontal.pair_up();
         // Only the part of the area that counts for the window.
         let (left, right) = (horizontal.reach.0 + area.left as usize, horizontal.reach.1 + area.left as usize);

@@ -1,13 +1,30 @@
 //! The vertical pass: each output row is a weighted sum of input rows.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::weights::{PRECISION, Weights};
 
 /// Fills `output` with rows of `row` bytes from the rows of `source`, which begin at the weights' reach, `stride` bytes
 /// apart.
 pub(super) fn pass(source: &[u8], stride: usize, row: usize, weights: &Weights, output: &mut [u8]) {
-    Arch::new().dispatch(|| rows(source, stride, row, weights, output));
+    Arch::new().dispatch(Pass { source, stride, row, weights, output });
+}
+
+struct Pass<'a> {
+    source: &'a [u8],
+    stride: usize,
+    row: usize,
+    weights: &'a Weights,
+    output: &'a mut [u8],
+}
+
+impl WithSimd for Pass<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        rows(self.source, self.stride, self.row, self.weights, self.output);
+    }
 }
 
 #[inline(always)]

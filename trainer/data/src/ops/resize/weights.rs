@@ -1,4 +1,6 @@
-//! The weights of Pillow's antialiased bilinear filter, in its 22-bit fixed point.
+//! The weights of Pillow's antialiased filters, in its 22-bit fixed point.
+
+use super::Filter;
 
 /// Fractional bits of the weights: 32 less 8 for the pixel less 2 for overshoot, as in Pillow.
 pub(super) const PRECISION: u32 = 22;
@@ -35,23 +37,24 @@ pub(super) struct Stretch {
 }
 
 impl Weights {
-    /// The triangle filter, widened by the scale when shrinking.
+    /// The weights of `filter`, which is widened by the scale when shrinking.
     ///
     /// From `input` to `output` positions, of which only `count` from `start` on are kept. Positions outside `input`
     /// play no part. `reach` counts from the pixel in which `input` begins.
-    pub(super) fn bilinear(&mut self, input: Stretch, output: usize, start: usize, count: usize) {
+    pub(super) fn fill(&mut self, filter: Filter, input: Stretch, output: usize, start: usize, count: usize) {
         let offset = input.start - input.start.floor();
         let limit = (offset + input.length).ceil() as usize;
         self.identity = offset == 0.0 && input.length == output as f64;
         let scale = input.length / output as f64;
-        let support = scale.max(1.0);
+        let stretch = scale.max(1.0);
+        let support = filter.support() * stretch;
         self.taps = (support.ceil() as usize * 2 + 1).next_multiple_of(GROUP);
         self.spans.clear();
         self.values.clear();
         self.values.resize(count * self.taps, 0);
         self.exact.clear();
         self.exact.resize(self.taps, 0.0);
-        let inverse = 1.0 / support;
+        let inverse = 1.0 / stretch;
         let one = f64::from(1u32 << PRECISION);
         let mut most = 0;
         for (position, values) in self.values.chunks_exact_mut(self.taps).enumerate() {
@@ -61,12 +64,13 @@ impl Weights {
             let count = ((center + support + 0.5) as usize).min(limit).saturating_sub(first);
             let mut sum = 0.0;
             for (tap, weight) in self.exact.iter_mut().take(count).enumerate() {
-                *weight = triangle(((tap + first) as f64 - center + 0.5) * inverse);
+                *weight = filter.at(((tap + first) as f64 - center + 0.5) * inverse);
                 sum += *weight;
             }
             let total = if sum == 0.0 { 1.0 } else { sum };
             for (value, weight) in values.iter_mut().zip(&self.exact).take(count) {
-                *value = (0.5 + weight / total * one) as i32;
+                // To the nearest, halves away from zero.
+                *value = (weight / total * one + 0.5f64.copysign(*weight)) as i32;
             }
             most = most.max(count);
             self.spans.push((first, count));
@@ -94,7 +98,7 @@ impl Weights {
 
     /// Fills [`Self::pairs`], with positions up to a multiple of [`GROUP`] that repeat the last.
     pub(super) fn pair_up(&mut self) {
-        let pair = |low: i32, high: i32| low | high << 16;
+        let pair = |low: i32, high: i32| low & 0xFFFF | high << 16;
         let mask = (1 << LOW_BITS) - 1;
         self.pairs.clear();
         self.pairs.extend(self.values.chunks_exact(GROUP).map(|taps| {
@@ -108,8 +112,4 @@ impl Weights {
             self.spans.extend_from_within(self.spans.len() - 1..);
         }
     }
-}
-
-fn triangle(x: f64) -> f64 {
-    (1.0 - x.abs()).max(0.0)
 }

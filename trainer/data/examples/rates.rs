@@ -1,0 +1,120 @@
+//! Images a second of the two-view pipeline over a folder of images, for `cargo xtask bench data`.
+//!
+//! `rates rate FOLDER [--threads N] [--crops] [--fast] [--stages] [--seconds S] [--batch N]` prints one line of JSON;
+//! `rates pack FROM TO MAX_SIDE QUALITY` writes a copy of a folder, every image shrunk to `MAX_SIDE`.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use simsiam_data::{
+    DecodeMode, ImageFolder, Loader, LoaderOptions, Output, Source, Stage, TargetSize, Transcoder, TwoViews,
+};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match &words[..] {
+        ["rate", folder, flags @ ..] => rate(Path::new(folder), flags),
+        ["pack", from, to, side, quality] => pack(Path::new(from), Path::new(to), side.parse()?, quality.parse()?),
+        _ => Err("expected: rate FOLDER [flags], or pack FROM TO MAX_SIDE QUALITY".into()),
+    }
+}
+
+/// A folder whose images come again and again, so that one loader in its steady state can be timed for as long as it
+/// takes: an epoch of a few hundred images would be over before its buffers had been used twice.
+struct Repeated(ImageFolder);
+
+impl Repeated {
+    const TIMES: usize = 10_000;
+
+    fn once(&self, id: u64) -> u64 {
+        id % self.0.len() as u64
+    }
+}
+
+impl Source for Repeated {
+    fn len(&self) -> usize {
+        self.0.len() * Self::TIMES
+    }
+
+    fn read(&self, id: u64) -> std::result::Result<Vec<u8>, simsiam_data::Error> {
+        self.0.read(self.once(id))
+    }
+
+    fn read_into(&self, id: u64, buffer: &mut Vec<u8>) -> std::result::Result<(), simsiam_data::Error> {
+        self.0.read_into(self.once(id), buffer)
+    }
+
+    fn name(&self, id: u64) -> &str {
+        self.0.name(self.once(id))
+    }
+
+    fn label(&self, id: u64) -> Option<u32> {
+        self.0.label(self.once(id))
+    }
+
+    fn classes(&self) -> &[String] {
+        self.0.classes()
+    }
+}
+
+/// Goes through as many images as the folder has, again and again until the time is up; the first time does not count.
+fn rate(folder: &Path, flags: &[&str]) -> Result<()> {
+    let value = |flag: &str| flags.iter().position(|word| *word == flag).and_then(|at| flags.get(at + 1));
+    let has = |flag: &str| flags.contains(&flag);
+    let folder = ImageFolder::open(folder)?;
+    let images = folder.len();
+    let seconds: f64 = value("--seconds").map_or(Ok(2.0), |text| text.parse())?;
+    let batch = value("--batch").map_or(Ok(50.min(images)), |text| text.parse())?;
+    let options = LoaderOptions {
+        batch,
+        threads: value("--threads").map_or(Ok(1), |text| text.parse())?,
+        decode: if has("--fast") { DecodeMode::Fast } else { DecodeMode::Exact },
+        output: if has("--crops") { Output::Crops } else { Output::Planes },
+        time_stages: has("--stages"),
+        ..LoaderOptions::default()
+    };
+    let mut loader = Loader::two_views(Arc::new(Repeated(folder)), TwoViews::default(), options)?;
+    let batches = images.div_ceil(batch).max(4);
+    let mut pass = || -> Result<Duration> {
+        let start = Instant::now();
+        for _ in 0..batches {
+            let batch = loader.next().ok_or("the images are used up: ask for less time")??;
+            loader.recycle(batch);
+        }
+        Ok(start.elapsed())
+    };
+    pass()?;
+    let mut passes = Vec::new();
+    while passes.iter().sum::<Duration>().as_secs_f64() < seconds {
+        passes.push(pass()?);
+    }
+    let times = loader.stage_times();
+    let rate_of = |time: Duration, passes: usize| (passes * batches * batch) as f64 / time.as_secs_f64();
+    let rate = rate_of(passes.iter().sum(), passes.len());
+    let fastest = rate_of(passes.iter().copied().min().unwrap_or_default(), 1);
+    let share = |stage: Stage| times.of(stage).as_secs_f64() / times.total().as_secs_f64();
+    let shares = Stage::ALL.iter().filter(|_| has("--stages"));
+    let shares: Vec<String> = shares.map(|stage| format!("\"{}\":{:.4}", stage.name(), share(*stage))).collect();
+    println!("{{\"imagesPerSecond\":{rate:.2},\"fastestPass\":{fastest:.2},\"stages\":{{{}}}}}", shares.join(","));
+    Ok(())
+}
+
+fn pack(from: &Path, to: &Path, side: u32, quality: u8) -> Result<()> {
+    let source = ImageFolder::open(from)?;
+    let mut transcoder = Transcoder::new(TargetSize::MaxSide(side), quality)?;
+    let mut packed = Vec::new();
+    for id in 0..source.len() as u64 {
+        let name = source.name(id);
+        transcoder.transcode(name, &source.read(id)?, &mut packed)?;
+        let path = to.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(to))?;
+        fs::write(path, &packed)?;
+    }
+    Ok(())
+}
