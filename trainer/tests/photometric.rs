@@ -1,0 +1,87 @@
+//! The photometric part of the augmentation on the device agrees with the CPU's, sample by sample.
+
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
+use std::sync::Arc;
+
+use simsiam::photometric::Photometric;
+use simsiam_data::synth::{self, SynthOptions};
+use simsiam_data::{ImageFolder, Jitter, JitterOp, Loader, LoaderOptions, Output, TwoViews};
+use tch::{Device, Tensor};
+
+const N: usize = 60;
+const SIDE: usize = 32;
+
+/// All batches of one epoch, as planes and as crops.
+fn both(views: &TwoViews) -> Vec<(simsiam_data::Batch, simsiam_data::Batch)> {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SynthOptions { train_per_class: 24, val_per_class: 1, size: 48, seed: 3 };
+    synth::write(folder.path(), &options, &mut |_, _| {}).unwrap();
+    let source = Arc::new(ImageFolder::open(&folder.path().join("train")).unwrap());
+    let load = |output| {
+        let options = LoaderOptions { batch: N, output, ..LoaderOptions::default() };
+        Loader::two_views(source.clone(), views.clone(), options).unwrap().map(Result::unwrap).collect::<Vec<_>>()
+    };
+    load(Output::Planes).into_iter().zip(load(Output::Crops)).collect()
+}
+
+/// Largest and mean difference in levels of 0 to 255, undoing the division by the standard deviation.
+fn difference(views: &TwoViews) -> (f64, f64) {
+    let photometric = Photometric::new(views.mean, views.std, Device::Cpu).unwrap();
+    let std = Tensor::from_slice(&views.std.map(|s| s as f32)).reshape([1, 3, 1, 1]);
+    let (mut largest, mut sum, mut count) = (0.0f64, 0.0, 0.0);
+    for (planes, crops) in both(views) {
+        assert_eq!(planes.ids, crops.ids);
+        for i in 0..2 {
+            let (n, s) = (N as i64, SIDE as i64);
+            let expected = Tensor::from_slice(&planes.views[i]).reshape([n, 3, s, s]);
+            let crop = Tensor::from_slice(&crops.crops[i]).reshape([n, s, s, 3]);
+            let found = photometric.apply(&crop, &crops.params[i]).unwrap();
+            let levels = (found - expected).abs() * &std * 255.0;
+            largest = largest.max(levels.max().double_value(&[]));
+            sum += levels.sum(tch::Kind::Double).double_value(&[]);
+            count += levels.numel() as f64;
+        }
+    }
+    (largest, sum / count)
+}
+
+fn views() -> TwoViews {
+    TwoViews { crop_size: SIDE as u32, ..TwoViews::default() }
+}
+
+#[test]
+fn the_whole_recipe_agrees_within_two_levels() {
+    let (largest, mean) = difference(&views());
+    assert!(largest <= 2.0, "largest difference {largest} levels");
+    assert!(mean < 0.01, "mean difference {mean} levels");
+}
+
+#[test]
+fn each_operation_agrees() {
+    let none = TwoViews { jitter_prob: 0.0, grayscale_prob: 0.0, blur_prob: 0.0, flip_prob: 0.0, ..views() };
+    let still = TwoViews { brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0, jitter_prob: 1.0, ..none.clone() };
+    for (name, views) in [
+        ("normalisation", none.clone()),
+        ("flip", TwoViews { flip_prob: 1.0, ..none.clone() }),
+        ("grayscale", TwoViews { grayscale_prob: 1.0, ..none.clone() }),
+        ("blur", TwoViews { blur_prob: 1.0, blur_sigma: [0.1, 5.0], ..none.clone() }),
+        ("brightness", TwoViews { brightness: 0.8, ..still.clone() }),
+        ("contrast", TwoViews { contrast: 0.8, ..still.clone() }),
+        ("saturation", TwoViews { saturation: 0.8, ..still.clone() }),
+        ("hue", TwoViews { hue: 0.5, ..still.clone() }),
+    ] {
+        let (largest, _) = difference(&views);
+        assert!(largest <= 1.01, "{name}: {largest} levels");
+    }
+}
+
+#[test]
+fn the_order_of_the_jitter_is_each_samples_own() {
+    let mut seen = std::collections::HashSet::new();
+    let order = |jitter: &Jitter| jitter.iter().map(std::mem::discriminant).collect::<Vec<std::mem::Discriminant<JitterOp>>>();
+    for (_, crops) in both(&views()) {
+        seen.extend(crops.params.iter().flatten().filter_map(|p| p.jitter.as_ref()).map(order));
+    }
+    assert!(seen.len() > 15, "of 24 orders only {} were drawn, so the agreement above shows little", seen.len());
+}
