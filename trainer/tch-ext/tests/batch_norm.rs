@@ -26,10 +26,7 @@ impl Layer {
         let kind = if input == Kind::Double { Kind::Double } else { Kind::Float };
         let drawn = |seed, offset: f64| randn(seed, &[CHANNELS], Kind::Double) * 0.3 + offset;
         let affine = affine.then(|| {
-            (
-                drawn(1, 1.0).to_kind(kind).set_requires_grad(true),
-                drawn(2, 0.0).to_kind(kind).set_requires_grad(true),
-            )
+            (drawn(1, 1.0).to_kind(kind).set_requires_grad(true), drawn(2, 0.0).to_kind(kind).set_requires_grad(true))
         });
         let var = drawn(4, 1.0).abs();
         Self { affine, mean: drawn(3, 0.0).to_kind(kind), var: var.to_kind(kind) }
@@ -92,7 +89,8 @@ fn near(what: &str, ours: &Tensor, whole: &Tensor, tolerance: f64) {
 }
 
 fn compare(rank: &Rank, group: &ProcessGroup, shards: &[i64], shape: Shape, kind: Kind, affine: bool) {
-    let what = |part: &str| format!("{part} of {shape:?} {kind:?} affine {affine} shards {shards:?} rank {}", rank.rank);
+    let what =
+        |part: &str| format!("{part} of {shape:?} {kind:?} affine {affine} shards {shards:?} rank {}", rank.rank);
     // bf16 keeps 8 bits of each value; the running statistics and parameters stay in fp32.
     let (tolerance, statistics) = match kind {
         Kind::Double => (1e-11, 1e-12),
