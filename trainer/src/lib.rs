@@ -4,7 +4,8 @@
 //! - [`dataset`] what images a run has, [`photometric`] the part of the augmentation that a device can do;
 //! - [`pretrain`] and [`knn`] the stages, as a [`rank`] runs them; [`checkpoint`] and [`storage`] what they leave;
 //! - [`agent`] starts ranks and answers for them; [`telemetry`] is what they tell meanwhile;
-//! - [`cli`] is the `simsiam` command over all of it, [`run`] its whole-run mode.
+//! - [`cli`] is the `simsiam` command over all of it, [`run`] its whole-run mode;
+//! - [`fixture`] repeats the steps that PyTorch's results are stored of.
 
 pub mod agent;
 pub mod checkpoint;
@@ -12,6 +13,7 @@ pub mod cli;
 pub mod dataset;
 pub mod device;
 pub mod error;
+pub mod fixture;
 pub mod knn;
 pub mod meter;
 pub mod model;

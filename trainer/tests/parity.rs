@@ -8,54 +8,14 @@ mod fixture;
 
 use std::collections::BTreeSet;
 
-use fixture::{Tensors, distance};
-use serde::Deserialize;
+use fixture::distance;
+use simsiam::fixture::{Fixture, Tensors};
+use simsiam::model::SimSiam;
 use simsiam::model::params::Role;
-use simsiam::model::{Params, Pass, SimSiam};
-use simsiam::optim::Sgd;
-use simsiam::schedule::Rates;
-use simsiam_recipe::{Arch, Pretrain, Projector, Stem};
+use simsiam_recipe::Pretrain;
 use tch::{Device, Kind, Tensor};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// The metadata of a fixture, as far as the model and the optimiser need it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Case {
-    arch: Arch,
-    stem: Stem,
-    base_width: u32,
-    projector: Heads,
-    dim: u32,
-    pred_dim: u32,
-    momentum: f64,
-    weight_decay: f64,
-    encoder_lr: Vec<f64>,
-    predictor_lr: f64,
-    frozen: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Heads {
-    layers: u32,
-    hidden_dim: Option<u32>,
-}
-
-impl Case {
-    fn pretrain(&self) -> Pretrain {
-        Pretrain {
-            arch: self.arch,
-            stem: self.stem,
-            base_width: self.base_width,
-            projector: Projector { layers: self.projector.layers, hidden_dim: self.projector.hidden_dim },
-            dim: self.dim,
-            pred_dim: self.pred_dim,
-            ..Pretrain::default()
-        }
-    }
-}
 
 /// How close two tensors have to be.
 #[derive(Clone, Copy)]
@@ -88,74 +48,20 @@ impl Tolerance {
     }
 }
 
-/// Sets every tensor of `params` to the value of its name; both sides must have the same names.
-fn load(params: &Params, inputs: &Tensors) -> Result<()> {
-    let ours: BTreeSet<String> = params.entries().iter().map(|e| format!("state.{}", e.name)).collect();
-    let theirs: BTreeSet<String> = inputs.keys().filter(|k| k.starts_with("state.")).cloned().collect();
-    assert_eq!(ours, theirs, "names of parameters and buffers");
-    for entry in params.entries() {
-        let value = &inputs[&format!("state.{}", entry.name)];
-        assert_eq!(entry.tensor.size(), value.size(), "shape of {}", entry.name);
-        tch::no_grad(|| entry.tensor.shallow_clone().f_copy_(value))?;
-    }
-    Ok(())
-}
-
-/// One step's view as `kind`, `[N, 3, H, W]`.
-fn view(inputs: &Tensors, name: &str, step: usize, kind: Kind) -> Result<Tensor> {
-    Ok((inputs[name].f_get(step as i64)?.f_to_kind(kind)? - 128) / 64)
-}
-
-/// Trains the case and names the tensors as its file does.
-fn train(case: &Case, inputs: &Tensors, kind: Kind) -> Result<Tensors> {
-    let model = SimSiam::new(&case.pretrain(), kind, Device::Cpu)?;
-    load(model.params(), inputs)?;
-    let mut sgd = Sgd::new(model.params(), case.momentum, case.weight_decay)?;
-    let (mut found, mut losses) = (Tensors::new(), Vec::new());
-    for (step, &encoder) in case.encoder_lr.iter().enumerate() {
-        let views = [view(inputs, "view1", step, kind)?, view(inputs, "view2", step, kind)?];
-        let outputs = model.forward([&views[0], &views[1]], Pass::train(None))?;
-        sgd.zero_grad()?;
-        outputs.loss.f_backward()?;
-        if step == 0 {
-            let [z1, z2] = &outputs.z;
-            let [p1, p2] = &outputs.p;
-            for (name, tensor) in [("z1", z1), ("z2", z2), ("p1", p1), ("p2", p2)] {
-                found.insert(name.to_owned(), tensor.f_detach()?);
-            }
-            for entry in model.params().entries() {
-                if entry.tensor.grad().defined() {
-                    found.insert(format!("grad.{}", entry.name), entry.tensor.grad().copy());
-                }
-            }
-        }
-        losses.push(outputs.loss.f_detach()?);
-        sgd.step(Rates { encoder, predictor: case.predictor_lr })?;
-    }
-    found.insert("losses".to_owned(), Tensor::f_stack(&losses, 0)?);
-    for entry in model.params().entries() {
-        found.insert(format!("after.{}", entry.name), entry.tensor.f_detach()?);
-    }
-    for (name, buffer) in sgd.buffers() {
-        found.insert(format!("momentum.{name}"), buffer.shallow_clone());
-    }
-    Ok(found)
-}
-
 /// Trains the case `name` in `kind` and compares all of it.
 fn compare(name: &str, kind: Kind) -> Result<()> {
     let (suffix, tolerance) = match kind {
         Kind::Double => ("f64", Tolerance::Elementwise),
         _ => ("f32", Tolerance::Norm),
     };
-    let (inputs, metadata) = fixture::read(&format!("fixtures/{name}.inputs.safetensors"))?;
+    let given = Fixture::read(&fixture::path(&format!("fixtures/{name}.inputs.safetensors")))?;
     let (expected, _) = fixture::read(&format!("fixtures/{name}.{suffix}.safetensors"))?;
-    let case: Case = serde_json::from_str(metadata.get("case").ok_or("no metadata `case`")?)?;
-    let mut found = train(&case, &inputs, kind)?;
+    let mut found = given.train(kind, Device::Cpu)?;
 
     // The frozen bias has neither gradient nor momentum, and stays as it was, to the bit.
-    let frozen = &found[&format!("after.{}", case.frozen)];
-    assert!(frozen.f_equal(&inputs[&format!("state.{}", case.frozen)].f_to_kind(kind)?)?, "{} moved", case.frozen);
+    let name = &given.case.frozen;
+    let frozen = &found[&format!("after.{name}")];
+    assert!(frozen.f_equal(&given.inputs[&format!("state.{name}")].f_to_kind(kind)?)?, "{name} moved");
     let names = |tensors: &Tensors| tensors.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(names(&found), names(&expected), "what has a gradient, a momentum buffer, a state");
 

@@ -79,12 +79,11 @@ const CLASSES: [(&str, Inside); 10] = [
 fn draw(rng: &mut CounterRng, size: usize, inside: Inside) -> Vec<u8> {
     let colour = |rng: &mut CounterRng, level: f64| [0; 3].map(|_| level + rng.uniform_in(-40.0, 40.0));
     // Figures as bright as their background would not be seen.
-    let (dark, light) = (rng.uniform_in(40.0, 90.0), rng.uniform_in(165.0, 215.0));
-    let (front, back) = if rng.uniform() < 0.5 { (dark, light) } else { (light, dark) };
+    let (front, back) = (rng.uniform_in(165.0, 215.0), rng.uniform_in(40.0, 90.0));
     let (front, back) = (colour(rng, front), colour(rng, back));
     let shade = rng.uniform_in(0.0, 40.0);
     let slope = rng.uniform_in(0.0, std::f64::consts::TAU);
-    let angle = rng.uniform_in(0.0, std::f64::consts::TAU);
+    let angle = rng.uniform_in(-0.4, 0.4);
     // Half a cell's width: two to three and a half cells fit across the image.
     let half = size as f64 * rng.uniform_in(0.14, 0.24);
     let shift = [rng.uniform_in(0.0, 2.0), rng.uniform_in(0.0, 2.0)];

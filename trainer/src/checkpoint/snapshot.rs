@@ -57,10 +57,22 @@ fn host_model(params: &Params) -> Result<Vec<HostTensor>, Error> {
     host(params.entries().iter().map(|e| (e.name.as_str(), &e.tensor)))
 }
 
+/// A safetensors file of any tensors, under the names given.
+pub fn tensor_file<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<Vec<u8>, Error> {
+    file(&host_named("", tensors)?)
+}
+
 fn host<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<Vec<HostTensor>, Error> {
+    host_named(PREFIX, tensors)
+}
+
+fn host_named<'a>(
+    prefix: &str,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<Vec<HostTensor>, Error> {
     let copy = |(name, tensor): (&str, &Tensor)| {
         Ok(HostTensor {
-            name: format!("{PREFIX}{name}"),
+            name: format!("{prefix}{name}"),
             dtype: dtype(tensor.kind())?,
             shape: tensor.size().iter().map(|&n| n as usize).collect(),
             bytes: tch_ext::tensor_bytes(tensor)?,

@@ -3,6 +3,7 @@
 mod bench_step;
 mod data;
 mod file;
+mod fixture_step;
 mod knn;
 mod run;
 mod worker;
@@ -48,6 +49,9 @@ enum Command {
     /// Time optimiser steps on random images
     #[command(hide = true)]
     BenchStep(bench_step::Args),
+    /// Repeat the training steps of a parity fixture
+    #[command(hide = true)]
+    FixtureStep(fixture_step::Args),
 }
 
 /// Runs the command line and gives the process's exit code. Errors go to standard error, one line each.
@@ -83,6 +87,7 @@ fn execute(command: Command) -> Result<(), Error> {
         Command::Data(command) => data::execute(&command),
         Command::Rank(args) => worker::execute_rank(&args),
         Command::BenchStep(args) => bench_step::execute(&args),
+        Command::FixtureStep(args) => fixture_step::execute(&args),
     }
 }
 

@@ -1,15 +1,12 @@
 //! Reads the safetensors files that `tests/parity` holds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, SafeTensors};
+use simsiam::fixture::Tensors;
 use tch::{Kind, Tensor};
 
 use super::Result;
-
-/// Tensors by name, each of the type it was written in, on the CPU.
-pub type Tensors = BTreeMap<String, Tensor>;
 
 /// A file of `tests/parity`.
 pub fn path(name: &str) -> PathBuf {
@@ -17,23 +14,8 @@ pub fn path(name: &str) -> PathBuf {
 }
 
 /// Tensors and metadata of the file `name`.
-pub fn read(name: &str) -> Result<(Tensors, HashMap<String, String>)> {
-    let path = path(name);
-    let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let metadata = SafeTensors::read_metadata(&bytes)?.1.metadata().clone().unwrap_or_default();
-    let mut tensors = Tensors::new();
-    for (name, view) in SafeTensors::deserialize(&bytes)?.iter() {
-        let kind = match view.dtype() {
-            Dtype::U8 => Kind::Uint8,
-            Dtype::I64 => Kind::Int64,
-            Dtype::F32 => Kind::Float,
-            Dtype::F64 => Kind::Double,
-            other => return Err(format!("{name} has the type {other:?}").into()),
-        };
-        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-        tensors.insert(name.to_owned(), Tensor::f_from_data_size(view.data(), &shape, kind)?);
-    }
-    Ok((tensors, metadata))
+pub fn read(name: &str) -> Result<(Tensors, BTreeMap<String, String>)> {
+    Ok(simsiam::fixture::read(&path(name))?)
 }
 
 /// ‖a − b‖ / ‖b‖, computed in f64.
