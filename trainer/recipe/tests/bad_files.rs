@@ -195,6 +195,22 @@ fn places_of_images_and_results() {
         "run.yaml:7:64: spec.output.region: Invalid value: \"a b\": must be letters, digits and -",
     ];
     assert_eq!(answer(&text), expected.join("\n"));
+    let text = format!(
+        "{head}  dataset:\n    train: ./a\n    decode: quick\n    endpoint: s3.foo\n    \
+         pack: {{maxSide: 8, shortSide: 9, quality: 0}}\n    cache: {{sizeLimit: lots}}\n  output: {{uri: ./o}}\n"
+    );
+    let found = answer(&text);
+    for expected in [
+        "run.yaml:8:5: spec.dataset.decode: Unsupported value: \"quick\"",
+        "run.yaml:9:5: spec.dataset.endpoint: Invalid value: \"s3.foo\": must be http://host:port or https://host:port",
+        "run.yaml:10:12: spec.dataset.pack.maxSide: Invalid value: 8: must be between 16 and 65500",
+        "run.yaml:10:24: spec.dataset.pack.shortSide: Invalid value: 9: must be between 16 and 65500",
+        "run.yaml:10:24: spec.dataset.pack.shortSide: Invalid value: 9: must not be given beside maxSide (8)",
+        "run.yaml:10:38: spec.dataset.pack.quality: Invalid value: 0: must be between 1 and 100",
+        "run.yaml:11:13: spec.dataset.cache.sizeLimit: Invalid value: \"lots\": must be a number of bytes such as 200Gi",
+    ] {
+        assert!(found.contains(expected), "{expected} is not in\n{found}");
+    }
     let long = format!("{head}  dataset: {{train: ./a}}\n  output: {{uri: {}}}\n", "x".repeat(1025));
     assert!(answer(&long).ends_with("x…: must be at most 1024 characters, not 1025"), "{}", answer(&long));
 }
