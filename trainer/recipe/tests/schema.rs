@@ -116,8 +116,10 @@ fn every_number_has_a_range() {
         for extreme in extremes {
             let mut bad = full.clone();
             let (parent, field) = path.rsplit_once('/').expect("a pointer");
-            let parent = bad.pointer_mut(parent).unwrap_or_else(|| panic!("{parent} is not in {full}"));
-            parent[field] = extreme.clone();
+            match bad.pointer_mut(parent).unwrap_or_else(|| panic!("{parent} is not in {full}")) {
+                Value::Array(entries) => entries[field.parse::<usize>().expect("an index")] = extreme.clone(),
+                object => object[field] = extreme.clone(),
+            }
             let wrong = Recipe::from_json(&bad).expect_err(path);
             assert!(
                 wrong.iter().any(|violation| violation.detail.starts_with("must ")),
