@@ -1,5 +1,7 @@
 //! Every mistake ends with one clear line that names the thing, the code of its kind, and nothing lost.
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;

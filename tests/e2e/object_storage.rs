@@ -1,5 +1,7 @@
 //! Checkpoints on S3: written, resumed after SIGKILL, retired, and the errors of a wrong bucket and wrong keys.
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -88,9 +90,13 @@ fn a_run_on_s3_survives_sigkill() {
     missing.set("/output", server.output("s3://no-such-bucket/run"));
     let (code, _, err) = told(with_keys(missing.write(), "secret").output().unwrap());
     assert_eq!(code, 78, "{err}");
-    assert!(err.contains("spec.output.uri") && err.contains("bucket"), "{err}");
+    assert!(
+        err.contains("spec.output.uri") && err.contains("no-such-bucket") && err.contains("does not exist"),
+        "{err}"
+    );
 
-    let (code, _, err) = told(with_keys(&file, "wrong").output().unwrap());
+    let (code, _, err) = told(with_keys(remote.write(), "wrong").output().unwrap());
     assert_eq!(code, 78, "{err}");
+    assert!(err.contains("spec.output.uri") && err.contains("s3://models/team/run-1"), "{err}");
     assert!(err.contains("credentials"), "{err}");
 }

@@ -1,5 +1,7 @@
 //! The quickstart, watched as a person would: it learns, and shows that it does.
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;

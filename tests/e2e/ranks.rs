@@ -1,5 +1,7 @@
 //! One rank or several, one node or several: the same run.
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -20,16 +22,21 @@ fn five_steps(folder: &std::path::Path) -> RunFile {
     file
 }
 
-/// Largest ‖a − b‖ / ‖b‖ over all tensors.
+/// Largest ‖a − b‖ / ‖b‖ over all tensors. A running mean is measured in its own batch norm's standard deviations:
+/// the predictor's is zero but for rounding, since its input has no mean.
 fn distance(a: &RunFile, b: &RunFile) -> (f64, String) {
-    let (a, b) = (a.weights(a.checkpoints().last().unwrap()), b.weights(b.checkpoints().last().unwrap()));
-    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
+    let (a, weights) = (a.weights(a.checkpoints().last().unwrap()), b.weights(b.checkpoints().last().unwrap()));
+    assert_eq!(a.keys().collect::<Vec<_>>(), weights.keys().collect::<Vec<_>>());
     let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
     a.iter()
         .map(|(name, a)| {
-            let b = &b[name];
-            let difference = norm(&mut a.iter().zip(b).map(|(a, b)| a - b));
-            (difference / norm(&mut b.iter().copied()).max(1e-12), name.clone())
+            let b = &weights[name];
+            let difference = norm(&mut a.iter().zip(b.iter()).map(|(a, b)| a - b));
+            let scale = match name.strip_suffix("running_mean") {
+                Some(layer) => norm(&mut weights[&format!("{layer}running_var")].iter().map(|v| v.sqrt())),
+                None => norm(&mut b.iter().copied()),
+            };
+            (difference / scale.max(1e-12), name.clone())
         })
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .unwrap()

@@ -1,5 +1,7 @@
 //! A run that was killed and resumed ends with the bits of one that was not.
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 use std::process::Stdio;
 use std::time::Duration;
 

@@ -347,10 +347,10 @@ impl<'a> Trainer<'a> {
             if let Some(writer) = &mut self.writer {
                 writer.check()?;
             }
-            let epoch_ends = self.step % self.steps_per_epoch == 0;
+            let epoch_ends = self.step.is_multiple_of(self.steps_per_epoch);
             let save = self.checkpoint_due();
             let alone = self.rank.peers().is_none();
-            if save || epoch_ends || self.step % CONTROL_EVERY == 0 || (alone && self.rank.stop_requested()) {
+            if save || epoch_ends || self.step.is_multiple_of(CONTROL_EVERY) || (alone && self.rank.stop_requested()) {
                 let verdict = self.control(&outputs, epoch_ends)?;
                 if save || verdict == Verdict::Stop {
                     self.save()?;
@@ -399,7 +399,7 @@ impl<'a> Trainer<'a> {
 
     fn checkpoint_due(&self) -> bool {
         let policy = &self.recipe.checkpoint;
-        let every_steps = policy.every_steps.is_some_and(|n| self.step % u64::from(n) == 0);
+        let every_steps = policy.every_steps.is_some_and(|n| self.step.is_multiple_of(u64::from(n)));
         let (epoch, rest) = (self.step / self.steps_per_epoch, self.step % self.steps_per_epoch);
         let every_epochs = rest == 0 && policy.every_epochs > 0 && epoch % u64::from(policy.every_epochs) == 0;
         every_steps || every_epochs || self.step == self.total_steps()
@@ -498,8 +498,8 @@ impl<'a> Trainer<'a> {
     fn judge(&mut self) -> Result<(), Error> {
         let epoch = self.step / self.steps_per_epoch;
         let Some(knn) = &self.recipe.knn else { return Ok(()) };
-        let whole = self.step % self.steps_per_epoch == 0;
-        if !whole || knn.every_epochs == 0 || epoch % u64::from(knn.every_epochs) != 0 {
+        let whole = self.step.is_multiple_of(self.steps_per_epoch);
+        if !whole || knn.every_epochs == 0 || !epoch.is_multiple_of(u64::from(knn.every_epochs)) {
             return Ok(());
         }
         let evaluation = Evaluation {

@@ -137,7 +137,7 @@ impl Rank {
             if self.device.is_cuda() && tensor.device() == Device::Cpu {
                 let staged = tensor.f_to_device(self.device)?;
                 group.broadcast(&staged, 0).map_err(lost(during))?;
-                let _ = tensor.shallow_clone().f_copy_(&staged)?;
+                tensor.shallow_clone().f_copy_(&staged)?;
             } else {
                 group.broadcast(&tensor, 0).map_err(lost(during))?;
             }

@@ -131,16 +131,22 @@ impl Storage {
         name.split('/').filter(|part| !part.is_empty()).fold(self.root.clone(), |path, part| path.join(part))
     }
 
+    fn refused(&self, verb: &str, name: &str, text: &str) -> Error {
+        let message =
+            format!("not allowed to {verb} {}: {text}; check the credentials in the environment", self.uri(name));
+        Error::config("spec.output.uri", message)
+    }
+
     /// A missing bucket and refused credentials are the user's to mend; all else may pass.
     fn failed(&self, verb: &str, name: &str, error: object_store::Error) -> Error {
         use object_store::Error as E;
         let text = innermost(&error);
         let no_bucket = text.contains("NoSuchBucket");
+        // A refused listing arrives as a generic error.
+        let refused = text.contains("403 Forbidden") || text.contains("401 Unauthorized");
         match error {
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Error::config(
-                "spec.output.uri",
-                format!("not allowed to {verb} {}: {text}; check the credentials in the environment", self.uri(name)),
-            ),
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => self.refused(verb, name, &text),
+            E::Generic { .. } if refused => self.refused(verb, name, &text),
             E::NotFound { .. } | E::Generic { .. } if no_bucket => Error::config(
                 "spec.output.uri",
                 format!("cannot {verb} {}: the bucket does not exist; create it or name another", self.uri(name)),

@@ -2,6 +2,8 @@
 //! stop-gradient, and without a predictor, the representation collapses within a stated number of steps; with a
 //! fixed random predictor the loss stays high; the method itself stays healthy.
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 use std::sync::Arc;
 
 use simsiam::model::simsiam::output_std;

@@ -58,48 +58,53 @@ fn encode(pixels: &[u8], size: usize) -> std::io::Result<Vec<u8>> {
     Ok(jpeg.to_vec())
 }
 
-/// Is the point inside the figure? In its own frame, where the figure reaches about from −1 to 1.
+/// Is the point inside the figure? In the frame of its own cell of the pattern, which reaches from −1 to 1.
 type Inside = fn(f64, f64) -> bool;
 
-/// The classes differ in form alone: colour, size, position, angle and background are drawn anew for each image.
+/// The classes differ in form alone: colours, scale, position, angle and background are drawn anew for each image.
 const CLASSES: [(&str, Inside); 10] = [
-    ("bars", |x, y| x.abs() < 1.0 && y.abs() < 1.0 && (x * 5.0).rem_euclid(2.0) < 1.0),
-    ("checks", |x, y| x.abs() < 1.0 && y.abs() < 1.0 && ((x * 2.5).floor() + (y * 2.5).floor()).rem_euclid(2.0) < 1.0),
-    ("cross", |x, y| (x.abs() < 0.28 && y.abs() < 1.0) || (y.abs() < 0.28 && x.abs() < 1.0)),
-    ("disc", |x, y| x.hypot(y) < 0.9),
-    ("dots", |x, y| {
-        x.abs() < 1.0 && y.abs() < 1.0 && (x.rem_euclid(0.66) - 0.33).hypot(y.rem_euclid(0.66) - 0.33) < 0.2
-    }),
-    ("half", |x, y| x.hypot(y) < 1.0 && y > 0.0),
-    ("ring", |x, y| (0.55..0.95).contains(&x.hypot(y))),
-    ("square", |x, y| x.abs() < 0.8 && y.abs() < 0.8),
-    ("star", |x, y| x.hypot(y) < 0.62 + 0.38 * (5.0 * y.atan2(x)).cos()),
-    ("triangle", |x, y| y > -0.6 && y < 0.9 - 1.6 * x.abs()),
+    ("bars", |x, _| x.abs() < 0.5),
+    ("checks", |x, y| (x < 0.0) == (y < 0.0)),
+    ("crosses", |x, y| (x.abs() < 0.25 && y.abs() < 0.85) || (y.abs() < 0.25 && x.abs() < 0.85)),
+    ("discs", |x, y| x.hypot(y) < 0.7),
+    ("grid", |x, y| x.abs() < 0.25 || y.abs() < 0.25),
+    ("halves", |x, y| x.hypot(y) < 0.9 && y > -0.1),
+    ("rings", |x, y| (0.5..0.85).contains(&x.hypot(y))),
+    ("stars", |x, y| x.hypot(y) < 0.6 + 0.35 * (5.0 * y.atan2(x)).cos()),
+    ("triangles", |x, y| y > -0.6 && y < 0.8 - 1.6 * x.abs()),
+    ("waves", |x, y| (x - 0.45 * (std::f64::consts::PI * y).sin()).rem_euclid(2.0) < 1.0),
 ];
 
-/// One image, `size` × `size` RGB: the figure over a shaded background, with a little noise.
+/// One image, `size` × `size` RGB: a field of figures over a shaded background, with a little noise.
 fn draw(rng: &mut CounterRng, size: usize, inside: Inside) -> Vec<u8> {
-    let colour = |rng: &mut CounterRng| [0; 3].map(|_| rng.uniform_in(20.0, 235.0));
-    let (front, back, shade) = (colour(rng), colour(rng), colour(rng));
-    // A figure as bright as its background would not be seen.
-    let brightness = |c: [f64; 3]| (c[0] + c[1] + c[2]) / 3.0;
-    let lift = if brightness(front) >= brightness(back) { 60.0 } else { -60.0 };
-    let angle = rng.uniform_in(-0.6, 0.6);
-    let radius = rng.uniform_in(0.25, 0.42);
-    let centre = [rng.uniform_in(0.38, 0.62), rng.uniform_in(0.38, 0.62)];
+    let colour = |rng: &mut CounterRng, level: f64| [0; 3].map(|_| level + rng.uniform_in(-40.0, 40.0));
+    // Figures as bright as their background would not be seen.
+    let (dark, light) = (rng.uniform_in(40.0, 90.0), rng.uniform_in(165.0, 215.0));
+    let (front, back) = if rng.uniform() < 0.5 { (dark, light) } else { (light, dark) };
+    let (front, back) = (colour(rng, front), colour(rng, back));
+    let shade = rng.uniform_in(0.0, 40.0);
     let slope = rng.uniform_in(0.0, std::f64::consts::TAU);
+    let angle = rng.uniform_in(0.0, std::f64::consts::TAU);
+    // Half a cell's width: two to three and a half cells fit across the image.
+    let half = size as f64 * rng.uniform_in(0.14, 0.24);
+    let shift = [rng.uniform_in(0.0, 2.0), rng.uniform_in(0.0, 2.0)];
     let (sin, cos) = angle.sin_cos();
+    let middle = size as f64 / 2.0;
     let mut pixels = Vec::with_capacity(3 * size * size);
     for row in 0..size {
         for column in 0..size {
-            let at = |i: usize, c: f64| ((i as f64 + 0.5) / size as f64 - c) / radius;
-            let (x, y) = (at(column, centre[0]), at(row, centre[1]));
-            let is_inside = inside(cos * x + sin * y, cos * y - sin * x);
-            let share = 0.25 + 0.15 * (x * slope.cos() + y * slope.sin());
+            let (x, y) = (column as f64 + 0.5 - middle, row as f64 + 0.5 - middle);
+            let ground = shade * (x * slope.cos() + y * slope.sin()) / middle;
+            // Four samples a pixel, so that edges are smooth.
+            let hits = [(-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25)].iter().filter(|(dx, dy)| {
+                let (x, y) = ((x + dx) / half, (y + dy) / half);
+                let cell = |v: f64, shift: f64| (v + shift).rem_euclid(2.0) - 1.0;
+                inside(cell(cos * x + sin * y, shift[0]), cell(cos * y - sin * x, shift[1]))
+            });
+            let share = hits.count() as f64 / 4.0;
             for channel in 0..3 {
-                let ground = back[channel] * (1.0 - share) + shade[channel] * share;
-                let value = if is_inside { front[channel] + lift } else { ground } + rng.uniform_in(-10.0, 10.0);
-                pixels.push(value.clamp(0.0, 255.0) as u8);
+                let value = front[channel] * share + (back[channel] + ground) * (1.0 - share);
+                pixels.push((value + rng.uniform_in(-10.0, 10.0)).clamp(0.0, 255.0) as u8);
             }
         }
     }
@@ -118,7 +123,7 @@ mod tests {
             let mut last = (0, 0);
             write(folder.path(), &options, &mut |done, of| last = (done, of)).unwrap();
             assert_eq!(last, (30, 30));
-            std::fs::read(folder.path().join("train/star/0001.jpg")).unwrap()
+            std::fs::read(folder.path().join("train/stars/0001.jpg")).unwrap()
         };
         assert_eq!(files(3), files(3));
         assert_ne!(files(3), files(4));

@@ -1,5 +1,7 @@
 //! What counts as a data set on disk, and what is said of a folder that is none.
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Bytes that are no image, or no longer one: an error that names the file, never a crash, never gigabytes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // The helpers here are tests too.
+
 use std::path::PathBuf;
 
 use simsiam_data::rng::CounterRng;

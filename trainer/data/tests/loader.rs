@@ -1,5 +1,7 @@
 //! What the loaders promise: the order, the pixels, what becomes of bad images, and an end when it is time.
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;

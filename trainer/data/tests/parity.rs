@@ -1,5 +1,7 @@
 //! Every operation against what Pillow and torchvision gave for the same input (`fixtures/make.py`).
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

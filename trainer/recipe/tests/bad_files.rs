@@ -1,5 +1,7 @@
 //! Bad files and the exact lines they are answered with.
 
+#![allow(clippy::expect_used)] // The helpers here are tests too.
+
 use simsiam_recipe::RunFile;
 
 /// A whole file around the given lines of `spec`; they begin at line 7.

@@ -1,5 +1,7 @@
 //! Every file in `examples/` is a valid run.
 
+#![allow(clippy::expect_used)] // The helpers here are tests too.
+
 use std::path::PathBuf;
 
 use simsiam_recipe::RunFile;

@@ -1,5 +1,7 @@
 //! What is written is what is read; what belongs to the cluster is split off; the digest.
 
+#![allow(clippy::expect_used)] // The helpers here are tests too.
+
 use serde_json::{Value, json};
 use simsiam_recipe::{Ablation, CLUSTER_ONLY, Precision, Recipe, RunFile, schema};
 

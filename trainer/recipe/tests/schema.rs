@@ -1,5 +1,7 @@
 //! The schema's shape: small, bounded and structural, so that an API server takes it.
 
+#![allow(clippy::expect_used)] // The helpers here are tests too.
+
 use serde_json::{Value, json};
 use simsiam_recipe::{Recipe, schema};
 

@@ -2,7 +2,7 @@
 //!
 //! It hosts the store of the rendezvous on node 0 ([`topology`] says who that is), relays the ranks' output,
 //! keeps the [`Board`] that `/metrics` and `/progress` show, ends the others when one rank fails
-//! ([`supervise`]), and says with one exit code and one [`termination`] message how it went ([`outcome`]).
+//! ([`supervise()`]), and says with one exit code and one [`termination`] message how it went ([`outcome`]).
 
 pub mod board;
 pub mod outcome;

@@ -194,7 +194,8 @@ mod tests {
             f(&mut asked);
             Topology::resolve(&asked, 1).unwrap_err()
         };
-        let cases: [(fn(&mut Asked), &str); 6] = [
+        type Case = (fn(&mut Asked), &'static str);
+        let cases: [Case; 6] = [
             (|a| (a.env_rank, a.nnodes) = (Some(0), Some(1)), "names one process"),
             (|a| (a.world_size, a.nnodes) = (Some(2), Some(2)), "only one pair"),
             (|a| a.nnodes = Some(2), "--node-rank, 0 to 1"),

@@ -76,7 +76,7 @@ impl Display {
             step.healthy_std,
             progress.images_per_second.unwrap_or_default(),
         );
-        let epoch_ends = step.step * step.epochs % step.steps.max(1) == 0;
+        let epoch_ends = (step.step * step.epochs).is_multiple_of(step.steps.max(1));
         self.show(&progress.stage, step.step, step.steps, &text, epoch_ends);
     }
 

@@ -1,5 +1,7 @@
 //! Store and process group over 2 and 3 processes, and what happens when a peer is missing or lost.
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 mod common;
 
 use std::time::{Duration, Instant};

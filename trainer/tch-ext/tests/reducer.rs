@@ -1,6 +1,8 @@
 //! The DDP reducer over 2 and 3 processes against one process on the concatenated batch, and a resumed run against an
 //! uninterrupted one.
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 mod common;
 
 use std::path::Path;
