@@ -1,6 +1,7 @@
 //! Images a second of the two-view pipeline over a folder of images, for `cargo xtask bench data`.
 //!
 //! `rates rate FOLDER [--threads N] [--crops] [--fast] [--stages] [--seconds S] [--batch N]` prints one line of JSON;
+//! `rates error FOLDER` tells how far the crops of a fast decode are from those of an exact one;
 //! `rates pack FROM TO MAX_SIDE QUALITY` writes a copy of a folder, every image shrunk to `MAX_SIDE`.
 
 use std::error::Error;
@@ -20,6 +21,7 @@ fn main() -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match &words[..] {
         ["rate", folder, flags @ ..] => rate(Path::new(folder), flags),
+        ["error", folder] => error(Path::new(folder)),
         ["pack", from, to, side, quality] => pack(Path::new(from), Path::new(to), side.parse()?, quality.parse()?),
         _ => Err("expected: rate FOLDER [flags], or pack FROM TO MAX_SIDE QUALITY".into()),
     }
@@ -102,6 +104,29 @@ fn rate(folder: &Path, flags: &[&str]) -> Result<()> {
     let shares = Stage::ALL.iter().filter(|_| has("--stages"));
     let shares: Vec<String> = shares.map(|stage| format!("\"{}\":{:.4}", stage.name(), share(*stage))).collect();
     println!("{{\"imagesPerSecond\":{rate:.2},\"fastestPass\":{fastest:.2},\"stages\":{{{}}}}}", shares.join(","));
+    Ok(())
+}
+
+/// Differences of the resized crops, in levels of 255, over four epochs.
+fn error(folder: &Path) -> Result<()> {
+    let source: Arc<dyn Source> = Arc::new(ImageFolder::open(folder)?);
+    let (mut sum, mut count, mut most, mut worst) = (0u64, 0u64, 0u8, 0.0f64);
+    for epoch in 0..4 {
+        let load = |decode| {
+            let options = LoaderOptions { epoch, decode, batch: 1, output: Output::Crops, ..LoaderOptions::default() };
+            Loader::two_views(Arc::clone(&source), TwoViews::default(), options)
+        };
+        for (exact, fast) in load(DecodeMode::Exact)?.zip(load(DecodeMode::Fast)?) {
+            for (exact, fast) in exact?.crops.iter().zip(&fast?.crops) {
+                let differences = exact.iter().zip(fast).map(|(a, b)| a.abs_diff(*b));
+                let view: u64 = differences.clone().map(u64::from).sum();
+                most = most.max(differences.max().unwrap_or(0));
+                worst = worst.max(view as f64 / exact.len() as f64);
+                (sum, count) = (sum + view, count + exact.len() as u64);
+            }
+        }
+    }
+    println!("mean {:.3}, worst view's mean {worst:.3}, largest {most}", sum as f64 / count as f64);
     Ok(())
 }
 

@@ -30,7 +30,7 @@ mod times;
 mod transcode;
 mod view;
 
-pub use decode::{DecodeMode, Decoder, MAX_PIXELS};
+pub use decode::{DecodeMode, Decoder, MAX_PIXELS, Part, Wanted};
 pub use error::Error;
 pub use image::RgbImage;
 pub use loader::{Batch, EvalBatch, EvalLoader, Loader, LoaderOptions, Output, Replaced, Skipped};

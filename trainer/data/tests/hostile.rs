@@ -5,7 +5,10 @@
 use std::path::PathBuf;
 
 use simsiam_data::rng::CounterRng;
-use simsiam_data::{Decoder, Error, EvalView, Renderer, RgbImage, TwoViews, ops::Normalize};
+use simsiam_data::{
+    Crop, DecodeMode, Decoder, Error, EvalView, Part, Renderer, RgbImage, TwoViews, Wanted, ops::Normalize,
+};
+use turbojpeg::{Image, PixelFormat, Subsamp};
 
 fn fixtures() -> Vec<(String, Vec<u8>)> {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"));
@@ -24,9 +27,27 @@ fn fixture(name: &str) -> Vec<u8> {
     fixtures().into_iter().find(|(found, _)| found == name).unwrap().1
 }
 
+/// Decodes the whole image, and on the way sees to it that a decode of a part of it is refused in the same words.
 fn decode(bytes: &[u8]) -> Result<RgbImage, Error> {
     let mut image = RgbImage::default();
-    Decoder::new().decode("a/b.jpg", bytes, &mut image).map(|()| image)
+    let verdict = Decoder::new().decode("a/b.jpg", bytes, &mut image).map(|()| image);
+    for mode in [DecodeMode::Exact, DecodeMode::Fast] {
+        let words = |verdict: Result<(), &Error>| verdict.map_err(ToString::to_string);
+        let part = decode_part(bytes, mode);
+        assert_eq!(words(part.as_ref().map(|_| ())), words(verdict.as_ref().map(|_| ())), "{mode:?}");
+    }
+    verdict
+}
+
+/// Decodes about a quarter, from the middle.
+fn decode_part(bytes: &[u8], mode: DecodeMode) -> Result<Part, Error> {
+    let mut part = Part::default();
+    let mut plan = |width: usize, height: usize| {
+        let (left, top) = (width / 4, height / 4);
+        let crop = Crop { left, top, width: width.div_ceil(2), height: height.div_ceil(2) };
+        Wanted::of([crop; 2], (width / 4).max(1))
+    };
+    Decoder::new().decode_part("a/b.jpg", bytes, mode, &mut plan, &mut part).map(|()| part)
 }
 
 fn refusal(bytes: &[u8]) -> String {
@@ -69,6 +90,11 @@ fn damage_anywhere_crashes_nothing() {
             }
             // A byte that lands in a size may make a large image, which is fine but slow here.
             let large = claimed_pixels(&bytes).is_some_and(|pixels| pixels > 1 << 22);
+            if !large {
+                // Neither does it to a decode of a part.
+                let _ = decode_part(&bytes, DecodeMode::Exact);
+                let _ = decode_part(&bytes, DecodeMode::Fast);
+            }
             if !large && decoder.decode(&name, &bytes, &mut image).is_ok() {
                 assert_eq!(image.pixels.len(), image.width * image.height * 3);
             }
@@ -117,6 +143,25 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
     })
+}
+
+/// As files, the thinnest images there are.
+#[test]
+fn files_of_any_shape_decode() {
+    for (width, height) in [(1, 1), (1, 5000), (5000, 1), (2, 3), (17, 1)] {
+        let pixels = vec![200u8; width * height * 3];
+        for subsampling in [Subsamp::None, Subsamp::Sub2x2, Subsamp::Sub4x1, Subsamp::Gray] {
+            let image = Image { pixels: &pixels[..], width, height, pitch: width * 3, format: PixelFormat::RGB };
+            let image = decode(&turbojpeg::compress(image, 90, subsampling).unwrap()).unwrap();
+            assert_eq!((image.width, image.height), (width, height), "{subsampling:?}");
+            assert!(image.pixels.iter().all(|value| value.abs_diff(200) < 3), "{subsampling:?}");
+        }
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, width as u32, height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+        assert_eq!(decode(&file).unwrap().pixels, pixels);
+    }
 }
 
 #[test]

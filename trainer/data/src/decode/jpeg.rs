@@ -3,6 +3,7 @@
 use simsiam_jpeg::{Error, Header, Jpeg, Region, Request, Scale};
 
 use super::part::{DecodeMode, Part, Wanted};
+use super::scan::may_be_partial;
 use super::{Refusal, check_size};
 use crate::{Crop, RgbImage};
 
@@ -32,7 +33,7 @@ impl JpegDecoder {
         let header = jpeg.header();
         let wanted = plan(header.width, header.height);
         part.is_whole();
-        let Some((request, region)) = request(&header, mode, &wanted).filter(|_| ends(bytes)) else {
+        let Some((request, region)) = request(&header, mode, &wanted).filter(|_| may_be_partial(bytes)) else {
             return self.whole(jpeg, &mut part.image);
         };
         part.image.reshape(region.width, region.height);
@@ -96,13 +97,6 @@ fn request(header: &Header, mode: DecodeMode, wanted: &Wanted) -> Option<(Reques
 
 /// Columns decoded beyond the rightmost one wanted.
 const MARGIN: usize = 4;
-
-/// Whether the file ends as a whole one does. Only then may a decode skip rows, and so the truncation it would find
-/// there. Among compressed pixels these two bytes cannot stand.
-fn ends(bytes: &[u8]) -> bool {
-    let tail = &bytes[bytes.len().saturating_sub(1024)..];
-    tail.windows(2).rev().any(|pair| pair == [0xFF, 0xD9])
-}
 
 fn broken(error: Error) -> Refusal {
     Refusal::Broken(error.to_string())

@@ -5,9 +5,9 @@
 mod jpeg;
 mod part;
 mod png;
+mod scan;
 
-pub use part::DecodeMode;
-pub(crate) use part::{Part, Wanted};
+pub use part::{DecodeMode, Part, Wanted};
 
 use crate::{Error, RgbImage};
 
@@ -54,7 +54,7 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`Self::decode`], for the same files.
-    pub(crate) fn decode_part(
+    pub fn decode_part(
         &mut self,
         name: &str,
         bytes: &[u8],

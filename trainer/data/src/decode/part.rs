@@ -16,16 +16,17 @@ pub enum DecodeMode {
 
 /// What a caller needs of an image.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
+pub struct Wanted {
     /// The smallest rectangle around all crops.
-    pub(crate) bounds: Crop,
+    pub bounds: Crop,
     /// By how much, at the least, the crops will shrink in width and height; below 1, one of them grows.
-    pub(crate) shrink: f64,
+    pub shrink: f64,
 }
 
 impl Wanted {
     /// All that the resize of `crops` to `size` × `size` needs.
-    pub(crate) fn of(crops: [Crop; 2], size: usize) -> Self {
+    #[must_use]
+    pub fn of(crops: [Crop; 2], size: usize) -> Self {
         let [a, b] = crops;
         let (left, top) = (a.left.min(b.left), a.top.min(b.top));
         let right = (a.left + a.width).max(b.left + b.width);
@@ -40,13 +41,13 @@ impl Wanted {
 
 /// A part of an image, at full or reduced size.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Part {
+pub struct Part {
     /// The pixels.
-    pub(crate) image: RgbImage,
+    pub image: RgbImage,
     /// Column and row of the first pixel, in the reduced image.
-    pub(crate) origin: (usize, usize),
+    pub origin: (usize, usize),
     /// How many times smaller than the file's the reduced image is.
-    pub(crate) divisor: usize,
+    pub divisor: usize,
 }
 
 impl Part {
@@ -56,7 +57,8 @@ impl Part {
     }
 
     /// Where `crop`, in pixels of the file's image, lies in this part.
-    pub(crate) fn area(&self, crop: Crop) -> Area {
+    #[must_use]
+    pub fn area(&self, crop: Crop) -> Area {
         let divisor = self.divisor as f64;
         // The last block of a reduced image may reach beyond the file's edge, but never the other way round.
         let place = |start: usize, origin: usize| start as f64 / divisor - origin as f64;

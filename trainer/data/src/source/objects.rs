@@ -55,7 +55,7 @@ impl Objects {
         self.cache.as_ref()?.find(&place.key)
     }
 
-    fn from_copy(&self, place: &Place, buffer: &mut Vec<u8>) -> bool {
+    fn read_copy(&self, place: &Place, buffer: &mut Vec<u8>) -> bool {
         let Some(path) = self.copy_of(place) else { return false };
         match unseal(&path, buffer) {
             Ok(true) => true,
@@ -91,7 +91,7 @@ impl Source for Objects {
     fn read_into(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
         let place = self.place(id)?;
         let fetched = self.ahead.take(id);
-        if fetched.is_none() && self.from_copy(place, buffer) {
+        if fetched.is_none() && self.read_copy(place, buffer) {
             return Ok(());
         }
         let name = self.name(id);

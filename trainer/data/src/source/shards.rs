@@ -153,8 +153,8 @@ impl Shards {
         Ok((self.set.shards.get(place.shard as usize).ok_or_else(missing)?, place))
     }
 
-    /// From the shard's file; `None` where there is none or it is damaged and can be had elsewhere.
-    fn from_file(&self, shard: &Shard, place: Place, buffer: &mut Vec<u8>) -> Result<bool, Error> {
+    /// From the shard's file; `false` where there is none or it is damaged and can be had elsewhere.
+    fn read_file(&self, shard: &Shard, place: Place, buffer: &mut Vec<u8>) -> Result<bool, Error> {
         let Some(path) = shard.local() else { return Ok(false) };
         buffer.clear();
         buffer.resize(place.size as usize, 0);
@@ -194,7 +194,7 @@ impl Source for Shards {
     fn read_into(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
         let (shard, place) = self.place(id)?;
         let fetched = self.ahead.take(id);
-        if fetched.is_none() && self.from_file(shard, place, buffer)? {
+        if fetched.is_none() && self.read_file(shard, place, buffer)? {
             return Ok(());
         }
         let range = place.offset..place.offset + u64::from(place.size);
