@@ -1,5 +1,7 @@
 //! Packed sets and tar shards on a local disk: the same samples as their source, and no fault passes unseen.
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
