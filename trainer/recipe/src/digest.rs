@@ -10,11 +10,12 @@ const NOT_ARITHMETIC: &[&str] = &["/preset", "/collapse", "/augment/evalResize"]
 
 impl Recipe {
     /// The fields that decide the arithmetic of pre-training, with defaults and presets filled in:
-    /// `dataset.train` and all of `pretrain` but `preset` (its values count, not its name), `collapse`
+    /// all of `pretrain` but `preset` (its values count, not its name), `collapse`
     /// (it only stops a run) and `augment.evalResize` (only evaluation uses it).
     ///
-    /// Everything else (`dataset.val`, `dataset.maxCorrupt`, `dataset.loaderThreads`, `output`, `knn`,
-    /// `linear`, `export`, `checkpoint`) may differ between two attempts that continue one another.
+    /// Everything else (`dataset`, `output`, `knn`, `linear`, `export`, `checkpoint`) may differ between two attempts
+    /// that continue one another. The training set may lie elsewhere, under another mount point for instance; whether
+    /// it is the same one is judged by its number of samples.
     pub fn arithmetic(&self) -> Value {
         let mut pretrain = serde_json::to_value(&self.pretrain).unwrap_or_default();
         for pointer in NOT_ARITHMETIC {
@@ -23,7 +24,7 @@ impl Recipe {
                 parent.remove(key);
             }
         }
-        json!({"dataset": {"train": self.dataset.train}, "pretrain": pretrain})
+        json!({"pretrain": pretrain})
     }
 
     /// SHA-256, in lower-case hex, of [`Recipe::arithmetic`] as JSON without spaces and with sorted keys.
