@@ -20,11 +20,11 @@ pub fn count() -> usize {
     tch_ext::load_cuda().devices().max(1)
 }
 
-/// The GPU's name, or the CPU's widest vector instructions: what the last bits of a sum depend on.
+/// The GPU's name, or the CPU's with its vector instructions: what the last bits of a sum depend on.
 pub fn name(device: Device) -> String {
     match device {
         Device::Cuda(index) => tch_ext::cuda::device_name(index).unwrap_or_else(|_| "cuda".to_owned()),
-        _ => format!("cpu {}", instruction_set()),
+        _ => cpu(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
     }
 }
 
@@ -52,16 +52,34 @@ pub fn autocast_kind(precision: simsiam_recipe::Precision) -> Option<Kind> {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-fn instruction_set() -> &'static str {
-    match () {
-        () if std::is_x86_feature_detected!("avx512f") => "AVX-512",
-        () if std::is_x86_feature_detected!("avx2") => "AVX2",
-        () => "x86-64",
-    }
+/// Instructions that libtorch's kernels choose between, as Linux names them.
+const INSTRUCTIONS: [&str; 10] = [
+    "avx2", "fma", "avx512f", "avx512vl", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "sve",
+];
+
+/// The processor of `/proc/cpuinfo`: its model and which of [`INSTRUCTIONS`] it has.
+fn cpu(info: &str) -> String {
+    let field = |names: [&str; 2]| {
+        let line = info.lines().find(|l| names.iter().any(|name| l.starts_with(name)));
+        line.and_then(|l| l.split_once(':')).map_or("", |(_, value)| value.trim())
+    };
+    let flags: Vec<_> = field(["flags", "Features"]).split_whitespace().collect();
+    let has: Vec<_> = INSTRUCTIONS.into_iter().filter(|name| flags.contains(name)).collect();
+    let model = match field(["model name", "CPU implementer"]) {
+        "" => std::env::consts::ARCH,
+        model => model,
+    };
+    format!("cpu {model} ({})", has.join(" "))
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-fn instruction_set() -> &'static str {
-    std::env::consts::ARCH
+#[cfg(test)]
+mod tests {
+    use super::cpu;
+
+    #[test]
+    fn a_cpu_is_named_with_what_its_kernels_depend_on() {
+        let info = "processor\t: 0\nmodel name\t: A Chip @ 2 GHz\nflags\t\t: fpu sse2 fma avx2 avx512f\n";
+        assert_eq!(cpu(info), "cpu A Chip @ 2 GHz (avx2 fma avx512f)");
+        assert!(cpu("").starts_with(&format!("cpu {}", std::env::consts::ARCH)));
+    }
 }

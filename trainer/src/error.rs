@@ -167,6 +167,9 @@ pub enum Error {
         /// For how many steps.
         steps: u64,
     },
+    /// An error that the agent was told of, and that the agent tells the user.
+    #[error("the agent was told")]
+    Told(ExitCode),
     /// A rank reported this and ended.
     #[error("{message}")]
     Rank {
@@ -209,8 +212,9 @@ impl Error {
             Self::Usage(_) => ExitCode::Usage,
             Self::Config { .. } | Self::Recipe(_) => ExitCode::Config,
             Self::Data(simsiam_data::Error::Refused { .. } | simsiam_data::Error::Option { .. }) => ExitCode::Config,
-            Self::Data(simsiam_data::Error::Unreachable { .. }) => ExitCode::Temporary,
+            Self::Data(e) if is_passing(e) => ExitCode::Temporary,
             Self::Data(_) | Self::Checkpoint { .. } => ExitCode::Data,
+            Self::Told(code) => *code,
             Self::Storage { .. } | Self::Rendezvous { .. } | Self::PeerLost { .. } | Self::Terminated => {
                 ExitCode::Temporary
             }
@@ -233,8 +237,47 @@ impl Error {
             Self::Config { field, .. } => Some(field.clone()),
             Self::Checkpoint { uri, .. } | Self::Storage { uri, .. } => Some(uri.clone()),
             Self::Io { path, .. } => Some(path.display().to_string()),
+            Self::Data(e) => data_subject(e),
+            Self::Recipe(e) => recipe_subject(e),
             _ => None,
         }
+    }
+}
+
+/// Is this of the machine or the network rather than of the data?
+fn is_passing(error: &simsiam_data::Error) -> bool {
+    match error {
+        simsiam_data::Error::Worker { .. } | simsiam_data::Error::Unreachable { .. } => true,
+        simsiam_data::Error::Io { .. } => !error.is_bad_image(),
+        _ => false,
+    }
+}
+
+fn recipe_subject(error: &simsiam_recipe::Error) -> Option<String> {
+    use simsiam_recipe::Error as E;
+    match error {
+        E::Read { path, .. } => Some(path.display().to_string()),
+        E::TooLarge { origin, .. } | E::Yaml { origin, .. } => Some(origin.clone()),
+        E::Invalid { violations, .. } => violations.first().map(|v| v.path.clone()),
+        _ => None,
+    }
+}
+
+fn data_subject(error: &simsiam_data::Error) -> Option<String> {
+    use simsiam_data::Error as E;
+    match error {
+        E::Io { path, .. }
+        | E::NotAFolder { path }
+        | E::EmptyFolder { path }
+        | E::NoImages { path, .. }
+        | E::MixedLayout { path, .. }
+        | E::UnknownClass { path, .. } => Some(path.display().to_string()),
+        E::Scheme { location, .. } => Some(location.clone()),
+        E::Decode { name, .. } | E::TooLarge { name, .. } | E::NothingReadable { name, .. } => Some(name.clone()),
+        E::TooManyCorrupt { .. } => Some("spec.dataset.maxCorrupt".into()),
+        E::TooFewSamples { .. } => Some("spec.pretrain.batchSize".into()),
+        E::Option { field, .. } => Some((*field).to_owned()),
+        _ => None,
     }
 }
 
@@ -247,6 +290,19 @@ mod tests {
         for code in 0..=255u8 {
             assert_eq!(ExitCode::from_code(code).code(), code);
         }
+    }
+
+    #[test]
+    fn a_stale_mount_is_temporary_and_a_missing_folder_is_not() {
+        let failed = |errno| {
+            let source = std::io::Error::from_raw_os_error(errno);
+            Error::from(simsiam_data::Error::Io { path: "/data/a.jpg".into(), action: "read this file", source })
+        };
+        for (errno, code) in [(nix::libc::ESTALE, 75), (nix::libc::EIO, 75), (nix::libc::EMFILE, 75), (nix::libc::ENOENT, 65)] {
+            assert_eq!(failed(errno).exit_code().code(), code, "{}", failed(errno));
+        }
+        assert_eq!(failed(nix::libc::EIO).subject().as_deref(), Some("/data/a.jpg"));
+        assert_eq!(Error::from(simsiam_data::Error::Worker { what: "died".into() }).exit_code().code(), 75);
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Evaluation<'_> {
                 labels: rank.gather_rows(&bank.labels, "kNN")?,
             };
             if bank.labels.size()[0] == 0 {
-                return Err(Error::config("spec.dataset.train", "no readable image to vote in kNN"));
+                return Err(unreadable(&self.train, "vote in"));
             }
             let (queries, count) = self.extract(rank, features, &self.val, "val features")?;
             let classes = self.train.classes().len() as i64;
@@ -78,6 +78,9 @@ impl Evaluation<'_> {
             correct.push(count as f64);
             let sums = rank.sum(&correct, "kNN")?;
             let (total, correct) = sums.split_last().unwrap_or((&0.0, &[]));
+            if *total == 0.0 {
+                return Err(unreadable(&self.val, "be judged by"));
+            }
             Ok(self
                 .knn
                 .protocols
@@ -86,7 +89,7 @@ impl Evaluation<'_> {
                 .map(|(protocol, &correct)| KnnScore {
                     k: protocol.k,
                     temperature: protocol.temperature,
-                    top1: 100.0 * correct / total.max(1.0),
+                    top1: 100.0 * correct / total,
                 })
                 .collect())
         })
@@ -103,11 +106,16 @@ impl Evaluation<'_> {
         let share = |r: usize| (source.len() * r / rank.place.world) as u64;
         let range = share(rank.place.rank)..share(rank.place.rank + 1);
         let of = range.end - range.start;
-        let batch = self.knn.batch_size as usize;
+        // `knn.batchSize` is over all ranks.
+        let batch = (self.knn.batch_size as usize).div_ceil(rank.place.world);
         let mut loader = EvalLoader::new(source.clone(), self.view.clone(), range, batch, self.loader_threads)?;
         let (mut rows, mut labels) = (Vec::new(), Vec::new());
         let mut done = 0;
         for batch in &mut loader {
+            // Every rank hears of a stop; the sum after this loop makes sure that all act on it.
+            if rank.stop_requested() {
+                break;
+            }
             let batch = batch?;
             for skipped in &batch.skipped {
                 tracing::warn!("{what}: left out {}: {}", skipped.name, skipped.reason);
@@ -134,6 +142,10 @@ impl Evaluation<'_> {
                 rank.sink.send(&Event::Evaluated { done, of, what: what.to_owned() });
             }
         }
+        let stop = f64::from(u8::from(rank.stop_requested()));
+        if rank.sum(&[stop], "kNN")?[0] > 0.0 {
+            return Err(Error::Terminated);
+        }
         // A rank without a share still takes part in the gathering, so its width must be right.
         rows.push(Tensor::f_zeros([0, features.width(&self.view)], (Kind::Float, rank.device))?);
         let features = Tensor::f_cat(&rows, 0)?;
@@ -141,6 +153,14 @@ impl Evaluation<'_> {
         let labels = Tensor::f_from_slice(&labels)?.f_to_device(rank.device)?;
         Ok((Set { features, labels }, count))
     }
+}
+
+fn unreadable(source: &Arc<dyn Source>, role: &str) -> Error {
+    Error::Data(simsiam_data::Error::NothingReadable {
+        samples: source.len(),
+        name: source.name(source.len().saturating_sub(1) as u64).to_owned(),
+        reason: format!("no image is left to {role} kNN; the warnings above name the reasons"),
+    })
 }
 
 /// Rows of `x` scaled to length 1.

@@ -240,6 +240,8 @@ impl<'a> Trainer<'a> {
             world_size: self.rank.place.world,
             threads_per_rank: self.rank.place.threads,
             device: device::name(self.rank.device),
+            nccl_algo: std::env::var("NCCL_ALGO").ok(),
+            nccl_proto: std::env::var("NCCL_PROTO").ok(),
             simsiam: env!("CARGO_PKG_VERSION").to_owned(),
             libtorch: tch_ext::version(),
         }
@@ -442,6 +444,7 @@ impl<'a> Trainer<'a> {
             epoch: self.step / self.steps_per_epoch,
             steps_per_epoch: self.steps_per_epoch,
             attempt: self.attempt.unwrap_or(1),
+            seed: self.pretrain.seed,
             samples: self.source.len() as u64,
             digest: self.recipe.digest(),
             arithmetic: self.recipe.arithmetic(),

@@ -54,9 +54,7 @@ impl Rank {
         }
         sink.send(&Event::Hello { rank: place.rank });
         sink.send(&Event::Phase { phase: Phase::Rendezvous });
-        tch_ext::tune_allocator();
-        tch_ext::set_intraop_threads(place.threads as usize)?;
-        let device = device::pick(place.local_rank)?;
+        let device = prepare(place.threads, place.local_rank)?;
         let (store, group) = if place.world > 1 || device.is_cuda() {
             let lost = |e: tch_ext::Error| Error::Rendezvous {
                 address: format!("{}:{}", place.master_addr, place.master_port),
@@ -84,10 +82,9 @@ impl Rank {
             timeout: Duration::from_secs(60),
             threads,
         };
-        tch_ext::tune_allocator();
-        tch_ext::set_intraop_threads(threads as usize)?;
+        let device = prepare(threads, 0)?;
         let stop = Arc::new(AtomicBool::new(false));
-        Ok(Self { place, device: device::pick(0)?, group: None, sink: Sink::none(), store: None, stop })
+        Ok(Self { place, device, group: None, sink: Sink::none(), store: None, stop })
     }
 
     /// Rank 0 writes checkpoints and speaks for all.
@@ -167,6 +164,18 @@ impl Rank {
             .collect();
         Ok(Tensor::f_cat(&parts?, 0)?)
     }
+}
+
+/// libtorch's switches, all before its first work, and the device of a local rank.
+fn prepare(threads: u32, local_rank: usize) -> Result<Device, Error> {
+    tch_ext::tune_allocator();
+    tch_ext::set_intraop_threads(threads as usize)?;
+    tch_ext::deterministic(true, true)?;
+    let device = device::pick(local_rank)?;
+    if let Device::Cuda(index) = device {
+        tch_ext::cuda::set_device(index)?;
+    }
+    Ok(device)
 }
 
 /// A failed collective, which almost always is a peer that went away.

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use simsiam_recipe::RunFile;
+use simsiam_recipe::{Recipe, RunFile};
 
 use crate::agent::{Board, Outcome, Spec, Stage, Topology, supervise};
 use crate::cli::Patience;
@@ -74,6 +74,10 @@ pub fn execute(run: &RunFile, local: &Local) -> Result<(), Error> {
         tracing::info!("spec.{field} is for clusters and not used here");
     }
     let stages = stages(run)?;
+    let later = missing_stages(&run.recipe);
+    if !later.is_empty() {
+        tracing::warn!("not in this version yet, so left out: {}; all other stages run", later.join(", "));
+    }
     let nproc = local.nproc.unwrap_or_else(device::count);
     if let Some(p) = &run.recipe.pretrain {
         pretrain::micro_batch(p, nproc)?;
@@ -118,15 +122,15 @@ pub fn execute(run: &RunFile, local: &Local) -> Result<(), Error> {
     Ok(())
 }
 
-/// The stages that the file asks for, in order. One that this version cannot run locally is an error, not
-/// silence.
+/// Stages that the recipe asks for and this version does not have, by their fields.
+pub fn missing_stages(recipe: &Recipe) -> Vec<&'static str> {
+    let asked = [("spec.linear", recipe.linear.is_some()), ("spec.export", !recipe.export.is_empty())];
+    asked.into_iter().filter(|(_, asked)| *asked).map(|(field, _)| field).collect()
+}
+
+/// The stages of this version that the file asks for, in order.
 fn stages(run: &RunFile) -> Result<Vec<Stage>, Error> {
     let recipe = &run.recipe;
-    for (field, asked) in [("spec.linear", recipe.linear.is_some()), ("spec.export", !recipe.export.is_empty())] {
-        if asked {
-            return Err(Error::config(field, "this version cannot run this stage yet; leave it out"));
-        }
-    }
     let mut stages = Vec::new();
     if recipe.dataset.pack.is_some() {
         stages.push(Stage::Prepare);
@@ -138,7 +142,7 @@ fn stages(run: &RunFile) -> Result<Vec<Stage>, Error> {
         stages.push(Stage::Knn);
     }
     if stages.is_empty() {
-        return Err(Error::config("spec", "asks for no stage; give it spec.pretrain"));
+        return Err(Error::config("spec", "asks for no stage that this version has; give it spec.pretrain"));
     }
     Ok(stages)
 }

@@ -40,7 +40,7 @@ pub fn run(order: &Order) -> Result<(), Error> {
             sink.send(&Event::Failed { code: e.exit_code().code(), message: e.to_string(), subject: e.subject() });
         }
     }
-    result.map(drop)
+    result.map(drop).map_err(|e| Error::Told(e.exit_code()))
 }
 
 fn work(order: &Order, place: Place, sink: Sink) -> Result<StageResult, Error> {

@@ -60,10 +60,10 @@ impl Storage {
     }
 
     fn local(folder: PathBuf, uri: String, runtime: Handle) -> Result<Self, Error> {
-        std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        std::fs::create_dir_all(&folder).map_err(|e| unusable(&uri, e))?;
         let store = LocalFileSystem::new_with_prefix(&folder)
             .map_err(|e| Error::Storage { uri: uri.clone(), message: e.to_string() })?;
-        Ok(Self { store: Arc::new(store.with_fsync(true)), root: Path::default(), uri, runtime })
+        Ok(Self { store: Arc::new(store.with_fsync(true).with_automatic_cleanup(true)), root: Path::default(), uri, runtime })
     }
 
     /// The runtime that requests run on.
@@ -143,6 +143,10 @@ impl Storage {
         match error {
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => self.refused(verb, name, &text),
             E::Generic { .. } if refused => self.refused(verb, name, &text),
+            E::Generic { .. } if text.contains("Permission denied") || text.contains("Read-only file system") => {
+                let message = format!("cannot {verb} {}: {text}; name a folder that is writable", self.uri(name));
+                Error::config("spec.output.uri", message)
+            }
             E::NotFound { .. } | E::Generic { .. } if no_bucket => Error::config(
                 "spec.output.uri",
                 format!("cannot {verb} {}: the bucket does not exist; create it or name another", self.uri(name)),
@@ -153,5 +157,19 @@ impl Storage {
                 Error::Storage { uri: self.uri(name), message: format!("cannot {verb}: {text}{hint}") }
             }
         }
+    }
+}
+
+/// A folder that cannot be made: the user's to mend, unless the device is to blame.
+fn unusable(uri: &str, error: std::io::Error) -> Error {
+    use std::io::ErrorKind as K;
+    match error.kind() {
+        K::AlreadyExists | K::NotADirectory => {
+            Error::config("spec.output.uri", format!("{uri} is, or lies below, a file; name a folder"))
+        }
+        K::NotFound | K::PermissionDenied | K::ReadOnlyFilesystem | K::InvalidInput | K::InvalidFilename => {
+            Error::config("spec.output.uri", format!("cannot make the folder {uri}: {error}; name one that is writable"))
+        }
+        _ => Error::Storage { uri: uri.to_owned(), message: format!("cannot make the folder: {error}") },
     }
 }

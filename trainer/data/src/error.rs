@@ -209,10 +209,13 @@ impl Error {
     /// data set, an option or the machine.
     #[must_use]
     pub fn is_bad_image(&self) -> bool {
-        matches!(
-            self,
-            Self::Decode { .. } | Self::TooLarge { .. } | Self::Io { .. } | Self::Vanished { .. } | Self::Shard { .. }
-        )
+        use std::io::ErrorKind::{InvalidData, NotFound, PermissionDenied};
+        match self {
+            Self::Decode { .. } | Self::TooLarge { .. } | Self::Vanished { .. } | Self::Shard { .. } => true,
+            // All else (a stale network mount, too many open files) says nothing about the image, and may pass.
+            Self::Io { source, .. } => matches!(source.kind(), NotFound | PermissionDenied | InvalidData),
+            _ => false,
+        }
     }
 
     pub(crate) fn option(field: &'static str, value: impl ToString, expected: impl Into<String>) -> Self {

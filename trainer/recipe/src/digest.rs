@@ -6,18 +6,19 @@ use sha2::{Digest, Sha256};
 use crate::recipe::Recipe;
 
 /// Fields of `dataset` that change what a training step sees.
-const OF_DATASET: &[&str] = &["train", "decode", "pack"];
+const OF_DATASET: &[&str] = &["decode", "pack"];
 
 /// Fields of `pretrain` that do not change a pre-training step: names, stopping and evaluation.
 const NOT_ARITHMETIC: &[&str] = &["/preset", "/collapse", "/augment/evalResize"];
 
 impl Recipe {
     /// The fields that decide the arithmetic of pre-training, with defaults and presets filled in:
-    /// `dataset.train`, `dataset.decode`, `dataset.pack` and all of `pretrain` but `preset` (its values count, not its name), `collapse`
+    /// `dataset.decode`, `dataset.pack` and all of `pretrain` but `preset` (its values count, not its name), `collapse`
     /// (it only stops a run) and `augment.evalResize` (only evaluation uses it).
     ///
-    /// Everything else (`dataset.val`, `dataset.maxCorrupt`, `dataset.loaderThreads`, `output`, `knn`,
-    /// `linear`, `export`, `checkpoint`) may differ between two attempts that continue one another.
+    /// Everything else (the rest of `dataset`, `output`, `knn`, `linear`, `export`, `checkpoint`) may differ between two attempts
+    /// that continue one another. The training set may lie elsewhere, under another mount point for instance; whether
+    /// it is the same one is judged by its number of samples.
     pub fn arithmetic(&self) -> Value {
         let mut pretrain = serde_json::to_value(&self.pretrain).unwrap_or_default();
         for pointer in NOT_ARITHMETIC {

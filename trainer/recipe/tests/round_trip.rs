@@ -198,5 +198,6 @@ fn the_digest_follows_the_arithmetic() {
         let changed = recipe(|spec| spec["dataset"][field] = value);
         assert_ne!(changed.digest(), digest, "{field}");
     }
-    assert_ne!(recipe(|s| s["dataset"]["train"] = json!("./other")).digest(), digest);
+    // The same images under another mount point are the same images.
+    assert_eq!(recipe(|s| s["dataset"]["train"] = json!("./other")).digest(), digest);
 }

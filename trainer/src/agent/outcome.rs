@@ -49,6 +49,11 @@ impl Ending {
         }
     }
 
+    /// Did it end by a signal or by a code that no contract names?
+    fn crashed(&self) -> bool {
+        self.code.is_none_or(|code| matches!(ExitCode::from_code(code), ExitCode::Crash(_)))
+    }
+
     fn text(&self) -> String {
         let rank = self.rank;
         match (&self.message, self.signal, self.code) {
@@ -77,13 +82,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Decides from all endings: the most specific code among ranks that ended of themselves, and of equal
-    /// ones the first rank's. `asked` says that the agent itself was told to stop, so every ending counts.
+    /// Decides from all endings: the most specific code among ranks that ended of themselves; of equal ones a crash,
+    /// which is the cause where others only lost a peer; then the first rank's. `asked` says that the agent itself was told to stop, so every ending counts.
     pub fn of(endings: &[Ending], asked: bool, result: StageResult) -> Self {
         let telling = endings
             .iter()
             .filter(|e| asked || e.of_itself)
-            .max_by_key(|e| (e.exit_code().specificity(), std::cmp::Reverse(e.rank)));
+            .max_by_key(|e| (e.exit_code().specificity(), e.crashed(), std::cmp::Reverse(e.rank)));
         match telling.filter(|e| !e.is_done()) {
             Some(ending) => {
                 Self { code: ending.exit_code(), message: ending.text(), subject: ending.subject.clone(), result }
@@ -131,6 +136,14 @@ mod tests {
         ] {
             assert_eq!(code(&endings, asked), expected, "{endings:?}");
         }
+    }
+
+    #[test]
+    fn a_crash_explains_the_peers_that_lost_it() {
+        let endings = [ending(0, 75, true), killed(1, 11), ending(2, 75, true)];
+        let outcome = Outcome::of(&endings, false, StageResult::default());
+        assert_eq!(outcome.code.code(), 75);
+        assert!(outcome.message.contains("rank 1 crashed by signal 11"), "{}", outcome.message);
     }
 
     #[test]

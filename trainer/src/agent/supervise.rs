@@ -217,6 +217,14 @@ impl Gang {
     }
 }
 
+/// What libraries must be told at their start for the same bits in every run; the user's own settings win.
+const REPRODUCIBLE: [(&str, &str); 2] = [
+    // cuBLAS: a fixed workspace for each stream.
+    ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
+    // MKL: the same code path whatever the alignment of the operands.
+    ("MKL_CBWR", "AUTO,STRICT"),
+];
+
 fn start_rank(spec: &Spec, index: usize, port: u16, socket: &Path) -> Result<Child, Error> {
     let program: PathBuf = std::env::current_exe().map_err(Error::io("this program's own file"))?;
     let topology = &spec.topology;
@@ -236,6 +244,7 @@ fn start_rank(spec: &Spec, index: usize, port: u16, socket: &Path) -> Result<Chi
         .env("SIMSIAM_TIMEOUT", spec.rendezvous_timeout.as_secs().to_string())
         // libtorch reads it before we can set the number ourselves.
         .env("OMP_NUM_THREADS", spec.threads.to_string())
+        .envs(REPRODUCIBLE.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

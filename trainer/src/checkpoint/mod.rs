@@ -27,6 +27,9 @@ pub struct State {
     pub steps_per_epoch: u64,
     /// The attempt that wrote this.
     pub attempt: u32,
+    /// The run's seed.
+    #[serde(default)]
+    pub seed: u64,
     /// Samples of the training set.
     pub samples: u64,
     /// SHA-256 over the recipe fields that change the arithmetic.
@@ -49,6 +52,12 @@ pub struct Environment {
     pub threads_per_rank: u32,
     /// `cpu` with its instruction set, or the GPU's name.
     pub device: String,
+    /// `NCCL_ALGO`, where it is set.
+    #[serde(default)]
+    pub nccl_algo: Option<String>,
+    /// `NCCL_PROTO`, where it is set.
+    #[serde(default)]
+    pub nccl_proto: Option<String>,
     /// Version of this program.
     pub simsiam: String,
     /// Version of libtorch.
@@ -80,6 +89,8 @@ mod tests {
             world_size: 2,
             threads_per_rank: 1,
             device: "cpu AVX2".into(),
+            nccl_algo: None,
+            nccl_proto: None,
             simsiam: "0.1.0".into(),
             libtorch: "2.11.0".into(),
         };

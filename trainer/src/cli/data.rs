@@ -29,7 +29,7 @@ pub enum Command {
         #[arg(long, default_value_t = 100)]
         val_per_class: usize,
         /// Width and height in pixels
-        #[arg(long, default_value_t = 40)]
+        #[arg(long, default_value_t = 48)]
         size: usize,
         /// Another seed draws other images
         #[arg(long, default_value_t = 0)]

@@ -17,7 +17,7 @@ pub struct Args {
     #[arg(long)]
     pixels: bool,
     /// libtorch's threads; by default the machine's cores
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
 }
 

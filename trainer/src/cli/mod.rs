@@ -65,14 +65,16 @@ pub fn main() -> ExitCode {
     };
     let filter = EnvFilter::try_from_env("SIMSIAM_LOG").unwrap_or_else(|_| EnvFilter::new("simsiam=info,warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
-    let quiet = matches!(cli.command, Command::Rank(_));
+    // What c10d says of lost peers arrives as errors, too; its stacks are for whoever looks for defects.
+    if !std::env::var("SIMSIAM_LOG").is_ok_and(|asked| asked.contains("debug") || asked.contains("trace")) {
+        tch_ext::set_log_level(tch_ext::LogLevel::Fatal);
+    }
     match execute(cli.command) {
         Ok(()) => ExitCode::Done,
+        // A rank's error reaches the user through its agent, once; before it reached the agent it is a line like any other.
+        Err(Error::Told(code)) => code,
         Err(e) => {
-            // A rank's error reaches the user through its agent, once.
-            if !quiet || std::env::var_os("SIMSIAM_AGENT_SOCKET").is_none() {
-                eprintln!("simsiam: {e}");
-            }
+            eprintln!("simsiam: {e}");
             e.exit_code()
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::worker::{Patience, StageArgs};
+use super::worker::{Patience, StageArgs, at_least_one};
 use crate::error::Error;
 use crate::run::{self, Local};
 
@@ -12,10 +12,10 @@ pub struct Args {
     #[command(flatten)]
     stage_args: StageArgs,
     /// Rank processes; by default one a GPU, or one
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one())]
     nproc: Option<usize>,
     /// libtorch's threads in each rank; by default the machine's cores over its ranks
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     threads_per_rank: Option<u32>,
     /// Where /metrics and /progress are served [default: 127.0.0.1:9400, or any free port if that is taken]
     #[arg(long, value_name = "ADDRESS")]

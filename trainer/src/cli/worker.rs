@@ -69,13 +69,13 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Stage::Pretrain)]
     stage: Stage,
     /// Nodes in all
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one())]
     nnodes: Option<usize>,
     /// Number of this node, from 0
     #[arg(long)]
     node_rank: Option<usize>,
     /// Rank processes on this node; by default one a GPU, or one
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one())]
     nproc_per_node: Option<usize>,
     /// Address of node 0
     #[arg(long, env = "MASTER_ADDR")]
@@ -87,13 +87,13 @@ pub struct Args {
     #[arg(long, value_name = "URL")]
     dist_url: Option<String>,
     /// Nodes in all (the reference's name for --nnodes)
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one())]
     world_size: Option<usize>,
     /// Number of this node (the reference's name for --node-rank)
     #[arg(long)]
     rank: Option<usize>,
     /// libtorch's threads in each rank; by default the machine's cores over its ranks
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     threads_per_rank: Option<u32>,
     /// Where /metrics, /progress and /healthz are served
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9400")]
@@ -103,6 +103,11 @@ pub struct Args {
     termination_log: PathBuf,
     #[command(flatten)]
     patience: Patience,
+}
+
+/// Parses numbers of processes.
+pub fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {
+    clap::builder::RangedU64ValueParser::new().range(1..)
 }
 
 /// A number in the environment; torchrun and Slurm set them.
