@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::process::{cargo, line, start};
+use crate::process::{cargo, line, output, start};
 
 /// What a build made.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,24 @@ pub fn release(cuda: bool) -> Result<Built> {
         return Err(Error::Refused("cargo built no program of the name simsiam".into()));
     }
     Ok(built)
+}
+
+/// Builds an example of one of our packages for release, and returns its program. Says nothing on standard output.
+///
+/// # Errors
+/// If it doesn't build.
+pub fn example(package: &str, name: &str) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--release", "-p", package, "--example", name]);
+    eprintln!("$ {}", line(&command));
+    command.arg("--message-format=json-render-diagnostics").stdin(Stdio::null());
+    let text = output(&mut command)?;
+    let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let programs = messages.filter(|message| message.pointer("/target/name").and_then(Value::as_str) == Some(name));
+    programs
+        .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
+        .next_back()
+        .ok_or_else(|| Error::Refused(format!("cargo built no program of the name {name}")))
 }
 
 fn read_messages(text: &str) -> Built {

@@ -42,7 +42,7 @@ enum Command {
     Quickstart,
     /// Formatting, lints, licences, documentation and all tests
     Test(test::Options),
-    /// Compare speed and memory with PyTorch
+    /// Compare speed and memory with PyTorch and torchvision
     Bench {
         #[command(subcommand)]
         what: Bench,
@@ -54,7 +54,9 @@ enum Command {
 #[derive(Subcommand)]
 enum Bench {
     /// Images per second and memory of a training step on the CPU, beside the same model in eager PyTorch
-    Train(bench::Options),
+    Train(bench::train::Options),
+    /// Images per second of the two-view input pipeline, on one core and two, beside torchvision's
+    Data(bench::data::Options),
 }
 
 fn main() -> ExitCode {
@@ -62,7 +64,8 @@ fn main() -> ExitCode {
         Command::Setup { cuda } => setup::setup(if cuda { Flavour::Cuda } else { Flavour::Cpu }),
         Command::Quickstart => quickstart::quickstart(),
         Command::Test(options) => test::test(&options),
-        Command::Bench { what: Bench::Train(options) } => bench::train(&options),
+        Command::Bench { what: Bench::Train(options) } => bench::train::train(&options),
+        Command::Bench { what: Bench::Data(options) } => bench::data::data(&options),
         Command::GpuBundle(options) => gpu_bundle::bundle(&options),
     };
     match result {

@@ -35,10 +35,8 @@ fn decoding(c: &mut Criterion) {
     let mut image = RgbImage::default();
     c.bench_function("decode whole 500x375", |b| b.iter(|| decoder.decode("image", &file, &mut image)));
     let mut part = Part::default();
-    let crops = [
-        Crop { left: 40, top: 60, width: 250, height: 220 },
-        Crop { left: 150, top: 90, width: 200, height: 200 },
-    ];
+    let crops =
+        [Crop { left: 40, top: 60, width: 250, height: 220 }, Crop { left: 150, top: 90, width: 200, height: 200 }];
     for (name, mode) in [("exact", DecodeMode::Exact), ("fast", DecodeMode::Fast)] {
         c.bench_function(&format!("decode two crops of 500x375, {name}"), |b| {
             b.iter(|| decoder.decode_part("image", &file, mode, &mut |_, _| Wanted::of(crops, SIDE), &mut part));
@@ -74,8 +72,7 @@ fn photometric(c: &mut Criterion) {
     each("saturation", &mut |planes| ops::saturation(planes, 1.2));
     each("hue", &mut |planes| ops::hue(planes, 0.06));
     each("grayscale", &mut |planes| ops::grayscale(planes));
-    let all =
-        [JitterOp::Hue(0.06), JitterOp::Brightness(1.3), JitterOp::Contrast(0.8), JitterOp::Saturation(1.2)];
+    let all = [JitterOp::Hue(0.06), JitterOp::Brightness(1.3), JitterOp::Contrast(0.8), JitterOp::Saturation(1.2)];
     each("jitter, all four", &mut |planes| ops::jitter(planes, &all, false));
     let mut blur = Blur::default();
     for sigma in [0.5, 1.5] {

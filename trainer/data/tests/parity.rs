@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use simsiam_data::ops::{self, Blur, Layout, Normalize, Resizer};
+use simsiam_data::ops::{self, Blur, Filter, Layout, Normalize, Resizer};
 use simsiam_data::rng::CounterRng;
 use simsiam_data::{Crop, Decoder, EvalView, JitterOp, Renderer, RgbImage, TwoViews, ViewParams};
 
@@ -164,6 +164,19 @@ fn crop_and_resize() {
         assert_equal(&format!("{crop:?} to {size}"), &ours, &image(expected).pixels);
         resizer.resize(&image(source), crop, (size, size), Layout::Planes, &mut ours);
         assert_equal(&format!("{crop:?} to {size} as planes"), &pixels(&ours), &image(expected).pixels);
+    }
+}
+
+#[test]
+fn shrinking_for_packed_sets() {
+    let mut resizer = Resizer::with(Filter::Lanczos);
+    for case in cases("lanczos") {
+        let [width, height, source, expected] = &case[..] else { panic!("{case:?}") };
+        let (source, size) = (image(source), (number(width), number(height)));
+        let whole = Crop { left: 0, top: 0, width: source.width, height: source.height };
+        let mut ours = vec![0; size.0 * size.1 * 3];
+        resizer.resize(&source, whole, size, Layout::Interleaved, &mut ours);
+        assert_equal(&format!("to {size:?}"), &ours, &image(expected).pixels);
     }
 }
 

@@ -110,8 +110,19 @@ fn every_kind_of_file_gives_the_whole_images_crops() {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"));
     let mut rng = CounterRng::named(0, "fixtures");
     for name in [
-        "420.jpg", "422.jpg", "444.jpg", "gray.jpg", "progressive.JPEG", "cmyk.jpg", "ycck.jpg", "extraneous.jpg",
-        "exif-rotated.jpg", "rgb8.png", "palette4.png", "gray16.png", "interlaced.png",
+        "420.jpg",
+        "422.jpg",
+        "444.jpg",
+        "gray.jpg",
+        "progressive.JPEG",
+        "cmyk.jpg",
+        "ycck.jpg",
+        "extraneous.jpg",
+        "exif-rotated.jpg",
+        "rgb8.png",
+        "palette4.png",
+        "gray16.png",
+        "interlaced.png",
     ] {
         let bytes = std::fs::read(folder.join(name)).unwrap();
         let whole = whole(&bytes);

@@ -1,19 +1,17 @@
 //! `cargo xtask bench train`: our training step beside eager PyTorch's, in turns, in one run.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::{middle, python};
 use crate::build::{program, release};
-use crate::download::PYTHON;
 use crate::error::{Error, Result};
 use crate::pins::{Flavour, LIBTORCH_VERSION};
-use crate::process::{output, repo, run, succeeds};
+use crate::process::{output, repo};
 use crate::setup::setup;
-use crate::{cache, table};
+use crate::table;
 
-const TORCHVISION_VERSION: &str = "0.26.0";
 const SCRIPT: &str = "tests/parity/bench_train.py";
 
 /// What to measure.
@@ -74,7 +72,7 @@ pub fn train(options: &Options) -> Result<()> {
         return Err(Error::Refused(format!("--only: expected one of {}", names.join(", "))));
     }
     setup(Flavour::Cpu)?;
-    let python = python()?;
+    let python = python::with_torch()?;
     let built = release(false)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = options.threads.map_or_else(|| cores.to_string(), |n| n.to_string());
@@ -135,12 +133,7 @@ fn read_turn(text: &str) -> Option<Turn> {
 
 /// The median of each figure.
 fn median(turns: &[Turn]) -> Turn {
-    let of = |figure: fn(&Turn) -> f64| {
-        let mut values: Vec<_> = turns.iter().map(figure).collect();
-        values.sort_by(f64::total_cmp);
-        let half = values.len() / 2;
-        if values.len() % 2 == 1 { values[half] } else { (values[half - 1] + values[half]) / 2.0 }
-    };
+    let of = |figure: fn(&Turn) -> f64| middle(turns.iter().map(figure).collect());
     Turn { images_per_second: of(|t| t.images_per_second), peak_rss_mb: of(|t| t.peak_rss_mb) }
 }
 
@@ -186,42 +179,6 @@ fn show(results: &[(&Config, Turn, Turn)], options: &Options, threads: &str) -> 
         options.precision,
         options.rounds
     )
-}
-
-/// A Python that has torch and torchvision: `SIMSIAM_PYTHON`, or a virtual environment in the cache.
-fn python() -> Result<PathBuf> {
-    if let Some(own) = std::env::var_os("SIMSIAM_PYTHON").filter(|value| !value.is_empty()) {
-        let own = PathBuf::from(own);
-        return if has_torch(&own) {
-            Ok(own)
-        } else {
-            Err(Error::Refused(format!(
-                "SIMSIAM_PYTHON={} has no torch {LIBTORCH_VERSION} with torchvision; install them there, or unset it",
-                own.display()
-            )))
-        };
-    }
-    let root = cache::root()?;
-    let venv = root.join(format!("venv-torch-{LIBTORCH_VERSION}"));
-    let python = venv.join("bin/python");
-    if has_torch(&python) {
-        return Ok(python);
-    }
-    println!("Installing PyTorch {LIBTORCH_VERSION} into {} (2.5 GB to download, once)", venv.display());
-    std::fs::create_dir_all(&root).map_err(Error::io("make", &root))?;
-    if !succeeds(Command::new(PYTHON).args(["-m", "venv", "--help"])) {
-        return Err(Error::Refused("python3 has no venv module: apt-get install python3-venv".into()));
-    }
-    run(Command::new(PYTHON).args(["-m", "venv", "--clear"]).arg(&venv))?;
-    let packages =
-        [format!("torch=={LIBTORCH_VERSION}"), format!("torchvision=={TORCHVISION_VERSION}"), "numpy".into()];
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?;
-    Ok(python)
-}
-
-fn has_torch(python: &Path) -> bool {
-    let check = format!("import torch, torchvision; assert torch.__version__.split('+')[0] == '{LIBTORCH_VERSION}'");
-    python.is_file() && succeeds(Command::new(python).args(["-c", &check]).env_remove("LD_LIBRARY_PATH"))
 }
 
 #[cfg(test)]

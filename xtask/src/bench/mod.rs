@@ -1,0 +1,16 @@
+//! `cargo xtask bench`: ours beside what the field uses, in turns, in one run.
+
+pub mod data;
+mod python;
+pub mod train;
+
+/// The median; of an even number of values, the mean of the middle two. 0 of none.
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        count if count % 2 == 1 => values[half],
+        _ => (values[half - 1] + values[half]) / 2.0,
+    }
+}
