@@ -60,7 +60,8 @@ fn the_whole_recipe_agrees_within_two_levels() {
 #[test]
 fn each_operation_agrees() {
     let none = TwoViews { jitter_prob: 0.0, grayscale_prob: 0.0, blur_prob: 0.0, flip_prob: 0.0, ..views() };
-    let still = TwoViews { brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0, jitter_prob: 1.0, ..none.clone() };
+    let still =
+        TwoViews { brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0, jitter_prob: 1.0, ..none.clone() };
     for (name, views) in [
         ("normalisation", none.clone()),
         ("flip", TwoViews { flip_prob: 1.0, ..none.clone() }),
@@ -79,7 +80,8 @@ fn each_operation_agrees() {
 #[test]
 fn the_order_of_the_jitter_is_each_samples_own() {
     let mut seen = std::collections::HashSet::new();
-    let order = |jitter: &Jitter| jitter.iter().map(std::mem::discriminant).collect::<Vec<std::mem::Discriminant<JitterOp>>>();
+    let order =
+        |jitter: &Jitter| jitter.iter().map(std::mem::discriminant).collect::<Vec<std::mem::Discriminant<JitterOp>>>();
     for (_, crops) in both(&views()) {
         seen.extend(crops.params.iter().flatten().filter_map(|p| p.jitter.as_ref()).map(order));
     }
