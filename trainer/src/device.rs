@@ -45,9 +45,8 @@ pub fn autocast_kind(precision: simsiam_recipe::Precision) -> Option<Kind> {
 }
 
 /// Instructions that libtorch's kernels choose between, as Linux names them.
-const INSTRUCTIONS: [&str; 10] = [
-    "avx2", "fma", "avx512f", "avx512vl", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "sve",
-];
+const INSTRUCTIONS: [&str; 10] =
+    ["avx2", "fma", "avx512f", "avx512vl", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "sve"];
 
 /// The processor of `/proc/cpuinfo`: its model and which of [`INSTRUCTIONS`] it has.
 fn cpu(info: &str) -> String {

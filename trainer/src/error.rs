@@ -297,7 +297,9 @@ mod tests {
             let source = std::io::Error::from_raw_os_error(errno);
             Error::from(simsiam_data::Error::Io { path: "/data/a.jpg".into(), action: "read this file", source })
         };
-        for (errno, code) in [(nix::libc::ESTALE, 75), (nix::libc::EIO, 75), (nix::libc::EMFILE, 75), (nix::libc::ENOENT, 65)] {
+        for (errno, code) in
+            [(nix::libc::ESTALE, 75), (nix::libc::EIO, 75), (nix::libc::EMFILE, 75), (nix::libc::ENOENT, 65)]
+        {
             assert_eq!(failed(errno).exit_code().code(), code, "{}", failed(errno));
         }
         assert_eq!(failed(nix::libc::EIO).subject().as_deref(), Some("/data/a.jpg"));

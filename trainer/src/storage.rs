@@ -72,7 +72,12 @@ impl Storage {
         std::fs::create_dir_all(&folder).map_err(|e| unusable(&uri, e))?;
         let store = LocalFileSystem::new_with_prefix(&folder)
             .map_err(|e| Error::Storage { uri: uri.clone(), message: e.to_string() })?;
-        Ok(Self { store: Arc::new(store.with_fsync(true).with_automatic_cleanup(true)), root: Path::default(), uri, runtime })
+        Ok(Self {
+            store: Arc::new(store.with_fsync(true).with_automatic_cleanup(true)),
+            root: Path::default(),
+            uri,
+            runtime,
+        })
     }
 
     /// The address of `name` in this folder, for people.
@@ -172,7 +177,10 @@ fn unusable(uri: &str, error: std::io::Error) -> Error {
             Error::config("spec.output.uri", format!("{uri} is, or lies below, a file; name a folder"))
         }
         K::NotFound | K::PermissionDenied | K::ReadOnlyFilesystem | K::InvalidInput | K::InvalidFilename => {
-            Error::config("spec.output.uri", format!("cannot make the folder {uri}: {error}; name one that is writable"))
+            Error::config(
+                "spec.output.uri",
+                format!("cannot make the folder {uri}: {error}; name one that is writable"),
+            )
         }
         _ => Error::Storage { uri: uri.to_owned(), message: format!("cannot make the folder: {error}") },
     }

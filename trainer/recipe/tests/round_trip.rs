@@ -148,14 +148,15 @@ fn the_digest_follows_the_arithmetic() {
     let digest = recipe(|_| {}).digest();
     assert_eq!(digest.len(), 64);
     // Checkpoints of earlier versions carry this; change it only together with the arithmetic.
-    assert_eq!(digest, "04339d3cfbab37072c6b1e7f1c82d4dd58f847f32f7c1fb005a4c215ac1d881b");
+    assert_eq!(digest, "d8154902d29c47af420b2fb89e621ad8752218f2cf69fd263f020c83bb118018");
     assert_eq!(recipe(|s| s["pretrain"] = json!({"preset": "imagenet-100ep"})).arithmetic()["pretrain"]["epochs"], 100);
 
     let same: &[fn(&mut Value)] = &[
         |s| s["pretrain"]["epochs"] = json!(100),
         |s| s["pretrain"]["collapse"] = json!({"patienceSteps": 5, "threshold": 0.5}),
         |s| s["pretrain"]["augment"] = json!({"evalResize": 300}),
-        |s| s["dataset"] = json!({"train": "./a", "val": "./b", "maxCorrupt": 5, "loaderThreads": 2}),
+        // The same images under another mount point are the same images.
+        |s| s["dataset"] = json!({"train": "./other", "val": "./b", "maxCorrupt": 5, "loaderThreads": 2}),
         |s| s["output"]["uri"] = json!("/elsewhere"),
         |s| s["export"] = json!(["pth"]),
         |s| s["checkpoint"] = json!({"keepLast": 9}),
@@ -193,6 +194,4 @@ fn the_digest_follows_the_arithmetic() {
         let changed = recipe(|spec| spec["pretrain"][field] = value);
         assert_ne!(changed.digest(), digest, "{field}");
     }
-    // The same images under another mount point are the same images.
-    assert_eq!(recipe(|s| s["dataset"]["train"] = json!("./other")).digest(), digest);
 }
