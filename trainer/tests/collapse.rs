@@ -1,10 +1,15 @@
 //! The paper's collapse experiments (section 4.1, figure 2; section 4.2, table 1) in small: without
-//! stop-gradient, and without a predictor, the representation collapses within a stated number of steps; with a
-//! fixed random predictor the loss stays high; the method itself stays healthy.
+//! stop-gradient, and without a predictor, the representation collapses within [`STEPS`] steps; with a fixed random
+//! predictor the loss stays high; the method itself stays healthy.
+//!
+//! Batch norm at the end of the encoder keeps each channel's variance at 1, so a batch cannot collapse as a whole: all
+//! images but one fall onto one point, and the one lies far off. If it is another image in each view, the mean cosine
+//! of N images is 1 − 4/N and the std of z/‖z‖ is 2/√(N·dim). A batch of 1024 makes both far smaller than the bounds
+//! of the test; smaller batches could not pass them.
 
 #![allow(clippy::unwrap_used)] // The helpers here are tests too.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use simsiam::dataset::two_views;
 use simsiam::model::simsiam::output_std;
@@ -17,36 +22,33 @@ use simsiam_recipe::{Ablation, Augment, Pretrain, Projector, Schedule, Stem};
 use tch::{Device, Kind, Tensor};
 
 const DIM: u32 = 64;
-const STEPS: u64 = 300;
+const BATCH: usize = 1024;
+/// Collapse shows within so many steps.
+const STEPS: u64 = 80;
 
-/// Loss and std after every step.
-fn train(ablation: Ablation, seed: u64) -> Vec<(f64, f64)> {
+/// Loss and std at one step.
+type Point = (f64, f64);
+
+/// The curve of a whole training.
+fn train(ablation: Ablation) -> Vec<Point> {
+    // One thread: the same sums in the same order on every machine of a kind.
     tch_ext::set_intraop_threads(1).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let options = SynthOptions { train_per_class: 32, val_per_class: 1, size: 24, seed: 1 };
+    let options = SynthOptions { train_per_class: 104, val_per_class: 1, size: 24, seed: 1 };
     synth::write(folder.path(), &options, &mut |_, _| {}).unwrap();
     let source = Arc::new(ImageFolder::open(&folder.path().join("train")).unwrap());
     let recipe = Pretrain {
         arch: simsiam_recipe::Arch::Resnet18,
-        stem: Stem::Cifar,
-        base_width: 4,
+        stem: Stem::Imagenet,
+        base_width: 8,
         dim: DIM,
         pred_dim: 16,
         projector: Projector { layers: 2, hidden_dim: Some(64) },
-        batch_size: 320,
-        lr: 0.2,
-        epochs: 300,
-        schedule: Schedule::CosinePerStep,
-        augment: Augment {
-            crop_size: 16,
-            blur_prob: 0.0,
-            min_scale: 0.2,
-            jitter_prob: 0.4,
-            grayscale_prob: 0.0,
-            ..Augment::default()
-        },
+        batch_size: BATCH as u32,
+        lr: 0.5,
+        schedule: Schedule::Constant,
+        augment: Augment { crop_size: 16, blur_prob: 0.0, ..Augment::default() },
         ablation,
-        seed,
         ..Pretrain::default()
     };
     let model = SimSiam::new(&recipe, Kind::Float, Device::Cpu).unwrap();
@@ -54,8 +56,7 @@ fn train(ablation: Ablation, seed: u64) -> Vec<(f64, f64)> {
     let rates = LearningRate::new(&recipe, 1);
     let mut curve = Vec::new();
     for step in 0..STEPS {
-        let options =
-            LoaderOptions { epoch: step, batch: 320, first_batch: 0, prefetch: 1, ..LoaderOptions::default() };
+        let options = LoaderOptions { epoch: step, batch: BATCH, prefetch: 1, ..LoaderOptions::default() };
         let batch =
             Loader::two_views(source.clone(), two_views(&recipe.augment), options).unwrap().next().unwrap().unwrap();
         let shape = batch.shape.map(|n| n as i64);
@@ -69,50 +70,57 @@ fn train(ablation: Ablation, seed: u64) -> Vec<(f64, f64)> {
     curve
 }
 
-const HEALTHY: f64 = 0.125; // 1/√64
-
-/// Mean of the last twenty steps: single ones are noisy.
-fn end(curve: &[(f64, f64)]) -> (f64, f64) {
-    let last = &curve[curve.len() - 20..];
-    let mean = |of: fn(&(f64, f64)) -> f64| last.iter().map(of).sum::<f64>() / 20.0;
-    (mean(|step| step.0), mean(|step| step.1))
+/// The method's own curve, trained once for all tests.
+fn method() -> &'static [Point] {
+    static CURVE: OnceLock<Vec<Point>> = OnceLock::new();
+    CURVE.get_or_init(|| train(Ablation::None))
 }
 
-/// Steps at which both sides agree although they say next to nothing of the image.
-fn collapsed(curve: &[(f64, f64)]) -> usize {
-    curve.iter().filter(|(loss, std)| *loss < -0.99 && *std < 0.2 * HEALTHY).count()
+const HEALTHY: f64 = 0.125; // 1/√64
+
+/// Means over the last 20 steps.
+fn end(curve: &[Point]) -> Point {
+    let last = &curve[curve.len() - 20..];
+    let mean = |of: fn(&Point) -> f64| last.iter().map(of).sum::<f64>() / last.len() as f64;
+    (mean(|p| p.0), mean(|p| p.1))
+}
+
+fn is_collapsed(&(loss, std): &Point) -> bool {
+    loss < -0.99 && std < 0.2 * HEALTHY
+}
+
+/// Several steps must show it, so that one lucky batch does not pass; at this learning rate a third of them do.
+fn assert_collapses(ablation: Ablation) {
+    let curve = train(ablation);
+    let collapsed = curve.iter().filter(|point| is_collapsed(point)).count();
+    assert!(
+        collapsed >= 5,
+        "{collapsed} of {STEPS} steps are collapsed; at the end loss and std are {:?}",
+        end(&curve)
+    );
 }
 
 #[test]
 fn the_method_stays_healthy() {
-    let curve = train(Ablation::None, 0);
-    let (loss, std) = end(&curve);
+    let (loss, std) = end(method());
     assert!((0.8 * HEALTHY..=1.02 * HEALTHY).contains(&std), "std {std}, healthy is near {HEALTHY}");
-    assert!(loss < -0.5 && loss > -0.99, "loss {loss}");
-    assert_eq!(collapsed(&curve), 0);
-}
-
-/// The way into the collapse is chaotic: on another CPU the same seed takes another. So several may try; the method
-/// itself does not do this in any number of tries.
-fn collapses(ablation: Ablation) {
-    let curves = (0..4).map(|seed| train(ablation, seed));
-    let ends: Vec<_> = curves.map(|curve| (collapsed(&curve), end(&curve))).collect();
-    eprintln!("{ends:?}");
-    assert!(ends.iter().any(|(steps, _)| *steps > 0), "{ablation:?}: not within {STEPS} steps: {ends:?}");
+    assert!(loss < -0.4 && loss > -0.95, "loss {loss}");
+    assert!(!method().iter().any(is_collapsed));
 }
 
 #[test]
 fn without_stop_gradient_it_collapses() {
-    collapses(Ablation::NoStopGradient);
+    assert_collapses(Ablation::NoStopGradient);
 }
 
 #[test]
 fn without_a_predictor_it_collapses() {
-    collapses(Ablation::NoPredictor);
+    assert_collapses(Ablation::NoPredictor);
 }
 
 #[test]
 fn with_a_fixed_random_predictor_the_loss_stays_high() {
-    let (loss, _) = end(&train(Ablation::FixedPredictor, 0));
-    assert!(loss > -0.45, "loss {loss}; the method's falls below -0.5");
+    let (fixed, (method, _)) = (train(Ablation::FixedPredictor), end(method()));
+    let (loss, _) = end(&fixed);
+    assert!(loss > -0.4 && loss > method + 0.2, "fixed predictor {loss}, the method {method}");
 }
