@@ -297,7 +297,7 @@ fn verify_and_stat_tell_what_is_there() {
     let stat: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&stat["images"], &stat["classes"], &stat["meanWidth"]), (&json!(30), &json!(10), &json!(32.0)));
     let (_, out, _) = say(&["stat", text(&train)]);
-    assert!(out.contains("classes  10, of 3 to 3 images") && out.contains("40×40"), "{out}");
+    assert!(out.contains("classes  10, of 3 to 3 images") && out.contains("48×48"), "{out}");
 
     let shard = packed.join("shard-00001.tar");
     let mut bytes = fs::read(&shard).unwrap();

@@ -17,6 +17,8 @@
 pub mod cache;
 mod decode;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod image;
 mod loader;
 pub mod ops;

@@ -6,14 +6,29 @@ use std::path::Path;
 
 mod image_reader;
 
-#[test]
-fn the_image_reader_stands_its_corpus() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/image");
+/// Gives each file of a corpus to `check`.
+fn replay(corpus: &str, least: usize, check: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(corpus);
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    assert!(files.len() >= 20, "{} files", files.len());
+    assert!(files.len() >= least, "{} files", files.len());
     for file in files {
         println!("{}", file.display());
-        image_reader::check(&std::fs::read(file).unwrap());
+        check(&std::fs::read(file).unwrap());
     }
+}
+
+#[test]
+fn the_image_reader_stands_its_corpus() {
+    replay("image", 20, image_reader::check);
+}
+
+#[test]
+fn the_index_reader_stands_its_corpus() {
+    replay("index", 5, simsiam_data::fuzzing::index);
+}
+
+#[test]
+fn the_shard_reader_stands_its_corpus() {
+    replay("shard", 5, simsiam_data::fuzzing::shard);
 }

@@ -10,7 +10,7 @@ mod listing;
 mod objects;
 pub(crate) mod packed;
 mod shards;
-mod tar;
+pub(crate) mod tar;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -20,7 +20,7 @@ const BLOCK: u64 = 512;
 ///
 /// # Errors
 /// [`Error::Shard`] where the tar is cut short or is none; what the reader says.
-pub(super) fn images(uri: &str, bytes: u64, mut reader: impl Read + Seek) -> Result<(Vec<Entry>, usize), Error> {
+pub(crate) fn images(uri: &str, bytes: u64, mut reader: impl Read + Seek) -> Result<(Vec<Entry>, usize), Error> {
     let bad = |what: String| Error::Shard { uri: uri.to_owned(), reason: format!("{what}; write it anew") };
     let broken = |e: std::io::Error| match e.downcast::<Error>() {
         Ok(ours) => ours,
