@@ -1,9 +1,10 @@
 //! Images to batches: sources, decode, the two-view augmentation, and a loader whose output is fixed by its options.
 //!
 //! # How a batch comes about
-//! [`permutation`] orders an epoch's samples → [`Loader`]'s threads read a sample from its [`Source`] → [`Decoder`]
-//! turns it into RGB pixels → [`TwoViews`] draws two sets of [`ViewParams`] and applies them → normalised `[N, 3, S, S]`
-//! planes. [`EvalLoader`] does the same with the fixed [`EvalView`], in order of ids.
+//! [`permutation`] orders an epoch's samples → [`Loader`]'s threads read a sample from its [`Source`] → [`TwoViews`] draws
+//! two sets of [`ViewParams`] for the size in the image's header → [`Decoder`] decodes what their crops need, once for both
+//! → [`Renderer`] makes the views of it → normalised `[N, 3, S, S]` planes, or with [`Output::Crops`] only the resized
+//! crops, for a device to do the rest. [`EvalLoader`] makes the fixed [`EvalView`] of whole images, in order of ids.
 //!
 //! # Determinism
 //! Everything random is keyed by counters ([`rng`]): the order by (seed, epoch), a view by (seed, epoch, sample, view).

@@ -51,6 +51,9 @@ enum Data {
     Packed(u32),
 }
 
+/// The stages, in their order.
+const STAGES: &[&str] = &["read", "decode", "resize", "jitter", "hue", "blur", "normalize"];
+
 /// The quality of the packed sets.
 const QUALITY: &str = "90";
 
@@ -236,12 +239,10 @@ fn show(reference: Option<&Rates>, rates: &[Rates], options: &Options) -> String
             reference.map_or_else(String::new, |reference| format!("{:.2}", rates.median() / reference.median())),
         ]);
     }
-    let stages: Vec<&String> = rates.first().map(|rates| rates.stages.keys().collect()).unwrap_or_default();
-    let mut shares =
-        vec![[vec!["share of the time".to_owned()], stages.iter().map(|s| (*s).clone()).collect()].concat()];
+    let mut shares = vec![words(&[&["share of the time"], STAGES].concat())];
     for (pipeline, rates) in OURS.iter().zip(rates) {
-        let share = |stage: &&String| rates.stages.get(*stage).and_then(Value::as_f64).unwrap_or_default();
-        let cells = stages.iter().map(|stage| format!("{:.1} %", share(stage) * 100.0));
+        let share = |stage: &&str| rates.stages.get(*stage).and_then(Value::as_f64).unwrap_or_default();
+        let cells = STAGES.iter().map(|stage| format!("{:.1} %", share(stage) * 100.0));
         shares.push([vec![pipeline.what.to_owned()], cells.collect()].concat());
     }
     format!(
