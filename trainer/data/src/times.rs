@@ -91,7 +91,7 @@ impl StageTimes {
     }
 
     pub(crate) fn count_sample(&mut self) {
-        self.samples += 1;
+        self.samples += u64::from(self.on);
     }
 
     pub(crate) fn add(&mut self, other: &Self) {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use simsiam_data::{Batch, Error, EvalLoader, EvalView, Loader, LoaderOptions, Source, TwoViews, permutation};
+use simsiam_data::{
+    Batch, Error, EvalLoader, EvalView, Loader, LoaderOptions, Output, Source, Stage, TwoViews, ops, permutation,
+};
 
 /// Images in memory: a fixture for each id, made distinct by the crops that ids draw.
 struct Memory {
@@ -350,4 +352,54 @@ fn evaluation_goes_by_id_and_leaves_bad_images_out() {
     assert!(run(23..30, 4, 1).is_empty());
     let parts: Vec<u64> = [run(0..11, 5, 2), run(11..23, 5, 1)].concat().iter().flat_map(|b| b.ids.clone()).collect();
     assert_eq!(parts, ids.concat());
+}
+
+/// What a device is to do with crops, done here by the crate's own operations, gives the finished views to the bit.
+#[test]
+fn crops_and_parameters_make_the_planes() {
+    let source: Arc<dyn Source> = Arc::new(Memory::new(36));
+    let whole = load(&source, options());
+    let crops = load(&source, LoaderOptions { output: Output::Crops, ..options() });
+    assert_eq!((whole.len(), crops.len()), (3, 3));
+    let size = 24 * 24 * 3;
+    let normalize = ops::Normalize::new(views().mean, views().std);
+    for (whole, crops) in whole.iter().zip(&crops) {
+        assert_eq!((&whole.ids, &whole.shape, &whole.params), (&crops.ids, &crops.shape, &crops.params));
+        assert!(whole.crops.iter().all(Vec::is_empty) && crops.views.iter().all(Vec::is_empty));
+        for view in 0..2 {
+            assert_eq!((crops.crops[view].len(), crops.params[view].len()), (12 * size, 12));
+            for (sample, params) in crops.params[view].iter().enumerate() {
+                let pixels = &crops.crops[view][sample * size..(sample + 1) * size];
+                let mut planes: Vec<u8> = (0..3).flat_map(|c| pixels.iter().skip(c).step_by(3).copied()).collect();
+                ops::jitter(&mut planes, params.jitter.as_ref().map_or(&[][..], |ops| &ops[..]), false);
+                if params.grayscale {
+                    ops::grayscale(&mut planes);
+                }
+                if let Some(sigma) = params.blur {
+                    ops::Blur::default().apply(&mut planes, 24, 24, sigma);
+                }
+                let mut finished = vec![0.0; size];
+                normalize.apply(&planes, 24, params.flip, &mut finished);
+                assert!(
+                    finished == whole.views[view][sample * size..(sample + 1) * size],
+                    "sample {sample}, {params:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn stages_are_timed_when_asked_for_and_change_nothing() {
+    let source: Arc<dyn Source> = Arc::new(Memory::new(36));
+    let run = |time_stages| {
+        let options = LoaderOptions { time_stages, ..options() };
+        let mut loader = Loader::two_views(Arc::clone(&source), views(), options).unwrap();
+        let batches: Vec<Batch> = loader.by_ref().map(Result::unwrap).collect();
+        (batches, loader.stage_times())
+    };
+    let ((timed, times), (plain, none)) = (run(true), run(false));
+    assert_eq!(timed, plain);
+    assert_eq!((times.samples(), none.total()), (36, Duration::ZERO));
+    assert!(Stage::ALL.iter().all(|stage| times.of(*stage) > Duration::ZERO), "{times:?}");
 }

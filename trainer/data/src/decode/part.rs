@@ -10,7 +10,14 @@ pub enum DecodeMode {
     #[default]
     Exact,
     /// Also at a half, a quarter or an eighth of the size where no crop has fewer pixels than its view even then, and
-    /// with repeated instead of interpolated colour samples.
+    /// with repeated instead of interpolated colour samples. This pays for photographs of megapixels (1.7 times the
+    /// images a second where the longer side is 2,000); those of ImageNet, 0.2 megapixel, are seldom twice as large as a
+    /// view, and gain 2 %.
+    ///
+    /// Error against [`Self::Exact`], measured on the resized 224-pixel crops of 250 photographs of ImageNet, in levels
+    /// of 255: mean 0.105, the worst view's mean 2.67, the largest of any value 50; where every crop is decoded at
+    /// half the size or less, the mean is about 0.6 (`cargo run --release -p simsiam-data
+    /// --example rates error FOLDER`).
     Fast,
 }
 

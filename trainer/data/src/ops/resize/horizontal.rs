@@ -154,26 +154,27 @@ mod avx2 {
                 for (row, bytes) in (half * 2..there).zip(cast::<__m256i, [[u8; 16]; 2]>(bytes)) {
                     let line = y + row;
                     if PLANES {
-                        for (channel, bytes) in bytes.chunks_exact(GROUP).take(3).enumerate() {
+                        for (channel, bytes) in bytes.as_chunks::<GROUP>().0.iter().take(3).enumerate() {
                             let place = (channel * rows.count + line) * width + x;
                             store(&mut output[place..place + count], bytes);
                         }
                     } else {
                         let place = (line * width + x) * 3;
-                        store(&mut output[place..place + count * 3], &bytes[..GROUP * 3]);
+                        if let Some(bytes) = bytes.first_chunk::<{ GROUP * 3 }>() {
+                            store(&mut output[place..place + count * 3], bytes);
+                        }
                     }
                 }
             }
         }
     }
 
-    /// All of `bytes` where there is room, in one move.
+    /// All of `bytes` where there is room, in one move of a size known beforehand; else as many as there is room for.
     #[inline(always)]
-    fn store(output: &mut [u8], bytes: &[u8]) {
-        if output.len() == bytes.len() {
-            output.copy_from_slice(bytes);
-        } else {
-            output.iter_mut().zip(bytes).for_each(|(out, byte)| *out = *byte);
+    fn store<const SIZE: usize>(output: &mut [u8], bytes: &[u8; SIZE]) {
+        match output.first_chunk_mut::<SIZE>() {
+            Some(output) => *output = *bytes,
+            None => output.iter_mut().zip(bytes).for_each(|(out, byte)| *out = *byte),
         }
     }
 
