@@ -65,6 +65,11 @@ impl Meter {
         Ok(())
     }
 
+    /// Mean wall time of the interval's steps in seconds.
+    pub fn mean_step_seconds(&self) -> f64 {
+        self.step_seconds.iter().sum::<f64>() / self.step_seconds.len().max(1) as f64
+    }
+
     /// Mean loss of the interval on this rank.
     pub fn mean_loss(&self) -> Result<f64, Error> {
         match &self.loss {

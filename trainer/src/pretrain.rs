@@ -24,8 +24,10 @@ use crate::schedule::LearningRate;
 use crate::storage::Storage;
 use crate::telemetry::event::{Event, Phase, StageResult};
 
-/// Ranks compare notes every so many steps: loss, std, and whether any of them was asked to stop.
+/// Ranks compare notes every so many steps at most: loss, std, and whether any of them was asked to stop.
 const CONTROL_EVERY: u64 = 10;
+/// And about so many seconds: a rank that is asked to stop must not take longer to notice.
+const CONTROL_SECONDS: f64 = 10.0;
 
 /// What the pre-training stage works on.
 pub struct Job<'a> {
@@ -106,6 +108,8 @@ struct Trainer<'a> {
     steps_per_epoch: u64,
     /// Finished steps.
     step: u64,
+    /// The step after which the ranks compare notes again; all have the same.
+    next_control: u64,
     collapsed_since: Option<u64>,
     result: StageResult,
 }
@@ -146,6 +150,7 @@ impl<'a> Trainer<'a> {
             model,
             steps_per_epoch,
             step: 0,
+            next_control: 0,
             collapsed_since: None,
             result: StageResult::default(),
         })
@@ -295,6 +300,7 @@ impl<'a> Trainer<'a> {
         let mut loader = self.loader(epoch)?;
         self.rank.sink.send(&Event::Phase { phase: Phase::Training });
         self.meter.restart();
+        let mut told = Instant::now();
         let mut waited = loader.wait();
         while let Some(batch) = loader.next() {
             let batch = batch?;
@@ -315,7 +321,11 @@ impl<'a> Trainer<'a> {
             let epoch_ends = self.step.is_multiple_of(self.steps_per_epoch);
             let save = self.checkpoint_due();
             let alone = self.rank.peers().is_none();
-            if save || epoch_ends || self.step.is_multiple_of(CONTROL_EVERY) || (alone && self.rank.stop_requested()) {
+            if told.elapsed().as_secs_f64() > CONTROL_SECONDS {
+                self.rank.sink.send(&Event::Alive);
+                told = Instant::now();
+            }
+            if save || epoch_ends || self.step >= self.next_control || (alone && self.rank.stop_requested()) {
                 let verdict = self.control(&outputs, epoch_ends)?;
                 if save || verdict == Verdict::Stop {
                     self.save()?;
@@ -390,8 +400,11 @@ impl<'a> Trainer<'a> {
         let world = self.rank.place.world as f64;
         let std = output_std(&outputs.z[0])?.f_double_value(&[])?;
         let stop = f64::from(u8::from(self.rank.stop_requested()));
-        let sums = self.rank.sum(&[self.meter.mean_loss()?, std, stop], &format!("step {}", self.step))?;
-        let (loss, std) = (sums[0] / world, sums[1] / world);
+        let own = [self.meter.mean_loss()?, std, stop, self.meter.mean_step_seconds()];
+        let sums = self.rank.sum(&own, &format!("step {}", self.step))?;
+        let (loss, std, seconds) = (sums[0] / world, sums[1] / world, sums[3] / world);
+        // From reduced values, so that every rank comes to the next meeting after the same step.
+        self.next_control = self.step + control_interval(seconds);
         let epoch = (self.step - 1) / self.steps_per_epoch;
         if !loss.is_finite() || !std.is_finite() {
             return Err(Error::NotFinite { loss, step: self.step, epoch });
@@ -502,6 +515,12 @@ impl<'a> Trainer<'a> {
     }
 }
 
+/// Steps until the ranks compare notes again, when a step takes so many seconds.
+fn control_interval(step_seconds: f64) -> u64 {
+    // `as` takes NaN for 0.
+    ((CONTROL_SECONDS / step_seconds.max(1e-9)) as u64).clamp(1, CONTROL_EVERY)
+}
+
 /// The first field in which two documents differ, as `spec.pretrain.arch was "resnet18", is "resnet50"`.
 fn difference(was: &serde_json::Value, is: &serde_json::Value) -> Option<String> {
     fn walk(path: &str, was: &serde_json::Value, is: &serde_json::Value) -> Option<String> {
@@ -524,6 +543,11 @@ fn difference(was: &serde_json::Value, is: &serde_json::Value) -> Option<String>
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn slow_steps_meet_more_often() {
+        assert_eq!([0.0, 0.1, 1.0, 3.0, 60.0, f64::NAN].map(control_interval), [10, 10, 10, 3, 1, 10]);
+    }
 
     #[test]
     fn the_differing_field_is_named() {

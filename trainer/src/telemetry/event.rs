@@ -96,6 +96,8 @@ pub enum Event {
         /// The checkpoint.
         uri: String,
     },
+    /// A sign of life of a rank whose steps are slow.
+    Alive,
     /// A measurement; rank 0's carries the means over the ranks, the others' serve as signs of life.
     Step(Step),
     /// A checkpoint was completed.

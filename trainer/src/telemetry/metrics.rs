@@ -1,7 +1,8 @@
 //! Prometheus metrics of a running stage.
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, Opts, Registry, TextEncoder, core::Collector,
+    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, Opts, Registry, TextEncoder,
+    core::Collector,
 };
 
 use super::event::{Event, Step};
@@ -20,8 +21,7 @@ pub struct Metrics {
     images: IntCounter,
     images_per_second: Gauge,
     step_seconds: Histogram,
-    data_wait: GaugeVec,
-    data_wait_by_rank: Vec<f64>,
+    data_wait: CounterVec,
     checkpoint_seconds: Histogram,
     checkpoint_stall: Histogram,
     checkpoint_step: Gauge,
@@ -67,13 +67,12 @@ impl Metrics {
                 "Images a second over the last interval and all ranks.",
             )?,
             step_seconds: histogram(&registry, "simsiam_step_seconds", "Wall time of an optimiser step.", 0.01)?,
-            data_wait: gauges(
+            data_wait: counters(
                 &registry,
                 "simsiam_data_wait_seconds_total",
                 "Time that a rank waited for data in this attempt.",
                 "rank",
             )?,
-            data_wait_by_rank: Vec::new(),
             checkpoint_seconds: histogram(
                 &registry,
                 "simsiam_checkpoint_seconds",
@@ -125,11 +124,8 @@ impl Metrics {
 
     fn measured(&mut self, rank: usize, step: &Step) {
         let label = rank.to_string();
-        if self.data_wait_by_rank.len() <= rank {
-            self.data_wait_by_rank.resize(rank + 1, 0.0);
-        }
-        self.data_wait_by_rank[rank] += step.data_wait;
-        self.data_wait.with_label_values(&[&label]).set(self.data_wait_by_rank[rank]);
+        // A counter refuses what is negative, and a clock gives none.
+        self.data_wait.with_label_values(&[&label]).inc_by(step.data_wait.max(0.0));
         self.corrupt.with_label_values(&[&label]).set(step.corrupt as f64);
         if let Some(bytes) = step.gpu_memory {
             self.gpu_memory.with_label_values(&[&label]).set(bytes as f64);
@@ -178,6 +174,10 @@ fn gauges(registry: &Registry, name: &str, help: &str, label: &str) -> Result<Ga
     register(registry, GaugeVec::new(Opts::new(name, help), &[label]))
 }
 
+fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> Result<CounterVec, Error> {
+    register(registry, CounterVec::new(Opts::new(name, help), &[label]))
+}
+
 /// Fourteen buckets from `first` seconds on, each twice the one before.
 fn histogram(registry: &Registry, name: &str, help: &str, first: f64) -> Result<Histogram, Error> {
     let buckets = (0..14).map(|i| first * f64::from(1 << i)).collect();
@@ -209,6 +209,7 @@ mod tests {
             "simsiam_loss -0.25",
             "simsiam_images_total 64",
             "simsiam_step_seconds_count 1",
+            "# TYPE simsiam_data_wait_seconds_total counter",
             r#"simsiam_data_wait_seconds_total{rank="1"} 4"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
