@@ -3,7 +3,7 @@
 //! channels-last tensors, fused SGD, raw bytes of tensors, and CUDA that is loaded at run time ([`load_cuda`]).
 //!
 //! A thin C++ shim over libtorch 2.11.0 does the work. Its exceptions arrive as [`Error`]; nothing panics across the
-//! language border. This is the one crate with `unsafe` code.
+//! language border. Apart from `simsiam-jpeg` this is the one crate with `unsafe` code.
 //!
 //! # Running a binary that depends on this crate
 //! The linker must be told where libtorch lies at run time. A binary crate that depends on `tch-ext` directly does so
