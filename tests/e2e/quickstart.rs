@@ -50,9 +50,12 @@ fn it_learns_and_shows_it() {
     ] {
         assert!(metrics.contains(name), "{name} is not in\n{metrics}");
     }
-    let progress: Value = serde_json::from_str(&get(&port, "/progress").unwrap()).unwrap();
+    // It starts at about 0, where two unrelated directions are, on either side of it.
+    let progress = until(Duration::from_secs(120), "a loss well below that of unrelated directions", || {
+        let progress: Value = serde_json::from_str(&get(&port, "/progress")?).ok()?;
+        (progress["loss"].as_f64()? < -0.1).then_some(progress)
+    });
     assert_eq!(progress["stage"], "pretrain");
-    assert!(progress["loss"].as_f64().unwrap() < 0.0, "{progress}");
     assert!(progress["eta"].as_str().unwrap().ends_with('Z'), "{progress}");
     assert_eq!(get(&port, "/healthz").unwrap(), "ok\n");
 
