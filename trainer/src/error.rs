@@ -144,7 +144,7 @@ pub enum Error {
     #[error("stopped by SIGTERM; no checkpoint was written in response")]
     Terminated,
     /// The loss is not finite.
-    #[error("the loss became {loss} at step {step} (epoch {epoch}); lower spec.pretrain.lr or use precision fp32")]
+    #[error("the loss became {loss} at step {step} (epoch {epoch}); lower {field} or use precision fp32")]
     NotFinite {
         /// Mean loss over the ranks.
         loss: f64,
@@ -152,6 +152,8 @@ pub enum Error {
         step: u64,
         /// The epoch it was seen in.
         epoch: u64,
+        /// The field that most often is to blame.
+        field: &'static str,
     },
     /// The representation collapsed for longer than `spec.pretrain.collapse.patienceSteps`.
     #[error(
@@ -166,6 +168,14 @@ pub enum Error {
         healthy: f64,
         /// For how many steps.
         steps: u64,
+    },
+    /// A tensor that must not change was changed: a defect of this program.
+    #[error(
+        "the frozen backbone changed during linear classification: {name} has other values than before; the accuracy is not that of the checkpoint, so nothing is reported (please report this as a defect)"
+    )]
+    BackboneChanged {
+        /// The first such tensor.
+        name: String,
     },
     /// An error that the agent was told of, and that the agent tells the user.
     #[error("the agent was told")]
@@ -219,7 +229,7 @@ impl Error {
                 ExitCode::Temporary
             }
             Self::Ext(e) if e.is_temporary() => ExitCode::Temporary,
-            Self::Ext(_) => ExitCode::Crash(1),
+            Self::Ext(_) | Self::BackboneChanged { .. } => ExitCode::Crash(1),
             Self::Preempted { .. } => ExitCode::Preempted,
             Self::NotFinite { .. } | Self::Collapsed { .. } => ExitCode::Diverged,
             Self::Rank { code, .. } => *code,

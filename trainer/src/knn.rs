@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use simsiam_data::{EvalLoader, EvalView, Source};
+use simsiam_data::{EvalView, Source};
 use simsiam_recipe::{Knn, KnnProtocol};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
+use crate::features::{Sweep, classes_of, unreadable};
 use crate::model::{Pass, SimSiam};
 use crate::rank::Rank;
 use crate::telemetry::event::{Event, KnnScore, Phase};
@@ -64,22 +65,22 @@ impl Evaluation<'_> {
     pub fn run(&self, rank: &Rank, features: &Features) -> Result<Vec<KnnScore>, Error> {
         rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
         tch::no_grad(|| {
-            let (bank, _) = self.extract(rank, features, &self.train, "train features")?;
+            let bank = self.extract(rank, features, &self.train, "train features")?;
             let bank = Set {
                 features: rank.gather_rows(&bank.features, "kNN")?,
                 labels: rank.gather_rows(&bank.labels, "kNN")?,
             };
             if bank.labels.size()[0] == 0 {
-                return Err(unreadable(&self.train, "vote in"));
+                return Err(unreadable(&*self.train, "vote in kNN"));
             }
-            let (queries, count) = self.extract(rank, features, &self.val, "val features")?;
+            let queries = self.extract(rank, features, &self.val, "val features")?;
             let classes = self.train.classes().len() as i64;
             let mut correct = classify(&bank, &queries, &self.knn.protocols, classes)?;
-            correct.push(count as f64);
+            correct.push(queries.labels.size()[0] as f64);
             let sums = rank.sum(&correct, "kNN")?;
             let (total, correct) = sums.split_last().unwrap_or((&0.0, &[]));
             if *total == 0.0 {
-                return Err(unreadable(&self.val, "be judged by"));
+                return Err(unreadable(&*self.val, "be judged by"));
             }
             Ok(self
                 .knn
@@ -95,72 +96,26 @@ impl Evaluation<'_> {
         })
     }
 
-    /// This rank's contiguous share of a source, and how many images of it could be read.
-    fn extract(
-        &self,
-        rank: &Rank,
-        features: &Features,
-        source: &Arc<dyn Source>,
-        what: &str,
-    ) -> Result<(Set, usize), Error> {
-        let share = |r: usize| (source.len() * r / rank.place.world) as u64;
-        let range = share(rank.place.rank)..share(rank.place.rank + 1);
-        let of = range.end - range.start;
-        // `knn.batchSize` is over all ranks.
-        let batch = (self.knn.batch_size as usize).div_ceil(rank.place.world);
-        let mut loader = EvalLoader::new(source.clone(), self.view.clone(), range, batch, self.loader_threads)?;
+    /// This rank's share of a source.
+    fn extract(&self, rank: &Rank, features: &Features, source: &Arc<dyn Source>, what: &str) -> Result<Set, Error> {
+        let batch = self.knn.batch_size as usize;
+        let (view, loader_threads) = (self.view.clone(), self.loader_threads);
+        let sweep = Sweep { source, view, batch, loader_threads, what };
         let (mut rows, mut labels) = (Vec::new(), Vec::new());
-        let mut done = 0;
-        for batch in &mut loader {
-            // Every rank hears of a stop; the sum after this loop makes sure that all act on it.
-            if rank.stop_requested() {
-                break;
-            }
-            let batch = batch?;
-            for skipped in &batch.skipped {
-                tracing::warn!("{what}: left out {}: {}", skipped.name, skipped.reason);
-            }
-            done += (batch.ids.len() + batch.skipped.len()) as u64;
-            if batch.ids.is_empty() {
-                continue;
-            }
-            for (id, label) in batch.ids.iter().zip(&batch.labels) {
-                labels.push(i64::from(label.ok_or_else(|| {
-                    Error::config(
-                        "spec.knn",
-                        format!(
-                            "{} has no class; kNN needs class folders in dataset.train and dataset.val",
-                            source.name(*id)
-                        ),
-                    )
-                })?));
-            }
-            let shape = batch.shape.map(|n| n as i64);
-            let images = Tensor::f_from_slice(&batch.images)?.f_reshape(shape)?.f_to_device(rank.device)?;
-            rows.push(normalised(&features.of(&images)?)?);
-            if rank.is_first() {
-                rank.sink.send(&Event::Evaluated { done, of, what: what.to_owned() });
-            }
-        }
-        let stop = f64::from(u8::from(rank.stop_requested()));
-        if rank.sum(&[stop], "kNN")?[0] > 0.0 {
-            return Err(Error::Terminated);
-        }
+        sweep.run(
+            rank,
+            |images| normalised(&features.of(images)?),
+            |part| {
+                labels.extend(classes_of(&part, &**source, "spec.knn")?);
+                rows.push(part.values);
+                Ok(())
+            },
+        )?;
         // A rank without a share still takes part in the gathering, so its width must be right.
         rows.push(Tensor::f_zeros([0, features.width(&self.view)], (Kind::Float, rank.device))?);
         let features = Tensor::f_cat(&rows, 0)?;
-        let count = labels.len();
-        let labels = Tensor::f_from_slice(&labels)?.f_to_device(rank.device)?;
-        Ok((Set { features, labels }, count))
+        Ok(Set { features, labels: Tensor::f_from_slice(&labels)?.f_to_device(rank.device)? })
     }
-}
-
-fn unreadable(source: &Arc<dyn Source>, role: &str) -> Error {
-    Error::Data(simsiam_data::Error::NothingReadable {
-        samples: source.len(),
-        name: source.name(source.len().saturating_sub(1) as u64).to_owned(),
-        reason: format!("no image is left to {role} kNN; the warnings above name the reasons"),
-    })
 }
 
 /// Rows of `x` scaled to length 1.

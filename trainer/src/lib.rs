@@ -2,17 +2,20 @@
 //!
 //! - [`model`] the network and its loss, [`optim`] and [`schedule`] how it is trained;
 //! - [`dataset`] what images a run has, [`photometric`] the part of the augmentation that a device can do;
-//! - [`pretrain`] and [`knn`] the stages, as a [`rank`] runs them; [`checkpoint`] and [`storage`] what they leave;
+//! - [`pretrain`], [`knn`] and [`classify`] the stages, as a [`rank`] runs them, the last two on [`features`];
+//!   [`checkpoint`] and [`storage`] what they leave;
 //! - [`agent`] starts ranks and answers for them; [`telemetry`] is what they tell meanwhile;
 //! - [`cli`] is the `simsiam` command over all of it, [`run`] its whole-run mode;
 //! - [`fixture`] repeats the steps that PyTorch's results are stored of.
 
 pub mod agent;
 pub mod checkpoint;
+pub mod classify;
 pub mod cli;
 pub mod dataset;
 pub mod device;
 pub mod error;
+pub mod features;
 pub mod fixture;
 pub mod knn;
 pub mod meter;

@@ -2,11 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use simsiam_recipe::Pretrain;
 use tch::Tensor;
 
 use crate::error::Error;
-use crate::schedule::Rates;
 use crate::telemetry::event::Step;
 
 /// Adds up loss and time, and hands them out at every control step.
@@ -14,7 +12,6 @@ pub struct Meter {
     batch: u64,
     epochs: u64,
     steps_per_epoch: u64,
-    healthy_std: f64,
     /// Sum of the interval's losses, left on its device: reading it would wait for the GPU.
     loss: Option<Tensor>,
     step_seconds: Vec<f64>,
@@ -28,13 +25,12 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A meter for a run.
-    pub fn new(recipe: &Pretrain, steps_per_epoch: u64) -> Self {
+    /// A meter for a stage of `epochs`, whose steps take `batch` images each.
+    pub fn new(batch: u32, epochs: u32, steps_per_epoch: u64) -> Self {
         Self {
-            batch: u64::from(recipe.batch_size),
-            epochs: u64::from(recipe.epochs),
+            batch: u64::from(batch),
+            epochs: u64::from(epochs),
             steps_per_epoch,
-            healthy_std: 1.0 / f64::from(recipe.dim).sqrt(),
             loss: None,
             step_seconds: Vec::new(),
             data_wait: Duration::ZERO,
@@ -78,8 +74,9 @@ impl Meter {
         }
     }
 
-    /// Closes the interval after `step` finished steps with the means over the ranks.
-    pub fn measure(&mut self, step: u64, loss: f64, output_std: f64, rates: Rates) -> Step {
+    /// Closes the interval after `step` finished steps with the mean loss over the ranks. What only one kind of training
+    /// has is the caller's to fill in.
+    pub fn measure(&mut self, step: u64, loss: f64) -> Step {
         let step_seconds = std::mem::take(&mut self.step_seconds);
         let seconds: f64 = step_seconds.iter().sum();
         let images = self.batch * step_seconds.len() as u64;
@@ -96,17 +93,12 @@ impl Meter {
             epoch: (step - 1) / self.steps_per_epoch,
             epochs: self.epochs,
             loss,
-            output_std,
-            healthy_std: self.healthy_std,
-            effective_rank: None,
-            lr_encoder: rates.encoder,
-            lr_predictor: rates.predictor,
             images,
             seconds,
             step_seconds,
             data_wait: std::mem::take(&mut self.data_wait).as_secs_f64(),
             corrupt: self.corrupt,
-            gpu_memory: None,
+            ..Step::default()
         }
     }
 

@@ -22,7 +22,7 @@ use crate::photometric::Photometric;
 use crate::rank::{Rank, lost};
 use crate::schedule::LearningRate;
 use crate::storage::Storage;
-use crate::telemetry::event::{Event, Phase, StageResult};
+use crate::telemetry::event::{Event, Phase, StageResult, Step};
 
 /// Ranks compare notes every so many steps at most: loss, std, and whether any of them was asked to stop.
 const CONTROL_EVERY: u64 = 10;
@@ -146,7 +146,7 @@ impl<'a> Trainer<'a> {
             checkpoints: Checkpoints::new(job.storage.clone()),
             writer: None,
             attempt: job.attempt,
-            meter: Meter::new(pretrain, steps_per_epoch),
+            meter: Meter::new(pretrain.batch_size, pretrain.epochs, steps_per_epoch),
             model,
             steps_per_epoch,
             step: 0,
@@ -228,7 +228,7 @@ impl<'a> Trainer<'a> {
         }
         snapshot::restore_model(self.model.params(), &found.model, &uri)?;
         snapshot::restore_optimizer(&mut self.sgd, &found.optimizer, &uri)?;
-        for difference in state.environment.differences(&self.environment()) {
+        for difference in state.environment.differences(&Environment::of(self.rank)) {
             tracing::warn!("resuming {uri}: {difference}; the last bits will differ from an undisturbed run's");
         }
         self.result.weights_sha256 = Some(checkpoint::store::sha256(&found.model));
@@ -238,18 +238,6 @@ impl<'a> Trainer<'a> {
         tracing::info!("resuming from {uri}");
         self.rank.sink.send(&Event::Resumed { step: state.step, uri });
         Ok(state)
-    }
-
-    fn environment(&self) -> Environment {
-        Environment {
-            world_size: self.rank.place.world,
-            threads_per_rank: self.rank.place.threads,
-            device: device::name(self.rank.device),
-            nccl_algo: std::env::var("NCCL_ALGO").ok(),
-            nccl_proto: std::env::var("NCCL_PROTO").ok(),
-            simsiam: env!("CARGO_PKG_VERSION").to_owned(),
-            libtorch: tch_ext::version(),
-        }
     }
 
     fn train(mut self) -> Result<StageResult, Error> {
@@ -407,15 +395,21 @@ impl<'a> Trainer<'a> {
         self.next_control = self.step + control_interval(seconds);
         let epoch = (self.step - 1) / self.steps_per_epoch;
         if !loss.is_finite() || !std.is_finite() {
-            return Err(Error::NotFinite { loss, step: self.step, epoch });
+            return Err(Error::NotFinite { loss, step: self.step, epoch, field: "spec.pretrain.lr" });
         }
         self.watch_collapse(std)?;
         // A factorisation a control step would be too dear; one an epoch shows the trend.
         let effective = if epoch_ends && self.rank.is_first() { Some(effective_rank(&outputs.z[0])?) } else { None };
         let rates = self.learning_rate.at(self.step - 1);
-        let mut measured = self.meter.measure(self.step, loss, std, rates);
-        measured.effective_rank = effective;
-        measured.gpu_memory = device::memory(self.rank.device);
+        let measured = Step {
+            output_std: Some(std),
+            healthy_std: Some(1.0 / f64::from(self.pretrain.dim).sqrt()),
+            effective_rank: effective,
+            lr_encoder: Some(rates.encoder),
+            lr_predictor: Some(rates.predictor),
+            gpu_memory: device::memory(self.rank.device),
+            ..self.meter.measure(self.step, loss)
+        };
         self.result.loss = Some(loss);
         self.result.output_std = Some(std);
         self.result.images_per_second = self.meter.images_per_second();
@@ -462,7 +456,8 @@ impl<'a> Trainer<'a> {
             digest: self.recipe.digest(),
             arithmetic: self.recipe.arithmetic(),
             bucket_order: self.bucket_order.clone(),
-            environment: self.environment(),
+            judged: None,
+            environment: Environment::of(self.rank),
         };
         let snapshot = Snapshot::take(self.model.params(), &self.sgd, state)?;
         if self.step == self.total_steps() {
@@ -516,7 +511,7 @@ impl<'a> Trainer<'a> {
 }
 
 /// Steps until the ranks compare notes again, when a step takes so many seconds.
-fn control_interval(step_seconds: f64) -> u64 {
+pub fn control_interval(step_seconds: f64) -> u64 {
     // `as` takes NaN for 0.
     ((CONTROL_SECONDS / step_seconds.max(1e-9)) as u64).clamp(1, CONTROL_EVERY)
 }

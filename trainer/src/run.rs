@@ -11,7 +11,7 @@ use crate::cli::Patience;
 use crate::error::{Error, ExitCode};
 use crate::storage::Storage;
 use crate::telemetry::display::duration;
-use crate::telemetry::event::{KnnScore, StageResult};
+use crate::telemetry::event::{ClassifierScore, KnnScore, StageResult};
 use crate::telemetry::http;
 use crate::telemetry::progress::reported;
 use crate::{cli, device, pretrain};
@@ -37,6 +37,8 @@ struct RunResult {
     run: String,
     knn: Option<Knn>,
     knn_untrained: Option<Knn>,
+    linear: Option<ClassifierScore>,
+    finetune: Option<ClassifierScore>,
     loss: Option<f64>,
     output_std: Option<f64>,
     images_per_second: Option<f64>,
@@ -94,7 +96,7 @@ pub fn execute(run: &RunFile, local: &Local) -> Result<(), Error> {
         let ranks = match stage {
             Stage::Prepare => 1,
             Stage::Knn => device::count().min(nproc),
-            Stage::Pretrain => nproc,
+            Stage::Pretrain | Stage::Linear | Stage::Finetune => nproc,
         };
         let threads = local.threads_per_rank.filter(|_| ranks == nproc);
         let spec = Spec {
@@ -124,23 +126,21 @@ pub fn execute(run: &RunFile, local: &Local) -> Result<(), Error> {
 
 /// Stages that the recipe asks for and this version does not have, by their fields.
 pub fn missing_stages(recipe: &Recipe) -> Vec<&'static str> {
-    let asked = [("spec.linear", recipe.linear.is_some()), ("spec.export", !recipe.export.is_empty())];
+    let asked = [("spec.export", !recipe.export.is_empty())];
     asked.into_iter().filter(|(_, asked)| *asked).map(|(field, _)| field).collect()
 }
 
 /// The stages of this version that the file asks for, in order.
 fn stages(run: &RunFile) -> Result<Vec<Stage>, Error> {
     let recipe = &run.recipe;
-    let mut stages = Vec::new();
-    if recipe.dataset.pack.is_some() {
-        stages.push(Stage::Prepare);
-    }
-    if recipe.pretrain.is_some() {
-        stages.push(Stage::Pretrain);
-    }
-    if recipe.knn.is_some() {
-        stages.push(Stage::Knn);
-    }
+    let asked = [
+        (Stage::Prepare, recipe.dataset.pack.is_some()),
+        (Stage::Pretrain, recipe.pretrain.is_some()),
+        (Stage::Knn, recipe.knn.is_some()),
+        (Stage::Linear, recipe.linear.is_some()),
+        (Stage::Finetune, recipe.finetune.is_some()),
+    ];
+    let stages: Vec<_> = asked.into_iter().filter(|(_, asked)| *asked).map(|(stage, _)| stage).collect();
     if stages.is_empty() {
         return Err(Error::config("spec", "asks for no stage that this version has; give it spec.pretrain"));
     }
@@ -165,6 +165,8 @@ impl RunResult {
         };
         self.knn = knn(done.knn).or(self.knn.take());
         self.knn_untrained = knn(done.knn_untrained).or(self.knn_untrained.take());
+        self.linear = done.linear.or(self.linear.take());
+        self.finetune = done.finetune.or(self.finetune.take());
         self.loss = done.loss.or(self.loss);
         self.output_std = done.output_std.or(self.output_std);
         self.images_per_second = done.images_per_second.or(self.images_per_second);
@@ -192,6 +194,14 @@ impl RunResult {
         let percent = |knn: &Option<Knn>| knn.as_ref().map(|k| format!("{:.2} %", k.top1));
         row("kNN top-1", percent(&self.knn));
         row("kNN top-1, untrained encoder", percent(&self.knn_untrained));
+        let classifier = |score: &Option<ClassifierScore>| {
+            score.as_ref().map(|s| {
+                let caveat = s.caveat.as_ref().map_or(String::new(), |c| format!(" ({c})"));
+                format!("{:.2} % / {:.2} % in epoch {}{caveat}", s.top1, s.top5, s.best_epoch)
+            })
+        };
+        row("linear top-1 / top-5", classifier(&self.linear));
+        row("fine-tuned top-1 / top-5", classifier(&self.finetune));
         row("loss", self.loss.map(|v| format!("{v:.4}")));
         row("output std", self.output_std.map(|v| format!("{v:.5}")));
         row("images/s", self.images_per_second.map(|v| format!("{v:.0}")));

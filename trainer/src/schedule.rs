@@ -64,8 +64,13 @@ impl LearningRate {
                 (self.epochs - self.warmup_epochs) * self.steps_per_epoch,
             ),
         };
-        0.5 * (1.0 + (std::f64::consts::PI * done as f64 / all.max(1) as f64).cos())
+        half_cosine(done, all)
     }
+}
+
+/// Half a cosine, from 1 at the start to 0 at the end: ½(1 + cos(π·done/all)).
+pub fn half_cosine(done: u64, all: u64) -> f64 {
+    0.5 * (1.0 + (std::f64::consts::PI * done as f64 / all.max(1) as f64).cos())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use tch::Kind;
 
 use crate::agent::Stage;
 use crate::checkpoint::{Checkpoints, snapshot};
+use crate::classify;
 use crate::dataset::{Datasets, eval_view, loader_threads};
 use crate::error::Error;
 use crate::knn::{Evaluation, Features};
@@ -59,7 +60,20 @@ fn work(order: &Order, place: Place, sink: Sink) -> Result<StageResult, Error> {
         }
         Stage::Prepare => prepare(&rank, &order.recipe, &storage),
         Stage::Knn => knn(&rank, &order.recipe, &storage, false),
+        Stage::Linear => classify(&rank, order, storage, classify::Protocol::linear),
+        Stage::Finetune => classify(&rank, order, storage, classify::Protocol::finetune),
     }
+}
+
+/// Trains a classifier on the latest checkpoint's encoder.
+fn classify(
+    rank: &Rank,
+    order: &Order,
+    storage: Storage,
+    protocol: fn(&Recipe) -> Result<classify::Protocol, Error>,
+) -> Result<StageResult, Error> {
+    let (recipe, attempt, buckets) = (&order.recipe, order.attempt, order.buckets);
+    classify::run(rank, classify::Job { recipe, storage, attempt, buckets, protocol: protocol(recipe)? })
 }
 
 /// Packs the recipe's data sets into its output.

@@ -26,11 +26,11 @@ pub fn permutation(seed: u64, epoch: u64, n: usize) -> Vec<u32> {
     order
 }
 
-/// Rank `rank`'s positions within a global batch of `batch` samples, which `world` divides.
+/// Rank `rank`'s positions within a global batch of `batch` samples: equal shares where `world` divides it, else shares
+/// that differ by at most one.
 #[must_use]
 pub fn rank_slice(batch: usize, rank: usize, world: usize) -> Range<usize> {
-    let share = batch / world;
-    rank * share..(rank + 1) * share
+    batch * rank / world..batch * (rank + 1) / world
 }
 
 #[cfg(test)]
@@ -66,11 +66,12 @@ mod tests {
 
     #[test]
     fn ranks_share_a_batch_without_gap_or_overlap() {
-        for world in [1, 2, 3, 4, 6, 12] {
+        for world in [1, 2, 3, 4, 5, 6, 12, 13] {
             let mut next = 0;
             for rank in 0..world {
                 let slice = rank_slice(12, rank, world);
                 assert_eq!(slice.start, next);
+                assert!(slice.len().abs_diff(12 / world) <= 1);
                 next = slice.end;
             }
             assert_eq!(next, 12);

@@ -86,6 +86,38 @@ fn load(source: &Arc<dyn Source>, options: LoaderOptions) -> Vec<Batch> {
     Loader::two_views(Arc::clone(source), views(), options).unwrap().map(Result::unwrap).collect()
 }
 
+/// A classifier's loader: view 1 of the two, and the partial batch that pre-training drops.
+#[test]
+fn one_view_is_the_first_of_two_and_no_sample_is_left_out() {
+    let source: Arc<dyn Source> = Arc::new(Memory::new(31));
+    let load = |options| -> Vec<Batch> {
+        Loader::one_view(Arc::clone(&source), views(), options).unwrap().map(Result::unwrap).collect()
+    };
+    let (one, two) = (load(options()), self::load(&source, options()));
+    assert_eq!(one.iter().map(|b| b.ids.len()).collect::<Vec<_>>(), [12, 12, 7]);
+    for (one, two) in one.iter().zip(&two) {
+        assert_eq!((&one.ids, &one.views[0], &one.params[0]), (&two.ids, &two.views[0], &two.params[0]));
+        assert!(one.views[1].is_empty() && one.params[1].is_empty());
+        assert_eq!(one.shape, [one.ids.len(), 3, 24, 24]);
+    }
+    let mut all: Vec<u64> = one.iter().flat_map(|b| b.ids.clone()).collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..31).collect::<Vec<_>>());
+
+    // The same over three ranks, whose shares of the last batch differ.
+    let ranks: Vec<_> = (0..3).map(|rank| load(LoaderOptions { rank, world: 3, ..options() })).collect();
+    for (index, whole) in one.iter().enumerate() {
+        let ids: Vec<u64> = ranks.iter().flat_map(|rank| rank[index].ids.clone()).collect();
+        assert_eq!(ids, whole.ids);
+    }
+    assert_eq!(ranks.iter().map(|rank| rank[2].ids.len()).collect::<Vec<_>>(), [2, 2, 3]);
+    // A set smaller than a batch is one partial batch; crops come by the same way.
+    let crops = load(LoaderOptions { batch: 64, output: Output::Crops, ..options() });
+    assert_eq!((crops.len(), crops[0].ids.len(), crops[0].crops[0].len()), (1, 31, 31 * 24 * 24 * 3));
+    assert!(crops[0].views[0].is_empty() && crops[0].crops[1].is_empty());
+    assert!(load(LoaderOptions { first_batch: 2, ..options() })[0] == one[2], "after a resume");
+}
+
 /// The ranks' shares of each global batch, one after the other.
 fn joined(source: &Arc<dyn Source>, world: usize, threads: usize, prefetch: usize) -> Vec<Batch> {
     let ranks: Vec<Vec<Batch>> = (0..world)

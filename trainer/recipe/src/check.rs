@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::{Kind, Violation};
-use crate::eval::{Knn, Linear};
+use crate::eval::{Finetune, Knn, Linear};
 use crate::evaluate::broken_rules;
 use crate::presets::{merged, with_linear_preset, with_pretrain_preset};
 use crate::pretrain::Pretrain;
@@ -77,6 +77,10 @@ fn filled(mut spec: Value) -> Value {
         if let Some(value) = fields.remove("knn") {
             let default = serde_json::to_value(Knn::default());
             fields.insert("knn".into(), over(value, default));
+        }
+        if let Some(value) = fields.remove("finetune") {
+            let default = serde_json::to_value(Finetune::default());
+            fields.insert("finetune".into(), over(value, default));
         }
         let value = fields.remove("checkpoint").unwrap_or_else(|| json!({}));
         let default = serde_json::to_value(CheckpointPolicy::default());

@@ -15,7 +15,7 @@ pub struct Dataset {
     /// `s3://bucket/prefix`, `gs://…`, `az://…` or `pvc://claim/path`.
     #[schemars(length(max = 1024))]
     pub train: String,
-    /// Labelled validation images with the classes of `train`; `knn` and `linear` need it.
+    /// Labelled validation images with the classes of `train`; `knn`, `linear` and `finetune` need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub val: Option<String>,

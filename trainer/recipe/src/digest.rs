@@ -16,7 +16,7 @@ impl Recipe {
     /// `dataset.decode`, `dataset.pack` and all of `pretrain` but `preset` (its values count, not its name), `collapse`
     /// (it only stops a run) and `augment.evalResize` (only evaluation uses it).
     ///
-    /// Everything else (the rest of `dataset`, `output`, `knn`, `linear`, `export`, `checkpoint`) may differ between two attempts
+    /// Everything else (the rest of `dataset`, `output`, `knn`, `linear`, `finetune`, `export`, `checkpoint`) may differ between two attempts
     /// that continue one another. The training set may lie elsewhere, under another mount point for instance; whether
     /// it is the same one is judged by its number of samples.
     pub fn arithmetic(&self) -> Value {
@@ -36,10 +36,15 @@ impl Recipe {
 
     /// SHA-256, in lower-case hex, of [`Recipe::arithmetic`] as JSON without spaces and with sorted keys.
     pub fn digest(&self) -> String {
-        let mut text = String::new();
-        canonical(&self.arithmetic(), &mut text);
-        Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        digest_of(&self.arithmetic())
     }
+}
+
+/// SHA-256, in lower-case hex, of a document as JSON without spaces and with sorted keys.
+pub fn digest_of(document: &Value) -> String {
+    let mut text = String::new();
+    canonical(document, &mut text);
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes `value` with sorted keys, whichever order serde_json's maps keep in this build.

@@ -64,6 +64,11 @@ pub struct Linear {
     pub weight_decay: f64,
     /// The trust coefficient of LARS. Default: 0.001.
     pub trust_coefficient: f64,
+    /// Smallest crop of a training image, as a share of its area. Default: 0.08.
+    pub min_scale: f64,
+    /// Compute the features once, without augmentation, and train on them: a quick look, whose accuracy is
+    /// not that of the protocol; results say so. Default: false.
+    pub cached_features: bool,
     /// Seed of the classifier's initial weights, the order and the crops. Default: 0.
     pub seed: u64,
 }
@@ -79,6 +84,8 @@ impl Default for Linear {
             momentum: 0.9,
             weight_decay: 0.0,
             trust_coefficient: 0.001,
+            min_scale: 0.08,
+            cached_features: false,
             seed: 0,
         }
     }
@@ -104,4 +111,46 @@ pub enum LinearOptimizer {
     Lars,
     /// Plain SGD with momentum.
     Sgd,
+}
+
+/// Fine-tuning: the whole network is trained with the labels of all or a part of the images, and judged as by `linear`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::plain, transform = rules::finetune)]
+pub struct Finetune {
+    /// The share of each class's training images whose labels are used, such as 0.01 or 0.1; 1 uses all.
+    pub fraction: f64,
+    /// Passes over those images.
+    pub epochs: u32,
+    /// Images per optimiser step, over all ranks.
+    pub batch_size: u32,
+    /// Base learning rate of the backbone, for 256 images a step; the rate used is lr × batchSize / 256, and falls
+    /// along half a cosine, one value an epoch.
+    pub lr: f64,
+    /// Base learning rate of the classifier, which starts at random, in the same way.
+    pub classifier_lr: f64,
+    /// SGD's momentum.
+    pub momentum: f64,
+    /// Weight decay on all parameters.
+    pub weight_decay: f64,
+    /// Smallest crop of a training image, as a share of its area.
+    pub min_scale: f64,
+    /// Seed of the choice of images, the classifier's initial weights, the order and the crops.
+    pub seed: u64,
+}
+
+impl Default for Finetune {
+    fn default() -> Self {
+        Self {
+            fraction: 1.0,
+            epochs: 20,
+            batch_size: 256,
+            lr: 0.005,
+            classifier_lr: 0.5,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            min_scale: 0.08,
+            seed: 0,
+        }
+    }
 }

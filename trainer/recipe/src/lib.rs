@@ -27,8 +27,9 @@ mod yaml;
 
 pub use augment::{Augment, AugmentDevice};
 pub use dataset::{Cache, Dataset, Decode, Pack};
+pub use digest::digest_of;
 pub use error::{Error, Kind, Place, Violation};
-pub use eval::{Knn, KnnProtocol, Linear, LinearOptimizer, LinearPreset};
+pub use eval::{Finetune, Knn, KnnProtocol, Linear, LinearOptimizer, LinearPreset};
 pub use pretrain::{Ablation, Arch, CollapsePolicy, Precision, Preset, Pretrain, Projector, Schedule, Stem};
 pub use recipe::{CheckpointPolicy, ExportFormat, Output, Recipe};
 pub use run_file::{API_VERSION, CLUSTER_ONLY, KIND, RunFile};

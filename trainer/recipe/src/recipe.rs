@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Dataset;
-use crate::eval::{Knn, Linear};
+use crate::eval::{Finetune, Knn, Linear};
 use crate::pretrain::Pretrain;
 use crate::{presets, rules, schema};
 
@@ -29,6 +29,9 @@ pub struct Recipe {
     /// and labels.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "presets::under_linear")]
     pub linear: Option<Linear>,
+    /// Training of the whole network with labels. `{}` takes every default. Needs `dataset.val` and labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<Finetune>,
     /// The formats in which the final weights are written. None by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]

@@ -127,14 +127,19 @@ const SEED_TEXT: &str = "must be between 0 and 9007199254740991";
 pub const RECIPE: &[Rule] = &[
     Rule::needs(
         ".pretrain",
-        "has(self.pretrain) || has(self.knn) || has(self.linear)",
-        "nothing to do: give at least one of pretrain, knn and linear",
+        "has(self.pretrain) || has(self.knn) || has(self.linear) || has(self.finetune)",
+        "nothing to do: give at least one of pretrain, knn, linear and finetune",
     ),
     Rule::needs(".dataset.val", "!has(self.knn) || has(self.dataset.val)", "knn needs labelled validation images"),
     Rule::needs(
         ".dataset.val",
         "!has(self.linear) || has(self.dataset.val)",
         "linear needs labelled validation images",
+    ),
+    Rule::needs(
+        ".dataset.val",
+        "!has(self.finetune) || has(self.dataset.val)",
+        "finetune needs labelled validation images",
     ),
 ];
 
@@ -282,6 +287,21 @@ pub const LINEAR: &[Rule] = &[
     Rule::on("momentum", MOMENTUM, MOMENTUM_TEXT),
     Rule::on("weightDecay", PROBABILITY, PROBABILITY_TEXT),
     Rule::on("trustCoefficient", AREA, AREA_TEXT),
+    Rule::on("minScale", AREA, AREA_TEXT),
+    Rule::on("seed", SEED, SEED_TEXT),
+];
+
+/// Rules of `finetune`.
+pub const FINETUNE: &[Rule] = &[
+    Rule::on("fraction", AREA, AREA_TEXT),
+    Rule::on("epochs", EPOCHS, EPOCHS_TEXT),
+    // Its batch norms see each rank's images.
+    Rule::on("batchSize", "self >= 2 && self <= 1048576", "must be between 2 and 1048576"),
+    Rule::on("lr", RATE, RATE_TEXT),
+    Rule::on("classifierLr", RATE, RATE_TEXT),
+    Rule::on("momentum", MOMENTUM, MOMENTUM_TEXT),
+    Rule::on("weightDecay", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("minScale", AREA, AREA_TEXT),
     Rule::on("seed", SEED, SEED_TEXT),
 ];
 
@@ -310,7 +330,7 @@ macro_rules! transforms {
 transforms! {
     recipe: RECIPE, dataset: DATASET, pack: PACK, cache: CACHE, output: OUTPUT, checkpoint: CHECKPOINT, pretrain: PRETRAIN,
     projector: PROJECTOR, augment: AUGMENT, collapse: COLLAPSE, knn: KNN, knn_protocol: KNN_PROTOCOL,
-    linear: LINEAR,
+    linear: LINEAR, finetune: FINETUNE,
 }
 
 /// [`RUN`] as entries of `x-kubernetes-validations`, for the root of a custom resource's schema.

@@ -111,7 +111,17 @@ fn stages_have_ranges() {
         ("linear", "momentum", "1", "must be at least 0 and below 1"),
         ("linear", "weightDecay", "-1", "must be between 0 and 1"),
         ("linear", "trustCoefficient", "0", "must be above 0 and at most 1"),
+        ("linear", "minScale", "0", "must be above 0 and at most 1"),
         ("linear", "seed", "-1", "must be between 0 and 9007199254740991"),
+        ("finetune", "fraction", "0", "must be above 0 and at most 1"),
+        ("finetune", "epochs", "0", "must be between 1 and 100000"),
+        ("finetune", "batchSize", "1", "must be between 2 and 1048576"),
+        ("finetune", "lr", "0", "must be above 0 and at most 1000"),
+        ("finetune", "classifierLr", "0", "must be above 0 and at most 1000"),
+        ("finetune", "momentum", "1", "must be at least 0 and below 1"),
+        ("finetune", "weightDecay", "-1", "must be between 0 and 1"),
+        ("finetune", "minScale", "2", "must be above 0 and at most 1"),
+        ("finetune", "seed", "-1", "must be between 0 and 9007199254740991"),
         ("checkpoint", "everySteps", "0", "must be between 1 and 1000000000"),
         ("checkpoint", "everyEpochs", "-1", "must be between 0 and 100000"),
         ("checkpoint", "keepLast", "0", "must be between 1 and 1000"),
@@ -228,12 +238,15 @@ fn several_fields_together() {
     );
     refused(
         "  export: [pth]",
-        &["run.yaml:4:1: spec.pretrain: Required value: nothing to do: give at least one of pretrain, knn and linear"],
+        &[
+            "run.yaml:4:1: spec.pretrain: Required value: nothing to do: give at least one of pretrain, knn, linear and finetune",
+        ],
     );
     assert_eq!(
-        answer(&with_spec("  knn: {}\n  linear: {}").replace(", val: ./b", "")),
+        answer(&with_spec("  knn: {}\n  linear: {}\n  finetune: {}").replace(", val: ./b", "")),
         "run.yaml:5:3: spec.dataset.val: Required value: knn needs labelled validation images\n\
-         run.yaml:5:3: spec.dataset.val: Required value: linear needs labelled validation images"
+         run.yaml:5:3: spec.dataset.val: Required value: linear needs labelled validation images\n\
+         run.yaml:5:3: spec.dataset.val: Required value: finetune needs labelled validation images"
     );
 }
 
@@ -262,8 +275,8 @@ fn names_that_do_not_exist() {
          cropSize: 3\n    learning_rate: 3\n    zzz: 3",
         &[
             "run.yaml:7:3: spec.worker: Unknown field: did you mean \"workers\"?",
-            "run.yaml:8:3: spec.momentum: Unknown field: did you mean spec.linear.momentum or spec.pretrain.momentum?",
-            "run.yaml:9:3: spec.frobnicate: Unknown field: known fields: checkpoint, dataset, export, knn, linear, output, pretrain, activeDeadline, image, imagePullPolicy, imagePullSecrets, managedBy, priorityClassName, queueName, restartPolicy, suspend, terminationGracePeriodSeconds, ttl, workers",
+            "run.yaml:8:3: spec.momentum: Unknown field: did you mean spec.finetune.momentum or spec.linear.momentum or spec.pretrain.momentum?",
+            "run.yaml:9:3: spec.frobnicate: Unknown field: known fields: checkpoint, dataset, export, finetune, knn, linear, output, pretrain, activeDeadline, image, imagePullPolicy, imagePullSecrets, managedBy, priorityClassName, queueName, restartPolicy, suspend, terminationGracePeriodSeconds, ttl, workers",
             "run.yaml:11:5: spec.pretrain.epoch: Unknown field: did you mean \"epochs\"?",
             "run.yaml:12:5: spec.pretrain.batch_size: Unknown field: did you mean \"batchSize\"?",
             "run.yaml:13:5: spec.pretrain.cropSize: Unknown field: did you mean spec.pretrain.augment.cropSize?",

@@ -101,6 +101,7 @@ fn every_number_has_a_range() {
             "projector": {"hiddenDim": 1}},
         "knn": {"protocols": [{"k": 1, "temperature": 1}]},
         "linear": {},
+        "finetune": {},
         "checkpoint": {"everySteps": 1},
     });
     let full = serde_json::to_value(Recipe::from_json(&valid).expect("valid")).expect("json");
@@ -131,7 +132,7 @@ fn every_number_has_a_range() {
             );
         }
     });
-    assert_eq!(seen, 50, "numbers in the schema");
+    assert_eq!(seen, 60, "numbers in the schema");
 }
 
 /// An API server's type checker is stricter than the local evaluator: integers are compared with integers

@@ -32,6 +32,10 @@ pub enum Stage {
     Pretrain,
     /// Judge it, and the untrained one beside it, by kNN.
     Knn,
+    /// Judge it by a linear classifier.
+    Linear,
+    /// Train it on with labels.
+    Finetune,
 }
 
 impl Stage {
@@ -41,6 +45,8 @@ impl Stage {
             Self::Prepare => "prepare",
             Self::Pretrain => "pretrain",
             Self::Knn => "knn",
+            Self::Linear => "linear",
+            Self::Finetune => "finetune",
         }
     }
 }

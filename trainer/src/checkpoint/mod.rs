@@ -15,6 +15,9 @@ pub use writer::{Writer, Written};
 
 use serde::{Deserialize, Serialize};
 
+use crate::device;
+use crate::rank::Rank;
+
 /// `state.json`: where the run stands, and what its arithmetic depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,8 +41,29 @@ pub struct State {
     pub arithmetic: serde_json::Value,
     /// The Reducer's rebuilt buckets, as indices into the trained parameters sorted by name: they fix the order of sums.
     pub bucket_order: Option<Vec<Vec<usize>>>,
+    /// A classifier's accuracy so far, in stages that train one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<Judged>,
     /// What else the last bits depend on.
     pub environment: Environment,
+}
+
+/// Accuracy of a classifier over the epochs that were judged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Judged {
+    /// How many epochs were.
+    pub epochs: u64,
+    /// The best of them, counted from 1.
+    pub best_epoch: u64,
+    /// Its top-1 accuracy in percent.
+    pub best_top1: f64,
+    /// Its top-5 accuracy in percent.
+    pub best_top5: f64,
+    /// The last one's top-1 accuracy in percent.
+    pub last_top1: f64,
+    /// Images that they were judged by.
+    pub images: u64,
 }
 
 /// What must be the same for a resumed run to end with the same bits; a difference is a warning.
@@ -65,6 +89,19 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// That of a rank.
+    pub fn of(rank: &Rank) -> Self {
+        Self {
+            world_size: rank.place.world,
+            threads_per_rank: rank.place.threads,
+            device: device::name(rank.device),
+            nccl_algo: std::env::var("NCCL_ALGO").ok(),
+            nccl_proto: std::env::var("NCCL_PROTO").ok(),
+            simsiam: env!("CARGO_PKG_VERSION").to_owned(),
+            libtorch: tch_ext::version(),
+        }
+    }
+
     /// Names every difference to `now`, as `threadsPerRank was 1, is 2`.
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let (Ok(serde_json::Value::Object(was)), Ok(serde_json::Value::Object(is))) =

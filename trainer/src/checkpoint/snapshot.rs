@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 use super::State;
 use crate::error::Error;
 use crate::model::Params;
+use crate::model::simsiam::ENCODER;
 use crate::optim::Sgd;
 
 /// Every name in a checkpoint begins so, as in the reference's files (it saves a `DistributedDataParallel`).
@@ -35,6 +36,15 @@ impl Snapshot {
     /// Copies network and optimiser to the host.
     pub fn take(params: &Params, sgd: &Sgd, state: State) -> Result<Self, Error> {
         Ok(Self { state, model: host_model(params)?, optimizer: host(sgd.state())? })
+    }
+
+    /// Copies any tensors and their momentum to the host.
+    pub fn of<'a>(
+        model: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+        optimizer: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+        state: State,
+    ) -> Result<Self, Error> {
+        Ok(Self { state, model: host(model)?, optimizer: host(optimizer)? })
     }
 
     /// `model.safetensors`.
@@ -115,14 +125,25 @@ pub fn restore_model(params: &Params, bytes: &[u8], uri: &str) -> Result<(), Err
             format!("holds {name}, which this architecture does not have; check spec.pretrain.arch"),
         ));
     }
-    copy_into(&file, wanted, uri)
+    copy_into(&file, PREFIX, wanted, uri)
 }
 
-/// Fills only the backbone's and projector's (or other) tensors whose names begin with `prefix`.
-pub fn restore_prefix(params: &Params, prefix: &str, bytes: &[u8], uri: &str) -> Result<(), Error> {
-    let file = parse(bytes, uri)?;
-    let wanted = params.entries().iter().map(|e| (e.name.as_str(), &e.tensor)).filter(|(n, _)| n.starts_with(prefix));
-    copy_into(&file, wanted, uri)
+/// Fills a backbone's tensors, under torchvision's names, from a pre-trained `model.safetensors`.
+pub fn restore_backbone<'a>(
+    backbone: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+    bytes: &[u8],
+    uri: &str,
+) -> Result<(), Error> {
+    copy_into(&parse(bytes, uri)?, &format!("{PREFIX}{ENCODER}"), backbone, uri)
+}
+
+/// Fills some tensors from a file of a stage's checkpoint, under their own names.
+pub fn restore_tensors<'a>(
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+    bytes: &[u8],
+    uri: &str,
+) -> Result<(), Error> {
+    copy_into(&parse(bytes, uri)?, PREFIX, tensors, uri)
 }
 
 /// Fills the optimiser from `optimizer.safetensors`, which is empty before the first step.
@@ -130,7 +151,7 @@ pub fn restore_optimizer(sgd: &mut Sgd, bytes: &[u8], uri: &str) -> Result<(), E
     let file = parse(bytes, uri)?;
     let filled = !file.is_empty();
     if filled {
-        copy_into(&file, sgd.buffers(), uri)?;
+        copy_into(&file, PREFIX, sgd.buffers(), uri)?;
     }
     sgd.restored(filled);
     Ok(())
@@ -142,19 +163,20 @@ fn parse<'a>(bytes: &'a [u8], uri: &str) -> Result<SafeTensors<'a>, Error> {
 
 fn copy_into<'a>(
     file: &SafeTensors,
+    prefix: &str,
     wanted: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
     uri: &str,
 ) -> Result<(), Error> {
     for (name, tensor) in wanted {
         let view = file
-            .tensor(&format!("{PREFIX}{name}"))
-            .map_err(|_| corrupt(uri, format!("lacks {PREFIX}{name}; it was written for another architecture")))?;
+            .tensor(&format!("{prefix}{name}"))
+            .map_err(|_| corrupt(uri, format!("lacks {prefix}{name}; it was written for another architecture")))?;
         let expected: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
         if view.shape() != expected || view.dtype() != dtype(tensor.kind())? {
             return Err(corrupt(
                 uri,
                 format!(
-                    "{PREFIX}{name} is {:?} {:?}, expected {:?} {expected:?}; it was written for another architecture",
+                    "{prefix}{name} is {:?} {:?}, expected {:?} {expected:?}; it was written for another architecture",
                     view.dtype(),
                     view.shape(),
                     dtype(tensor.kind())?,

@@ -81,22 +81,33 @@ pub struct Found {
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     storage: Storage,
+    folder: String,
 }
 
 impl Checkpoints {
     /// Those of the run whose output is `storage`.
     pub fn new(storage: Storage) -> Self {
-        Self { storage }
+        Self::in_folder(storage, FOLDER)
+    }
+
+    /// Those of another stage, in a folder of their own.
+    pub fn in_folder(storage: Storage, folder: impl Into<String>) -> Self {
+        Self { storage, folder: folder.into() }
+    }
+
+    /// The path of a file of a checkpoint within the output.
+    fn path(&self, name: Name, file: &str) -> String {
+        format!("{}/{name}/{file}", self.folder)
     }
 
     /// The address of a checkpoint.
     pub fn uri(&self, name: Name) -> String {
-        self.storage.uri(&format!("{FOLDER}/{name}"))
+        self.storage.uri(&format!("{}/{name}", self.folder))
     }
 
     /// Names of all directories, valid or not, oldest first.
     pub fn names(&self) -> Result<Vec<Name>, Error> {
-        let mut names: Vec<_> = self.storage.folders(FOLDER)?.iter().filter_map(|n| Name::parse(n)).collect();
+        let mut names: Vec<_> = self.storage.folders(&self.folder)?.iter().filter_map(|n| Name::parse(n)).collect();
         names.sort();
         Ok(names)
     }
@@ -119,7 +130,7 @@ impl Checkpoints {
 
     /// Reads and verifies one; the inner error says why it is not valid.
     fn read(&self, name: Name) -> Result<Result<Found, String>, Error> {
-        let Some(manifest) = self.storage.get(&format!("{FOLDER}/{name}/{MANIFEST}"))? else {
+        let Some(manifest) = self.storage.get(&self.path(name, MANIFEST))? else {
             return Ok(Err("it has no manifest, so it was never completed".into()));
         };
         let manifest: Manifest = match serde_json::from_slice(&manifest) {
@@ -131,7 +142,7 @@ impl Checkpoints {
             let Some(expected) = manifest.files.get(file) else {
                 return Ok(Err(format!("its manifest does not list {file}")));
             };
-            let Some(bytes) = self.storage.get(&format!("{FOLDER}/{name}/{file}"))? else {
+            let Some(bytes) = self.storage.get(&self.path(name, file))? else {
                 return Ok(Err(format!("{file} is missing")));
             };
             let found = FileDigest::of(&bytes);
@@ -163,9 +174,9 @@ impl Checkpoints {
         let size = contents.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         let manifest = Manifest { version: 1, step: state.step, epoch: state.epoch, attempt: state.attempt, files };
         for (file, bytes) in contents {
-            self.storage.put(&format!("{FOLDER}/{name}/{file}"), bytes)?;
+            self.storage.put(&self.path(name, file), bytes)?;
         }
-        self.storage.put(&format!("{FOLDER}/{name}/{MANIFEST}"), self.json(name, &manifest)?)?;
+        self.storage.put(&self.path(name, MANIFEST), self.json(name, &manifest)?)?;
         Ok((name, size))
     }
 
@@ -179,12 +190,12 @@ impl Checkpoints {
         // What has no manifest was never a checkpoint: it does not count, and it is not ours to judge.
         let mut valid = Vec::new();
         for name in self.names()? {
-            if self.storage.get(&format!("{FOLDER}/{name}/{MANIFEST}"))?.is_some() {
+            if self.storage.get(&self.path(name, MANIFEST))?.is_some() {
                 valid.push(name);
             }
         }
         for name in retired(&valid, policy, attempt, steps_per_epoch) {
-            self.storage.delete_folder(&format!("{FOLDER}/{name}"), MANIFEST)?;
+            self.storage.delete_folder(&format!("{}/{name}", self.folder), MANIFEST)?;
         }
         Ok(())
     }

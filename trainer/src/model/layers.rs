@@ -64,6 +64,12 @@ impl Linear {
         })
     }
 
+    /// A classifier on top of features: weight N(0, 0.01²), bias 0.
+    pub fn classifier(mut init: Init, features: i64, classes: i64) -> Result<Self, Error> {
+        let weight = init.normal("weight", &[classes, features], 0.01)?;
+        Ok(Self { weight, bias: Some(init.constant("bias", &[classes], 0.0)?) })
+    }
+
     /// The linear map of `x`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
         Ok(x.f_linear(&self.weight, self.bias.as_ref())?)

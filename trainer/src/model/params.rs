@@ -57,7 +57,12 @@ impl Params {
 
     /// Stops training every parameter whose name begins with `prefix`.
     pub fn freeze(&mut self, prefix: &str) {
-        for entry in self.entries.iter_mut().filter(|e| e.role == Role::Trained && e.name.starts_with(prefix)) {
+        self.freeze_where(|name| name.starts_with(prefix));
+    }
+
+    /// Stops training every parameter whose name is of a kind.
+    pub fn freeze_where(&mut self, which: impl Fn(&str) -> bool) {
+        for entry in self.entries.iter_mut().filter(|e| e.role == Role::Trained && which(&e.name)) {
             entry.role = Role::Frozen;
             entry.tensor = entry.tensor.set_requires_grad(false);
         }

@@ -45,6 +45,9 @@ impl Display {
                     scores.iter().map(|s| format!("{:.1} % (k={}, T={})", s.top1, s.k, s.temperature)).collect();
                 self.line(&format!("kNN top-1 of {features} features after {epoch} epochs: {}", scores.join(", ")));
             }
+            Event::Linear { stage, epoch, epochs, top1, top5, best_top1, .. } => self.line(&format!(
+                "{stage}: after epoch {epoch} of {epochs} top-1 {top1:.2} %, top-5 {top5:.2} % (best top-1 {best_top1:.2} %)"
+            )),
             Event::Resumed { step, uri } => self.line(&format!("resumed after step {step} from {uri}")),
             Event::Checkpoint { uri, seconds, bytes, .. } => {
                 tracing::debug!("checkpoint {uri}: {bytes} bytes in {seconds:.2} s");
@@ -65,15 +68,15 @@ impl Display {
             let images_a_step = step.images as f64 / step.step_seconds.len().max(1) as f64;
             format!("  ETA {}", duration((step.steps - step.step) as f64 * images_a_step / rate))
         });
+        let std = step.output_std.zip(step.healthy_std);
+        let std = std.map_or(String::new(), |(std, healthy)| format!("  std {std:.4} (healthy {healthy:.4})"));
         let text = format!(
-            "epoch {}/{}  step {}/{}  loss {:.4}  std {:.4} (healthy {:.4})  {:.0} images/s{left}",
+            "epoch {}/{}  step {}/{}  loss {:.4}{std}  {:.0} images/s{left}",
             step.epoch + 1,
             step.epochs,
             step.step,
             step.steps,
             step.loss,
-            step.output_std,
-            step.healthy_std,
             progress.images_per_second.unwrap_or_default(),
         );
         let epoch_ends = (step.step * step.epochs).is_multiple_of(step.steps.max(1));

@@ -37,19 +37,21 @@ pub struct Step {
     pub epoch: u64,
     /// Epochs of the whole run.
     pub epochs: u64,
-    /// Mean loss over the interval and the ranks, within [−1, 1].
+    /// Mean loss over the interval and the ranks: SimSiam's within [−1, 1], a classifier's cross-entropy.
     pub loss: f64,
-    /// Mean per-channel standard deviation of z/‖z‖ at the last step, mean over the ranks.
-    pub output_std: f64,
+    /// Mean per-channel standard deviation of z/‖z‖ at the last step, mean over the ranks; in pre-training.
+    pub output_std: Option<f64>,
     /// 1/√dim, what `output_std` is near while all is well.
-    pub healthy_std: f64,
+    pub healthy_std: Option<f64>,
     /// Effective rank of z at the last step, where it was computed.
     pub effective_rank: Option<f64>,
-    /// Learning rate of backbone and projector.
-    pub lr_encoder: f64,
-    /// Learning rate of the predictor.
-    pub lr_predictor: f64,
-    /// Images of the interval, over all ranks; an image is two views.
+    /// Learning rate of the backbone (and projector), where it is trained.
+    pub lr_encoder: Option<f64>,
+    /// Learning rate of the predictor, in pre-training.
+    pub lr_predictor: Option<f64>,
+    /// Learning rate of the classifier, where there is one.
+    pub lr_classifier: Option<f64>,
+    /// Images of the interval, over all ranks; an image is two views in pre-training.
     pub images: u64,
     /// Wall time of the interval in seconds.
     pub seconds: f64,
@@ -125,6 +127,25 @@ pub enum Event {
         /// One score a protocol, the first is the one that tables show.
         scores: Vec<KnnScore>,
     },
+    /// Accuracy of a classifier after an epoch of `linear` or `finetune`.
+    Linear {
+        /// The stage's name.
+        stage: String,
+        /// Finished epochs.
+        epoch: u64,
+        /// Epochs of the stage.
+        epochs: u64,
+        /// Mean cross-entropy of the epoch's last interval of training.
+        loss: f64,
+        /// The classifier's learning rate in that epoch.
+        lr: f64,
+        /// Share of validation images whose class came first, in percent.
+        top1: f64,
+        /// Share of validation images whose class is among the first five, in percent.
+        top5: f64,
+        /// The best top-1 so far.
+        best_top1: f64,
+    },
     /// A long evaluation moves on.
     Evaluated {
         /// Images done.
@@ -145,6 +166,25 @@ pub enum Event {
         /// The field or file it is about.
         subject: Option<String>,
     },
+}
+
+/// A classifier's accuracy on the validation images, in percent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassifierScore {
+    /// The best epoch's top-1.
+    pub top1: f64,
+    /// That epoch's top-5.
+    pub top5: f64,
+    /// That epoch, counted from 1.
+    pub best_epoch: u64,
+    /// The last epoch's top-1.
+    pub last_top1: f64,
+    /// Validation images that it was judged by.
+    pub images: u64,
+    /// How it was trained, where that is not the protocol; such a figure is not comparable with published ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caveat: Option<String>,
 }
 
 /// What a stage leaves to tell.
@@ -181,6 +221,12 @@ pub struct StageResult {
     /// kNN of raw pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub knn_pixels: Option<Vec<KnnScore>>,
+    /// Linear classification on the frozen backbone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linear: Option<ClassifierScore>,
+    /// The fine-tuned network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<ClassifierScore>,
 }
 
 /// Where a rank's events go. Cheap to clone; sending never fails the training.

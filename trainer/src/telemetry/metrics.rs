@@ -27,6 +27,8 @@ pub struct Metrics {
     checkpoint_step: Gauge,
     corrupt: GaugeVec,
     knn: GaugeVec,
+    linear_top1: GaugeVec,
+    linear_top5: GaugeVec,
     gpu_memory: GaugeVec,
 }
 
@@ -35,7 +37,11 @@ impl Metrics {
     pub fn new() -> Result<Self, Error> {
         let registry = Registry::new();
         let metrics = Self {
-            loss: gauge(&registry, "simsiam_loss", "Mean loss over the last interval and all ranks, -1 to 1.")?,
+            loss: gauge(
+                &registry,
+                "simsiam_loss",
+                "Mean loss over the last interval and all ranks: -1 to 1 in pre-training, cross-entropy of a classifier.",
+            )?,
             output_std: gauge(
                 &registry,
                 "simsiam_output_std",
@@ -97,6 +103,18 @@ impl Metrics {
                 "rank",
             )?,
             knn: gauges(&registry, "simsiam_knn_top1", "kNN top-1 accuracy in percent.", "protocol")?,
+            linear_top1: gauges(
+                &registry,
+                "simsiam_linear_top1",
+                "Top-1 accuracy of the stage's classifier after its last epoch, in percent.",
+                "stage",
+            )?,
+            linear_top5: gauges(
+                &registry,
+                "simsiam_linear_top5",
+                "Top-5 accuracy of the stage's classifier after its last epoch, in percent.",
+                "stage",
+            )?,
             gpu_memory: gauges(&registry, "simsiam_gpu_memory_bytes", "GPU memory that a rank holds.", "rank")?,
             registry,
         };
@@ -118,6 +136,10 @@ impl Metrics {
                     self.knn.with_label_values(&[format!("k={},T={}", score.k, score.temperature)]).set(score.top1);
                 }
             }
+            Event::Linear { stage, top1, top5, .. } if rank == 0 => {
+                self.linear_top1.with_label_values(&[stage]).set(*top1);
+                self.linear_top5.with_label_values(&[stage]).set(*top5);
+            }
             _ => {}
         }
     }
@@ -134,13 +156,23 @@ impl Metrics {
             return;
         }
         self.loss.set(step.loss);
-        self.output_std.set(step.output_std);
-        self.healthy_std.set(step.healthy_std);
-        if let Some(rank) = step.effective_rank {
-            self.effective_rank.set(rank);
+        let measured = [
+            (&self.output_std, step.output_std),
+            (&self.healthy_std, step.healthy_std),
+            (&self.effective_rank, step.effective_rank),
+        ];
+        for (gauge, value) in measured {
+            if let Some(value) = value {
+                gauge.set(value);
+            }
         }
-        self.learning_rate.with_label_values(&["encoder"]).set(step.lr_encoder);
-        self.learning_rate.with_label_values(&["predictor"]).set(step.lr_predictor);
+        let rates =
+            [("encoder", step.lr_encoder), ("predictor", step.lr_predictor), ("classifier", step.lr_classifier)];
+        for (group, rate) in rates {
+            if let Some(rate) = rate {
+                self.learning_rate.with_label_values(&[group]).set(rate);
+            }
+        }
         self.epoch.set((step.step * step.epochs / step.steps.max(1)) as f64);
         self.step.set(step.step as f64);
         self.images.inc_by(step.images);

@@ -34,6 +34,8 @@ pub struct Progress {
     pub images_per_second: Option<f64>,
     /// The reported kNN accuracy in percent.
     pub knn_top1: Option<f64>,
+    /// The best top-1 accuracy of the stage's classifier so far, in percent.
+    pub linear_top1: Option<f64>,
     /// The last completed checkpoint.
     pub checkpoint: Option<Checkpoint>,
     /// The checkpoint that this attempt started from.
@@ -89,6 +91,7 @@ impl Progress {
             Event::Knn { features, scores, .. } if features == "trained" => {
                 self.knn_top1 = scores.first().map(|s| s.top1);
             }
+            Event::Linear { best_top1, .. } => self.linear_top1 = Some(*best_top1),
             Event::Done(result) => self.result = Some(result.clone()),
             _ => {}
         }
@@ -98,8 +101,7 @@ impl Progress {
         (self.step, self.steps, self.epochs) = (step.step, step.steps, step.epochs);
         self.epoch = step.step * step.epochs / step.steps.max(1);
         self.loss = Some(step.loss);
-        self.output_std = Some(step.output_std);
-        self.healthy_std = Some(step.healthy_std);
+        (self.output_std, self.healthy_std) = (step.output_std, step.healthy_std);
         self.corrupt = step.corrupt;
         let now = step.images as f64 / step.seconds.max(1e-9);
         let smooth = self.images_per_second.map_or(now, |before| 0.7 * before + 0.3 * now);

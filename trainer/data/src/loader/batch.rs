@@ -2,7 +2,7 @@
 
 use crate::ViewParams;
 
-/// One rank's share of a global batch: two views of each sample.
+/// One rank's share of a global batch: two views of each sample, or the first alone ([`crate::Loader::one_view`]).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     /// The global batch's index within the epoch.

@@ -62,8 +62,25 @@ pub enum Output {
     Crops,
 }
 
+/// What becomes of an epoch's last, partial batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Last {
+    Dropped,
+    Kept,
+}
+
+impl Last {
+    /// Batches of an epoch.
+    pub(super) fn batches(self, samples: usize, batch: usize) -> usize {
+        match self {
+            Self::Dropped => samples / batch,
+            Self::Kept => samples.div_ceil(batch),
+        }
+    }
+}
+
 impl LoaderOptions {
-    pub(super) fn check(&self, samples: usize) -> Result<(), Error> {
+    pub(super) fn check(&self, samples: usize, last: Last) -> Result<(), Error> {
         if self.batch == 0 {
             return Err(Error::option("batch", 0, "at least 1"));
         }
@@ -73,13 +90,13 @@ impl LoaderOptions {
         if self.rank >= self.world {
             return Err(Error::option("rank", self.rank, format!("less than the world size, {}", self.world)));
         }
-        if samples < self.batch {
+        if last == Last::Dropped && samples < self.batch {
             return Err(Error::TooFewSamples { samples, batch: self.batch });
         }
         if u32::try_from(samples).is_err() {
             return Err(Error::option("samples", samples, format!("at most {}", u32::MAX)));
         }
-        let batches = samples / self.batch;
+        let batches = last.batches(samples, self.batch);
         if self.first_batch > batches {
             return Err(Error::option("first_batch", self.first_batch, format!("at most {batches}")));
         }

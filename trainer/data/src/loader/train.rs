@@ -1,4 +1,4 @@
-//! Two views of each sample of a rank's share of the epoch's global batches.
+//! Two views, or one, of each sample of a rank's share of the epoch's global batches.
 
 use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
@@ -9,22 +9,22 @@ use rayon::ThreadPool;
 
 use super::batch::{Batch, Replaced};
 use super::lanes::{LANES, Lanes, Make, share_out};
-use super::options::{LoaderOptions, Output};
+use super::options::{Last, LoaderOptions, Output};
 use super::sample::{Bad, Scratch, ScratchPool};
 use crate::decode::Wanted;
 use crate::ops::Normalize;
 use crate::rng::CounterRng;
 use crate::{Error, Source, StageTimes, TwoViews, ViewParams, permutation, rank_slice};
 
-/// The batches of one epoch, in order, for one rank. The last, partial batch is dropped.
+/// The batches of one epoch, in order, for one rank.
 ///
 /// An unreadable sample is replaced by the next readable one of the epoch's permutation (cyclic), with that sample's
 /// own views; [`Batch::replaced`] names it. After an error the iterator ends.
 ///
 /// # Memory
 /// What a loader holds is bounded and does not grow over an epoch, if batches are handed back by [`Self::recycle`]:
-/// - `prefetch + 1` batches with the one in use, each of N = `batch / world` samples and `N · 6 · S² · b` bytes, where b
-///   is 4 for [`Output::Planes`] and 1 for [`Output::Crops`] (N = 64, S = 224: 77 MB, or 19 MB);
+/// - `prefetch + 1` batches with the one in use, each of N = `batch / world` samples and `N · V · 3 · S² · b` bytes, with V
+///   views and b = 4 for [`Output::Planes`] or 1 for [`Output::Crops`] (N = 64, V = 2, S = 224: 77 MB, or 19 MB);
 /// - for each thread, the largest encoded file met so far, its decoded part (3 bytes a pixel; 7 for CMYK) and about
 ///   `8 · S² + 3 · S · h` bytes of buffers, where h is the tallest crop's height (S = 224, h = 500: 0.7 MB);
 /// - 4 bytes for each sample of the data set: the epoch's order.
@@ -41,16 +41,35 @@ pub struct Loader {
 type Spare = Mutex<Vec<Batch>>;
 
 impl Loader {
-    /// Starts loading.
+    /// Starts loading two views of each sample. The epoch's last, partial batch is dropped.
     ///
     /// # Errors
     /// [`Error::Option`] for an option out of range, [`Error::TooFewSamples`] when the source has fewer samples than one
     /// global batch, [`Error::Worker`] when a thread cannot be started.
     pub fn two_views(source: Arc<dyn Source>, views: TwoViews, options: LoaderOptions) -> Result<Self, Error> {
+        Self::start(source, views, options, Count::Two, Last::Dropped)
+    }
+
+    /// Starts loading one view of each sample, for training a classifier; [`Batch::views`]`[1]` stays empty. The epoch's
+    /// last, partial batch is kept: a rank's share of it may be smaller than another's, or empty.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for an option out of range, [`Error::Worker`] when a thread cannot be started.
+    pub fn one_view(source: Arc<dyn Source>, views: TwoViews, options: LoaderOptions) -> Result<Self, Error> {
+        Self::start(source, views, options, Count::One, Last::Kept)
+    }
+
+    fn start(
+        source: Arc<dyn Source>,
+        views: TwoViews,
+        options: LoaderOptions,
+        count: Count,
+        last: Last,
+    ) -> Result<Self, Error> {
         views.check()?;
-        options.check(source.len())?;
+        options.check(source.len(), last)?;
         let spare = Arc::new(Spare::default());
-        let batches = source.len() / options.batch;
+        let batches = last.batches(source.len(), options.batch);
         let scratch = Arc::new(ScratchPool::new(options.threads, options.time_stages));
         let maker = Maker {
             order: permutation(options.seed, options.epoch, source.len()),
@@ -59,6 +78,7 @@ impl Loader {
             spare: Arc::clone(&spare),
             source,
             views,
+            count,
             options,
         };
         let LoaderOptions { first_batch, threads, prefetch, max_corrupt, .. } = maker.options;
@@ -124,9 +144,26 @@ impl Iterator for Loader {
     }
 }
 
+/// Views of a sample.
+#[derive(Clone, Copy, PartialEq)]
+enum Count {
+    One,
+    Two,
+}
+
+impl Count {
+    fn of(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
+}
+
 struct Maker {
     source: Arc<dyn Source>,
     views: TwoViews,
+    count: Count,
     normalize: Normalize,
     options: LoaderOptions,
     order: Vec<u32>,
@@ -156,12 +193,12 @@ impl Make for Maker {
 
     fn make(&self, index: usize, pool: &ThreadPool, stop: &AtomicBool) -> Option<Result<Made, Error>> {
         let Self { options, .. } = self;
-        let slice = rank_slice(options.batch, options.rank, options.world);
+        let slice = self.slice(index);
         let first = index * options.batch + slice.start;
         let size = self.views.crop_size as usize;
         self.prefetch(index);
         let mut batch = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        let spaces = spaces(&mut batch, options.output, slice.len(), size);
+        let spaces = spaces(&mut batch, options.output, self.count, slice.len(), size);
         let mut outcomes: Vec<Option<Result<Outcome, Error>>> = Vec::new();
         outcomes.resize_with(slice.len(), || None);
         let items = (first..).zip(spaces).zip(&mut outcomes);
@@ -173,41 +210,68 @@ impl Make for Maker {
     }
 }
 
-/// Where a sample's two views go.
+/// Where a sample's views go; the second is empty where there is one.
 enum Space<'a> {
     Planes([&'a mut [f32]; 2]),
     Crops([&'a mut [u8]; 2]),
 }
 
-/// Gives the batch room for `count` samples, and divides it among them.
-fn spaces(batch: &mut Batch, output: Output, count: usize, size: usize) -> Vec<Space<'_>> {
+/// Gives the batch room for `samples`, and divides it among them.
+fn spaces(batch: &mut Batch, output: Output, count: Count, samples: usize, size: usize) -> Vec<Space<'_>> {
     let view = 3 * size * size;
     let (planes, crops) = match output {
-        Output::Planes => (count * view, 0),
-        Output::Crops => (0, count * view),
+        Output::Planes => (samples * view, 0),
+        Output::Crops => (0, samples * view),
     };
-    batch.views.iter_mut().for_each(|views| views.resize(planes, 0.0));
-    batch.crops.iter_mut().for_each(|views| views.resize(crops, 0));
+    let second = |length: usize| if count == Count::Two { length } else { 0 };
     let ([one, two], [three, four]) = (&mut batch.views, &mut batch.crops);
-    let planes = one.chunks_exact_mut(view).zip(two.chunks_exact_mut(view)).map(|(a, b)| Space::Planes([a, b]));
-    let crops = three.chunks_exact_mut(view).zip(four.chunks_exact_mut(view)).map(|(a, b)| Space::Crops([a, b]));
-    planes.chain(crops).collect()
+    one.resize(planes, 0.0);
+    two.resize(second(planes), 0.0);
+    three.resize(crops, 0);
+    four.resize(second(crops), 0);
+    // Where there is no second view, nothing is cut off it, sample after sample.
+    let planes = one.chunks_exact_mut(view).zip(Parts { rest: two, length: second(view) });
+    let crops = three.chunks_exact_mut(view).zip(Parts { rest: four, length: second(view) });
+    planes.map(|(a, b)| Space::Planes([a, b])).chain(crops.map(|(a, b)| Space::Crops([a, b]))).collect()
+}
+
+/// Part after part of a slice, for ever where they are empty.
+struct Parts<'a, T> {
+    rest: &'a mut [T],
+    length: usize,
+}
+
+impl<'a, T> Iterator for Parts<'a, T> {
+    type Item = &'a mut [T];
+
+    fn next(&mut self) -> Option<&'a mut [T]> {
+        let (part, rest) = std::mem::take(&mut self.rest).split_at_mut_checked(self.length)?;
+        self.rest = rest;
+        Some(part)
+    }
 }
 
 impl Maker {
     /// Tells the source which samples come after those of the lanes' batches under way; at the start, those too.
     fn prefetch(&self, index: usize) {
-        let LoaderOptions { batch, rank, world, first_batch, .. } = self.options;
+        let LoaderOptions { batch, first_batch, .. } = self.options;
         let from = if index == first_batch { index } else { index + LANES };
         for index in from..=index + LANES {
-            let slice = rank_slice(batch, rank, world);
+            let slice = self.slice(index);
             let places = index * batch + slice.start..index * batch + slice.end;
             let ids: Vec<u64> = self.order.get(places).unwrap_or_default().iter().map(|id| u64::from(*id)).collect();
             self.source.prefetch(&ids);
         }
     }
 
-    /// Both views of the sample at `position` of the epoch's order, or of the next readable one.
+    /// This rank's positions within the global batch of this index, of which the epoch's last may be smaller.
+    fn slice(&self, index: usize) -> std::ops::Range<usize> {
+        let LoaderOptions { batch, rank, world, .. } = self.options;
+        let left = self.order.len().saturating_sub(index * batch);
+        rank_slice(batch.min(left), rank, world)
+    }
+
+    /// The views of the sample at `position` of the epoch's order, or of the next readable one.
     fn fill(&self, scratch: &mut Scratch, position: usize, space: Space) -> Result<Outcome, Error> {
         let mut bad = Vec::new();
         let samples = self.order.len();
@@ -217,6 +281,7 @@ impl Maker {
             // One decode serves both views, so both are drawn as soon as the image's size is known.
             let mut plan = |width, height| {
                 let drawn = [0, 1].map(|view| {
+                    let view = if self.count == Count::Two { view } else { 0 };
                     let mut rng = CounterRng::view(self.options.seed, self.options.epoch, id, view);
                     self.views.draw(&mut rng, width, height)
                 });
@@ -246,12 +311,13 @@ impl Maker {
         let areas = drawn.map(|params| part.area(params.crop));
         match space {
             Space::Planes(views) => {
-                for ((params, area), planes) in drawn.iter().zip(areas).zip(views) {
+                for ((params, area), planes) in drawn.iter().zip(areas).zip(views).take(self.count.of()) {
                     renderer.view_of(&part.image, area, params, size, &self.normalize, planes);
                 }
             }
             Space::Crops(views) => {
-                areas.into_iter().zip(views).for_each(|(area, crop)| renderer.crop_of(&part.image, area, size, crop));
+                let each = areas.into_iter().zip(views).take(self.count.of());
+                each.for_each(|(area, crop)| renderer.crop_of(&part.image, area, size, crop));
             }
         }
         renderer.times.count_sample();
@@ -270,7 +336,7 @@ impl Maker {
             let by = outcome.id.unwrap_or(u64::MAX);
             batch.ids.push(by);
             batch.labels.push(self.source.label(by));
-            for (params, drawn) in batch.params.iter_mut().zip(outcome.params.iter().flatten()) {
+            for (params, drawn) in batch.params.iter_mut().zip(outcome.params.iter().flatten()).take(self.count.of()) {
                 params.push(*drawn);
             }
             for bad in outcome.bad {

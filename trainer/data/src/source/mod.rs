@@ -10,6 +10,7 @@ mod listing;
 mod objects;
 pub(crate) mod packed;
 mod shards;
+mod subset;
 pub(crate) mod tar;
 
 use std::path::Path;
@@ -21,6 +22,8 @@ pub use folder::ImageFolder;
 pub use objects::Objects;
 pub use packed::{Manifest, ShardInfo};
 pub use shards::Shards;
+pub use subset::Subset;
+
 pub(crate) use shards::hex;
 
 use crate::Error;

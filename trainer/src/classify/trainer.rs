@@ -1,0 +1,556 @@
+//! The loop of both protocols as one rank runs it, and what it leaves in the output.
+//!
+//! In the stage's folder: `model_best.safetensors`, the whole network of the best epoch under torchvision's names, and
+//! checkpoints in a folder named by the digest of everything that decides the outcome, so that another learning rate or
+//! another encoder begins anew.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use simsiam_data::{LoaderOptions, Source, Subset, TwoViews};
+use simsiam_recipe::{Pretrain, Recipe, digest_of};
+use tch::{Kind, Reduction, Tensor};
+use tch_ext::c10d::{Op, Reducer, ReducerOptions};
+
+use super::accuracy::Validation;
+use super::batches::{Batches, Labelled, Table};
+use super::optimizer::Optimizer;
+use super::unchanged::Fingerprint;
+use super::{Classifier, Protocol};
+use crate::checkpoint::{self, Checkpoints, Environment, Judged, Snapshot, State, Writer, snapshot, store};
+use crate::dataset::{Datasets, decode_mode, eval_view, loader_threads};
+use crate::device;
+use crate::error::Error;
+use crate::meter::Meter;
+use crate::model::Pass;
+use crate::model::params::Role;
+use crate::pretrain::control_interval;
+use crate::rank::{Rank, lost};
+use crate::schedule::half_cosine;
+use crate::storage::Storage;
+use crate::telemetry::event::{ClassifierScore, Event, Phase, StageResult, Step};
+
+/// What a stage works on.
+pub struct Job<'a> {
+    /// The run.
+    pub recipe: &'a Recipe,
+    /// Its output.
+    pub storage: Storage,
+    /// Number of this attempt; counted from the stage's checkpoints where nobody gives it.
+    pub attempt: Option<u32>,
+    /// DDP's first and other bucket sizes in bytes.
+    pub buckets: (usize, usize),
+    /// What is trained.
+    pub protocol: Protocol,
+}
+
+/// The best network so far, within the stage's folder.
+const BEST: &str = "model_best.safetensors";
+
+/// Runs the stage on the encoder of the latest valid checkpoint to its end.
+pub fn run(rank: &Rank, job: Job) -> Result<StageResult, Error> {
+    rank.sink.send(&Event::Phase { phase: Phase::Starting });
+    let protocol = &job.protocol;
+    let batch = protocol.batch_size() as usize;
+    if !batch.is_multiple_of(rank.place.world) {
+        return Err(Error::config(
+            format!("{}.batchSize", protocol.field()),
+            format!("{batch} images cannot be shared equally by {} ranks; use a multiple", rank.place.world),
+        ));
+    }
+    let mut trainer = Trainer::new(rank, &job)?;
+    trainer.restore()?;
+    trainer.train()
+}
+
+/// How a stretch of training ended.
+#[derive(PartialEq)]
+enum End {
+    Epoch,
+    Stopped,
+}
+
+struct Trainer<'a> {
+    rank: &'a Rank,
+    job: &'a Job<'a>,
+    pretrain: &'a Pretrain,
+    source: Arc<dyn Source>,
+    validation: Validation,
+    network: Classifier,
+    /// The backbone as it was loaded, where it must stay so.
+    frozen: Option<Fingerprint>,
+    table: Option<Arc<Table>>,
+    optimizer: Optimizer,
+    reducer: Option<Reducer>,
+    bucket_order: Option<Vec<Vec<usize>>>,
+    checkpoints: Checkpoints,
+    writer: Option<Writer>,
+    attempt: u32,
+    /// The encoder's checkpoint.
+    encoder: String,
+    arithmetic: serde_json::Value,
+    meter: Meter,
+    steps_per_epoch: u64,
+    step: u64,
+    loss: f64,
+    judged: Judged,
+}
+
+impl<'a> Trainer<'a> {
+    fn new(rank: &'a Rank, job: &'a Job<'a>) -> Result<Self, Error> {
+        let (recipe, protocol) = (job.recipe, &job.protocol);
+        let Some(pretrain) = &recipe.pretrain else {
+            return Err(Error::config(
+                "spec.pretrain",
+                format!("missing; {} judges the encoder that it describes", protocol.name()),
+            ));
+        };
+        let datasets = Datasets::new(recipe, job.storage.runtime().clone());
+        let all = datasets.train()?;
+        if all.classes().is_empty() {
+            return Err(crate::features::unlabelled(&*all, 0, protocol.field()));
+        }
+        let validation = Validation {
+            source: datasets.val(all.classes())?,
+            view: eval_view(&pretrain.augment),
+            loader_threads: loader_threads(&recipe.dataset, rank),
+            field: protocol.field(),
+        };
+        let (epochs, batch) = (protocol.epochs(), protocol.batch_size());
+        let (source, steps_per_epoch) = match protocol {
+            Protocol::Linear(_) => {
+                let steps = all.len().div_ceil(batch as usize);
+                (all, steps)
+            }
+            Protocol::Finetune(f) => {
+                let part: Arc<dyn Source> = Arc::new(Subset::of_each_class(all, f.fraction, f.seed)?);
+                let steps = part.len() / batch as usize;
+                if steps == 0 {
+                    return Err(Error::config(
+                        "spec.finetune.batchSize",
+                        format!(
+                            "{batch} is more than the {} images that fraction {} leaves; use fewer, or a larger fraction",
+                            part.len(),
+                            f.fraction
+                        ),
+                    ));
+                }
+                (part, steps)
+            }
+        };
+        let mut network = Classifier::new(pretrain, validation.source.classes().len(), protocol.seed(), rank.device)?;
+        let found = Checkpoints::new(job.storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
+            uri: job.storage.uri("checkpoints"),
+            message: "there is no valid checkpoint to judge; run the pretrain stage first".into(),
+        })?;
+        if found.state.epoch < u64::from(pretrain.epochs) {
+            tracing::warn!(
+                "{} judges {}, of epoch {} of {}: pre-training is not at its end",
+                protocol.name(),
+                found.uri,
+                found.state.epoch,
+                pretrain.epochs
+            );
+        }
+        network.restore_backbone(&found.model, &found.uri)?;
+        let frozen = match protocol {
+            Protocol::Linear(_) => {
+                network.freeze_backbone();
+                Some(Fingerprint::of(network.backbone_tensors())?)
+            }
+            Protocol::Finetune(_) => None,
+        };
+        let arithmetic = protocol.arithmetic(recipe, pretrain, &store::sha256(&found.model));
+        let digest = digest_of(&arithmetic);
+        let folder = format!("{}/{}", protocol.name(), &digest[..12]);
+        Ok(Self {
+            optimizer: Optimizer::new(network.params(), protocol.peaks(), protocol.sgd())?,
+            checkpoints: Checkpoints::in_folder(job.storage.clone(), folder),
+            meter: Meter::new(batch, epochs, steps_per_epoch as u64),
+            steps_per_epoch: steps_per_epoch as u64,
+            encoder: found.uri,
+            rank,
+            job,
+            pretrain,
+            source,
+            validation,
+            network,
+            frozen,
+            table: None,
+            reducer: None,
+            bucket_order: None,
+            writer: None,
+            attempt: 1,
+            arithmetic,
+            step: 0,
+            loss: f64::NAN,
+            judged: Judged::default(),
+        })
+    }
+
+    fn protocol(&self) -> &'a Protocol {
+        &self.job.protocol
+    }
+
+    fn epochs(&self) -> u64 {
+        u64::from(self.protocol().epochs())
+    }
+
+    /// Rank 0 finds the stage's latest checkpoint and gives it to all.
+    fn restore(&mut self) -> Result<(), Error> {
+        let own = if self.rank.is_first() {
+            let attempt = match self.job.attempt {
+                Some(attempt) => attempt,
+                None => self.checkpoints.next_attempt()?,
+            };
+            let found = self.checkpoints.latest()?;
+            if let Some(found) = &found {
+                snapshot::restore_tensors(self.saved(), &found.model, &found.uri)?;
+                if found.state.step > 0 {
+                    snapshot::restore_tensors(self.optimizer.buffers(), &found.optimizer, &found.uri)?;
+                }
+                for difference in found.state.environment.differences(&Environment::of(self.rank)) {
+                    tracing::warn!("resuming {}: {difference}; the last bits may differ", found.uri);
+                }
+                self.rank.sink.send(&Event::Resumed { step: found.state.step, uri: found.uri.clone() });
+            }
+            let state = found.map(|found| found.state);
+            Some(serde_json::to_string(&(attempt, state)).map_err(|e| Error::Usage(e.to_string()))?)
+        } else {
+            None
+        };
+        let shared = self.rank.share("resume", own)?;
+        let (attempt, state): (u32, Option<State>) = serde_json::from_str(&shared)
+            .map_err(|e| Error::PeerLost { during: "resume".into(), message: e.to_string() })?;
+        self.attempt = attempt;
+        if let Some(state) = state {
+            self.step = state.step;
+            self.judged = state.judged.unwrap_or_default();
+            self.bucket_order = state.bucket_order;
+            if state.step > 0 {
+                self.optimizer.restored();
+            }
+        }
+        self.rank.broadcast(self.network.tensors().map(|(_, t)| t), "broadcast of the network")?;
+        self.rank.broadcast(self.optimizer.buffers().map(|(_, t)| t), "broadcast of the momentum")?;
+        if let (Protocol::Finetune(_), Some(group)) = (self.protocol(), self.rank.peers()) {
+            let trained = self.network.params().with_role(Role::Trained);
+            let params: Vec<_> = trained.map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
+            let options = ReducerOptions {
+                first_bucket_bytes: self.job.buckets.0,
+                bucket_bytes: self.job.buckets.1,
+                order: self.bucket_order.clone(),
+                ..ReducerOptions::default()
+            };
+            self.reducer = Some(Reducer::new(group, &params, &options).map_err(lost("making the Reducer"))?);
+        }
+        Ok(())
+    }
+
+    /// What a checkpoint holds: what this stage trains. A frozen backbone is in the encoder's.
+    fn saved(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let all = self.frozen.is_none();
+        let (classifier, network) = (self.network.classifier_tensors(), self.network.tensors());
+        classifier.filter(move |_| !all).chain(network.filter(move |_| all))
+    }
+
+    fn train(mut self) -> Result<StageResult, Error> {
+        if self.rank.is_first() {
+            let sink = self.rank.sink.clone();
+            let done = move |w: &checkpoint::Written| {
+                let (uri, seconds) = (w.uri.clone(), w.took.as_secs_f64());
+                sink.send(&Event::Checkpoint { step: w.step, uri, seconds, bytes: w.bytes });
+            };
+            let policy = self.job.recipe.checkpoint.clone();
+            self.writer = Some(Writer::start(self.checkpoints.clone(), policy, done)?);
+        }
+        while self.judged.epochs < self.epochs() {
+            let stopped = if self.judged.epochs < self.step / self.steps_per_epoch {
+                self.judge()? == End::Stopped
+            } else {
+                self.epoch()? == End::Stopped
+            };
+            if stopped {
+                return Err(self.preempted()?);
+            }
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.wait()?;
+        }
+        self.rank.barrier("the end of the stage")?;
+        let judged = &self.judged;
+        let score = ClassifierScore {
+            top1: judged.best_top1,
+            top5: judged.best_top5,
+            best_epoch: judged.best_epoch,
+            last_top1: judged.last_top1,
+            images: judged.images,
+            caveat: self.protocol().caveat(),
+        };
+        let (linear, finetune) = match self.protocol() {
+            Protocol::Linear(_) => (Some(score), None),
+            Protocol::Finetune(_) => (None, Some(score)),
+        };
+        Ok(StageResult { checkpoint: Some(self.encoder), linear, finetune, ..StageResult::default() })
+    }
+
+    fn batches(&mut self, epoch: u64) -> Result<Batches, Error> {
+        let (recipe, protocol) = (self.job.recipe, self.protocol());
+        let threads = loader_threads(&recipe.dataset, self.rank);
+        let options = LoaderOptions {
+            seed: protocol.seed(),
+            epoch,
+            batch: protocol.batch_size() as usize,
+            rank: self.rank.place.rank,
+            world: self.rank.place.world,
+            first_batch: (self.step % self.steps_per_epoch) as usize,
+            threads,
+            max_corrupt: recipe.dataset.max_corrupt,
+            decode: decode_mode(&recipe.dataset),
+            ..LoaderOptions::default()
+        };
+        let a = &self.pretrain.augment;
+        if !protocol.cached_features() {
+            let views = TwoViews {
+                flip_prob: a.flip_prob,
+                ..TwoViews::crop_and_flip(a.crop_size, protocol.min_scale(), 1.0, a.mean, a.std)
+            };
+            return Batches::images(self.source.clone(), views, options, protocol.field());
+        }
+        let table = match &self.table {
+            Some(table) => table.clone(),
+            None => {
+                self.rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
+                let table = Table::new(self.rank, &self.network, &self.source, eval_view(a), 256, threads)?;
+                if table.len() < self.source.len() {
+                    return Err(Error::config(
+                        "spec.linear.cachedFeatures",
+                        format!(
+                            "{} of {} training images cannot be read (the warnings above name them), and a table has \
+                             nothing to put in their place; remove them, or leave this field out",
+                            self.source.len() - table.len(),
+                            self.source.len(),
+                        ),
+                    ));
+                }
+                self.table.insert(Arc::new(table)).clone()
+            }
+        };
+        Ok(Batches::features(table, &options))
+    }
+
+    /// The rest of the epoch under way.
+    fn epoch(&mut self) -> Result<End, Error> {
+        let epoch = self.step / self.steps_per_epoch;
+        let mut batches = self.batches(epoch)?;
+        self.rank.sink.send(&Event::Phase { phase: Phase::Training });
+        self.meter.restart();
+        let (mut waited, mut next_control, mut told) = (batches.wait(), self.step, Instant::now());
+        while self.step < (epoch + 1) * self.steps_per_epoch {
+            let Some(batch) = batches.next(self.rank)? else {
+                return Err(Error::Data(simsiam_data::Error::Worker { what: "ended before the epoch's end".into() }));
+            };
+            self.meter.corrupt += batch.corrupt;
+            let loss = self.optimise(&batch, half_cosine(epoch, self.epochs()))?;
+            self.step += 1;
+            let wait = batches.wait();
+            self.meter.step(&loss, wait - waited)?;
+            waited = wait;
+            if let Some(writer) = &mut self.writer {
+                writer.check()?;
+            }
+            let epoch_ends = self.step.is_multiple_of(self.steps_per_epoch);
+            if told.elapsed().as_secs() > 10 {
+                self.rank.sink.send(&Event::Alive);
+                told = Instant::now();
+            }
+            let alone = self.rank.peers().is_none();
+            if epoch_ends || self.step >= next_control || (alone && self.rank.stop_requested()) {
+                let (stop, seconds) = self.control(epoch)?;
+                if stop {
+                    return Ok(End::Stopped);
+                }
+                next_control = self.step + control_interval(seconds);
+            }
+        }
+        Ok(End::Epoch)
+    }
+
+    /// One step. Gives this rank's part of the global batch's mean loss.
+    fn optimise(&mut self, batch: &Labelled, share: f64) -> Result<Tensor, Error> {
+        self.optimizer.zero_grad()?;
+        let images = self.images_of_step() as f64;
+        let loss = match self.protocol() {
+            Protocol::Linear(_) => {
+                let features = self.frozen_features(&batch.input)?;
+                let loss = cross_entropy(&self.network.classify(&features)?, &batch.classes)?.f_div_scalar(images)?;
+                tch_ext::backward(&loss)?;
+                if let Some(group) = self.rank.peers() {
+                    for gradient in self.optimizer.gradients() {
+                        group.all_reduce(&gradient, Op::Sum).map_err(lost("a step"))?;
+                    }
+                }
+                loss
+            }
+            Protocol::Finetune(_) => {
+                if let Some(reducer) = &mut self.reducer {
+                    reducer.prepare_forward().map_err(lost("a step"))?;
+                }
+                let pass = Pass::train(self.rank.peers());
+                let logits =
+                    self.under_autocast(|| self.network.classify(&self.network.features(&batch.input, pass)?))?;
+                let loss = cross_entropy(&logits, &batch.classes)?.f_div_scalar(images)?;
+                match &mut self.reducer {
+                    // It takes the mean over the ranks; the parts are to be summed.
+                    Some(reducer) => {
+                        let scaled = loss.f_mul_scalar(self.rank.place.world as f64)?;
+                        reducer.backward(&scaled).map_err(lost("a step"))?;
+                    }
+                    None => tch_ext::backward(&loss)?,
+                }
+                loss
+            }
+        };
+        self.optimizer.step(share)?;
+        Ok(loss)
+    }
+
+    /// Images of the global batch of the step under way: an epoch's last may be smaller.
+    fn images_of_step(&self) -> u64 {
+        let batch = u64::from(self.protocol().batch_size());
+        let before = self.step % self.steps_per_epoch * batch;
+        batch.min((self.source.len() as u64).saturating_sub(before)).max(1)
+    }
+
+    /// Features of a frozen backbone, `[N, F]` in fp32; features are taken as they are.
+    fn frozen_features(&self, input: &Tensor) -> Result<Tensor, Error> {
+        let size = input.size();
+        if size.len() == 2 {
+            return Ok(input.shallow_clone());
+        }
+        if size[0] == 0 {
+            return Ok(Tensor::f_zeros([0, self.network.feature_width()], (Kind::Float, self.rank.device))?);
+        }
+        let forward = || self.under_autocast(|| self.network.features(input, Pass::EVAL));
+        Ok(tch::no_grad(forward)?.f_to_kind(Kind::Float)?)
+    }
+
+    fn under_autocast(&self, forward: impl FnOnce() -> Result<Tensor, Error>) -> Result<Tensor, Error> {
+        match device::autocast_kind(self.pretrain.precision) {
+            None => forward(),
+            kind => tch_ext::autocast(self.rank.device, kind, forward)?,
+        }
+    }
+
+    /// The ranks compare notes: whether any was asked to stop, and how long a step takes.
+    fn control(&mut self, epoch: u64) -> Result<(bool, f64), Error> {
+        let stop = f64::from(u8::from(self.rank.stop_requested()));
+        let own = [self.meter.mean_loss()?, stop, self.meter.mean_step_seconds()];
+        let sums = self.rank.sum(&own, &format!("step {}", self.step))?;
+        let loss = sums[0];
+        if !loss.is_finite() {
+            return Err(Error::NotFinite { loss, step: self.step, epoch, field: self.protocol().lr_field() });
+        }
+        self.loss = loss;
+        let (classifier, backbone) = self.protocol().peaks();
+        let share = half_cosine(epoch, self.epochs());
+        self.rank.sink.send(&Event::Step(Step {
+            lr_classifier: Some(classifier * share),
+            lr_encoder: backbone.map(|peak| peak * share),
+            gpu_memory: device::memory(self.rank.device),
+            ..self.meter.measure(self.step, loss)
+        }));
+        Ok((sums[1] > 0.0, sums[2] / self.rank.place.world as f64))
+    }
+
+    /// Judges the network at an epoch's end, keeps it if it is the best, and writes a checkpoint.
+    fn judge(&mut self) -> Result<End, Error> {
+        self.rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
+        let epoch = self.step / self.steps_per_epoch;
+        if let Some(frozen) = self.frozen.as_ref().filter(|_| epoch == 1 || epoch == self.epochs()) {
+            frozen.verify(self.network.backbone_tensors())?;
+        }
+        let logits = |images: &Tensor| {
+            let logits = self.under_autocast(|| {
+                let features = self.network.features(images, Pass::EVAL)?;
+                self.network.classify(&features)
+            })?;
+            Ok(logits.f_to_kind(Kind::Float)?)
+        };
+        let accuracy = match self.validation.judge(self.rank, logits) {
+            Err(Error::Terminated) => return Ok(End::Stopped),
+            accuracy => accuracy?,
+        };
+        let judged = &mut self.judged;
+        let better = judged.epochs == 0 || accuracy.top1 > judged.best_top1;
+        (judged.epochs, judged.last_top1, judged.images) = (epoch, accuracy.top1, accuracy.images);
+        if better {
+            (judged.best_epoch, judged.best_top1, judged.best_top5) = (epoch, accuracy.top1, accuracy.top5);
+        }
+        if self.rank.is_first() {
+            if better {
+                // Before the checkpoint that says so: what it names as the best is there.
+                let file = snapshot::tensor_file(self.network.tensors())?;
+                self.job.storage.put(&format!("{}/{BEST}", self.protocol().name()), file)?;
+            }
+            self.rank.sink.send(&Event::Linear {
+                stage: self.protocol().name().to_owned(),
+                epoch,
+                epochs: self.epochs(),
+                loss: self.loss,
+                lr: self.protocol().peaks().0 * half_cosine(epoch - 1, self.epochs()),
+                top1: accuracy.top1,
+                top5: accuracy.top5,
+                best_top1: self.judged.best_top1,
+            });
+        }
+        self.save()?;
+        Ok(End::Epoch)
+    }
+
+    fn save(&mut self) -> Result<(), Error> {
+        if let Some(reducer) = &self.reducer {
+            self.bucket_order = reducer.order().or(self.bucket_order.take());
+        }
+        if !self.rank.is_first() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let state = State {
+            step: self.step,
+            epoch: self.step / self.steps_per_epoch,
+            steps_per_epoch: self.steps_per_epoch,
+            attempt: self.attempt,
+            seed: self.protocol().seed(),
+            samples: self.source.len() as u64,
+            digest: digest_of(&self.arithmetic),
+            arithmetic: self.arithmetic.clone(),
+            bucket_order: self.bucket_order.clone(),
+            judged: Some(self.judged.clone()),
+            environment: Environment::of(self.rank),
+        };
+        let snapshot = Snapshot::of(self.saved(), self.optimizer.state(), state)?;
+        if let Some(writer) = &mut self.writer {
+            writer.save(snapshot)?;
+        }
+        self.rank.sink.send(&Event::CheckpointStall { seconds: start.elapsed().as_secs_f64() });
+        Ok(())
+    }
+
+    /// Every rank was asked to stop and agreed to; the checkpoint must stand before anyone leaves.
+    fn preempted(&mut self) -> Result<Error, Error> {
+        self.save()?;
+        if let Some(writer) = &mut self.writer {
+            writer.wait()?;
+        }
+        self.rank.barrier("the checkpoint before a stop")?;
+        let name = store::Name { step: self.step, attempt: self.attempt };
+        Ok(Error::Preempted { step: self.step, uri: self.checkpoints.uri(name) })
+    }
+}
+
+/// Sum of the cross-entropies of `logits` `[N, C]` for `classes` `[N]`, in fp32.
+fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<Tensor, Error> {
+    let logits = logits.f_to_kind(Kind::Float)?;
+    Ok(logits.f_cross_entropy_loss(classes, None::<&Tensor>, Reduction::Sum, -100, 0.0)?)
+}
