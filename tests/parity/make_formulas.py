@@ -1,4 +1,4 @@
-"""Writes `schedule.json`, `sgd.json` and `initialisation.json`: what PyTorch computes without a model's forward pass.
+"""Writes `schedule.json`, `sgd.json`, `larc.json` and `initialisation.json`: what PyTorch computes without a model's forward pass.
 
 See README.md beside this file for the formats.
 """
@@ -69,6 +69,49 @@ def sgd_steps() -> None:
     write("sgd.json", value, "steps")
 
 
+def larc_steps() -> None:
+    """Ten updates in f64 with layer-wise adaptive rates around `torch.optim.SGD`, one of the parameters starting at zero.
+
+    For each parameter p with gradient g, neither of norm 0: g <- (g + wd p) trust |p| / (|g| + wd |p| + 1e-8), and SGD
+    itself decays nothing; otherwise g stays as it is. In step 5 the first gradient is zero.
+    """
+    start = {"bias": torch.zeros(3), "weight": formula.affine("larc/weight", (3, 4), 0.0, 0.1)}
+    cases = []
+    for trust, weight_decay in ((0.001, 0.0), (0.02, 0.1)):
+        parameters = {name: nn.Parameter(value.double()) for name, value in start.items()}
+        momentum = 0.9
+        sgd = torch.optim.SGD(parameters.values(), lr=1.6, momentum=momentum, weight_decay=0)
+        steps = []
+        for step in range(10):
+            lr = 1.6 * 0.5 * (1 + math.cos(math.pi * step / 10))
+            sgd.param_groups[0]["lr"] = lr
+            row = {"lr": lr, "grad": {}, "value": {}, "momentum": {}}
+            for name, parameter in parameters.items():
+                gradient = formula.affine(f"larc/{name}/{step}", tuple(parameter.shape), 0.0, 1.0).double()
+                if step == 5 and name == "bias":
+                    gradient.zero_()
+                row["grad"][name] = gradient.flatten().tolist()
+                with torch.no_grad():
+                    size, slope = parameter.norm(), gradient.norm()
+                    if size != 0 and slope != 0:
+                        rate = trust * size / (slope + weight_decay * size + 1e-8)
+                        gradient = (gradient + weight_decay * parameter) * rate
+                parameter.grad = gradient
+            sgd.step()
+            for name, parameter in parameters.items():
+                row["value"][name] = parameter.detach().flatten().tolist()
+                row["momentum"][name] = sgd.state[parameter]["momentum_buffer"].flatten().tolist()
+            steps.append(row)
+        cases.append({"trust": trust, "weightDecay": weight_decay, "steps": steps})
+    value = {
+        "momentumFactor": momentum,
+        "shapes": {name: list(tensor.shape) for name, tensor in start.items()},
+        "start": {name: tensor.double().flatten().tolist() for name, tensor in start.items()},
+        "cases": cases,
+    }
+    write("larc.json", value, "cases")
+
+
 def distribution(net: nn.Module, name: str, tensor: torch.Tensor, last_norms: set[str]) -> dict:
     """What `tensor` is drawn from before the first step; checked against what PyTorch drew."""
     module = net.get_submodule(name.rpartition(".")[0])
@@ -116,4 +159,5 @@ def initialisation() -> None:
 if __name__ == "__main__":
     schedule()
     sgd_steps()
+    larc_steps()
     initialisation()

@@ -14,6 +14,7 @@ pub mod classify;
 pub mod cli;
 pub mod dataset;
 pub mod device;
+pub mod embedding;
 pub mod error;
 pub mod features;
 pub mod fixture;

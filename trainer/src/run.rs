@@ -38,6 +38,7 @@ struct RunResult {
     knn: Option<Knn>,
     knn_untrained: Option<Knn>,
     linear: Option<ClassifierScore>,
+    linear_untrained: Option<ClassifierScore>,
     finetune: Option<ClassifierScore>,
     loss: Option<f64>,
     output_std: Option<f64>,
@@ -65,8 +66,8 @@ struct StageTime {
 
 const RESULT: &str = "result.json";
 
-/// Runs every stage of the file. An error is that of the first stage that failed.
-pub fn execute(run: &RunFile, local: &Local) -> Result<(), Error> {
+/// Runs every stage of the file, or one alone. An error is that of the first stage that failed.
+pub fn execute(run: &RunFile, local: &Local, only: Option<Stage>) -> Result<(), Error> {
     for field in run
         .cluster_only
         .keys()
@@ -75,7 +76,10 @@ pub fn execute(run: &RunFile, local: &Local) -> Result<(), Error> {
     {
         tracing::info!("spec.{field} is for clusters and not used here");
     }
-    let stages = stages(run)?;
+    let stages = match only {
+        Some(stage) => vec![stage],
+        None => stages(run)?,
+    };
     let later = missing_stages(&run.recipe);
     if !later.is_empty() {
         tracing::warn!("not in this version yet, so left out: {}; all other stages run", later.join(", "));
@@ -166,6 +170,7 @@ impl RunResult {
         self.knn = knn(done.knn).or(self.knn.take());
         self.knn_untrained = knn(done.knn_untrained).or(self.knn_untrained.take());
         self.linear = done.linear.or(self.linear.take());
+        self.linear_untrained = done.linear_untrained.or(self.linear_untrained.take());
         self.finetune = done.finetune.or(self.finetune.take());
         self.loss = done.loss.or(self.loss);
         self.output_std = done.output_std.or(self.output_std);
@@ -176,15 +181,30 @@ impl RunResult {
         self.weights_sha256 = done.weights_sha256.or(self.weights_sha256.take());
     }
 
-    /// A run that was finished before trains nothing again; what it measured then still holds.
+    /// What was measured before of the same weights still holds: a run that was finished trains nothing again, and a
+    /// stage may be run alone.
     fn fill_from_before(&mut self, storage: &Storage) -> Result<(), Error> {
         let Some(before) = storage.get(RESULT)? else { return Ok(()) };
         let Ok(before) = serde_json::from_slice::<Self>(&before) else { return Ok(()) };
-        if before.weights_sha256 == self.weights_sha256 {
-            self.loss = self.loss.or(before.loss);
-            self.output_std = self.output_std.or(before.output_std);
-            self.images_per_second = self.images_per_second.or(before.images_per_second);
+        if before.weights_sha256 != self.weights_sha256 {
+            return Ok(());
         }
+        let Self { knn, knn_untrained, linear, linear_untrained, finetune, loss, output_std, .. } = before;
+        self.knn = self.knn.take().or(knn);
+        self.knn_untrained = self.knn_untrained.take().or(knn_untrained);
+        if self.linear.is_none() {
+            (self.linear, self.linear_untrained) = (linear, linear_untrained);
+        }
+        self.finetune = self.finetune.take().or(finetune);
+        self.loss = self.loss.or(loss);
+        self.output_std = self.output_std.or(output_std);
+        self.images_per_second = self.images_per_second.or(before.images_per_second);
+        self.epochs = self.epochs.or(before.epochs);
+        self.steps = self.steps.or(before.steps);
+        let again: Vec<_> = self.stages.drain(..).collect();
+        let others = before.stages.into_iter().filter(|b| !again.iter().any(|a| a.name == b.name));
+        self.stages = others.collect();
+        self.stages.extend(again);
         Ok(())
     }
 
@@ -201,6 +221,7 @@ impl RunResult {
             })
         };
         row("linear top-1 / top-5", classifier(&self.linear));
+        row("the same, untrained encoder", classifier(&self.linear_untrained));
         row("fine-tuned top-1 / top-5", classifier(&self.finetune));
         row("loss", self.loss.map(|v| format!("{v:.4}")));
         row("output std", self.output_std.map(|v| format!("{v:.5}")));

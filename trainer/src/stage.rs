@@ -8,7 +8,7 @@ use tch::Kind;
 
 use crate::agent::Stage;
 use crate::checkpoint::{Checkpoints, snapshot};
-use crate::classify;
+use crate::classify::{self, Encoder, Protocol};
 use crate::dataset::{Datasets, eval_view, loader_threads};
 use crate::error::Error;
 use crate::knn::{Evaluation, Features};
@@ -60,20 +60,29 @@ fn work(order: &Order, place: Place, sink: Sink) -> Result<StageResult, Error> {
         }
         Stage::Prepare => prepare(&rank, &order.recipe, &storage),
         Stage::Knn => knn(&rank, &order.recipe, &storage, false),
-        Stage::Linear => classify(&rank, order, storage, classify::Protocol::linear),
-        Stage::Finetune => classify(&rank, order, storage, classify::Protocol::finetune),
+        Stage::Linear => classify(&rank, order, &storage, Protocol::linear),
+        Stage::Finetune => classify(&rank, order, &storage, Protocol::finetune),
     }
 }
 
-/// Trains a classifier on the latest checkpoint's encoder.
+/// Trains a classifier on the latest checkpoint's encoder and, where asked, on the untrained one before.
 fn classify(
     rank: &Rank,
     order: &Order,
-    storage: Storage,
-    protocol: fn(&Recipe) -> Result<classify::Protocol, Error>,
+    storage: &Storage,
+    protocol: fn(&Recipe) -> Result<Protocol, Error>,
 ) -> Result<StageResult, Error> {
     let (recipe, attempt, buckets) = (&order.recipe, order.attempt, order.buckets);
-    classify::run(rank, classify::Job { recipe, storage, attempt, buckets, protocol: protocol(recipe)? })
+    let protocol = protocol(recipe)?;
+    let on = |encoder| {
+        let (storage, protocol) = (storage.clone(), protocol.clone());
+        classify::run(rank, classify::Job { recipe, storage, attempt, buckets, protocol, encoder })
+    };
+    let untrained = match &protocol {
+        Protocol::Linear(linear) if linear.untrained_too => on(Encoder::Untrained)?.linear_untrained,
+        _ => None,
+    };
+    Ok(StageResult { linear_untrained: untrained, ..on(Encoder::Trained)? })
 }
 
 /// Packs the recipe's data sets into its output.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use simsiam::classify::larc;
 use simsiam::model::SimSiam;
 use simsiam::schedule::LearningRate;
 use simsiam_recipe::{Arch, Pretrain, Projector, Stem};
@@ -86,6 +87,47 @@ fn updates_of_sgd() -> Result<()> {
         for (what, ours, theirs) in [("parameters", &params, &step.value), ("momentum", &momentum, &step.momentum)] {
             for (a, b) in ours.iter().zip(tensors(&shapes, theirs)?) {
                 assert!(a.f_allclose(&b, 1e-14, 1e-15, false)?, "{what} after step {index}: {a}, expected {b}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Larc {
+    momentum_factor: f64,
+    shapes: Values<i64>,
+    start: Values<f64>,
+    cases: Vec<LarcCase>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LarcCase {
+    trust: f64,
+    weight_decay: f64,
+    steps: Vec<Step>,
+}
+
+/// Ten steps of LARS, with a parameter that starts at zero and a gradient that is zero once.
+#[test]
+fn updates_of_lars() -> Result<()> {
+    let Larc { momentum_factor, shapes, start, cases } = read("larc.json")?;
+    for LarcCase { trust, weight_decay, steps } in cases {
+        assert_eq!(steps.len(), 10);
+        let params = tensors(&shapes, &start)?;
+        let momentum: Vec<Tensor> = params.iter().map(Tensor::zeros_like).collect();
+        for (index, step) in steps.iter().enumerate() {
+            let grads = tensors(&shapes, &step.grad)?;
+            let scaled: std::result::Result<Vec<_>, _> =
+                params.iter().zip(&grads).map(|(p, g)| larc::scaled(p, g, trust, weight_decay)).collect();
+            tch_ext::fused_sgd(&params, &scaled?, &momentum, step.lr, momentum_factor, 0.0, index == 0)?;
+            for (what, ours, theirs) in [("parameters", &params, &step.value), ("momentum", &momentum, &step.momentum)]
+            {
+                for (a, b) in ours.iter().zip(tensors(&shapes, theirs)?) {
+                    assert!(a.f_allclose(&b, 1e-13, 1e-14, false)?, "{what} after step {index}: {a}, expected {b}");
+                }
             }
         }
     }

@@ -37,6 +37,14 @@ pub enum Error {
         /// What the parser said.
         message: String,
     },
+    /// A field given beside the file cannot be put into it.
+    #[error("--set {text}: {message}")]
+    Override {
+        /// What was given.
+        text: String,
+        /// What is wrong, and what was expected.
+        message: String,
+    },
     /// The file is YAML but not a valid run: everything that is wrong, one a line.
     #[error("{}", Lines { origin, violations })]
     Invalid {

@@ -69,6 +69,9 @@ pub struct Linear {
     /// Compute the features once, without augmentation, and train on them: a quick look, whose accuracy is
     /// not that of the protocol; results say so. Default: false.
     pub cached_features: bool,
+    /// Also train a classifier on the encoder as it was initialised, for comparison; takes as long again.
+    /// Default: false.
+    pub untrained_too: bool,
     /// Seed of the classifier's initial weights, the order and the crops. Default: 0.
     pub seed: u64,
 }
@@ -86,6 +89,7 @@ impl Default for Linear {
             trust_coefficient: 0.001,
             min_scale: 0.08,
             cached_features: false,
+            untrained_too: false,
             seed: 0,
         }
     }

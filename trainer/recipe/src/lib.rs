@@ -16,6 +16,7 @@ mod digest;
 mod error;
 mod eval;
 mod evaluate;
+mod overrides;
 mod presets;
 mod pretrain;
 mod recipe;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::check;
 use crate::error::{Error, Kind, Violation};
 use crate::evaluate;
+use crate::overrides;
 use crate::recipe::Recipe;
 use crate::rules;
 use crate::structure::nearest;
@@ -79,6 +80,14 @@ impl RunFile {
     /// # Errors
     /// If it cannot be read, and those of [`RunFile::parse`].
     pub fn load(path: &Path) -> Result<Self, Error> {
+        Self::load_with(path, &[])
+    }
+
+    /// Reads a file with some fields of `spec` given beside it, each as `pretrain.epochs=10`.
+    ///
+    /// # Errors
+    /// As [`RunFile::load`], and [`Error::Override`].
+    pub fn load_with(path: &Path, fields: &[String]) -> Result<Self, Error> {
         let unreadable = |source| Error::Read { path: path.to_owned(), source };
         let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
         let origin = path.display().to_string();
@@ -86,7 +95,7 @@ impl RunFile {
             return Err(Error::TooLarge { origin, bytes, limit: LIMIT_BYTES });
         }
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        Self::parse(&text, &origin)
+        Self::parse_with(&text, &origin, fields)
     }
 
     /// Reads the text of a file; `origin` names it in errors.
@@ -95,8 +104,13 @@ impl RunFile {
     /// [`Error::Yaml`] if it is not one YAML document, [`Error::Invalid`] with everything that is wrong
     /// with it as a run.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Error> {
+        Self::parse_with(text, origin, &[])
+    }
+
+    fn parse_with(text: &str, origin: &str, fields: &[String]) -> Result<Self, Error> {
         let mut document = yaml::parse(text, origin)?;
-        let value = std::mem::take(&mut document.value);
+        let mut value = std::mem::take(&mut document.value);
+        fields.iter().try_for_each(|field| overrides::apply(&mut value, field))?;
         read(value, &document.not_finite).map_err(|mut violations| {
             for violation in &mut violations {
                 violation.place = nearest_place(&document, &violation.path);

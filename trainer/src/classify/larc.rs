@@ -14,7 +14,9 @@ const EPSILON: f64 = 1e-8;
 /// So a bias that starts at zero takes its first step at the full rate.
 pub fn scaled(param: &Tensor, grad: &Tensor, trust: f64, weight_decay: f64) -> Result<Tensor, Error> {
     let param = param.f_detach()?;
-    let norm = |t: &Tensor| t.f_norm_scalaropt_dtype(2.0, Kind::Float);
+    // At least in fp32.
+    let wide = |t: &Tensor| if t.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+    let norm = |t: &Tensor| t.f_norm_scalaropt_dtype(2.0, wide(t));
     let (p, g) = (norm(&param)?, norm(grad)?);
     // All on the device: asking it for a norm would wait for it.
     let both = p.f_gt(0.0)?.f_logical_and(&g.f_gt(0.0)?)?;

@@ -13,7 +13,7 @@ pub mod trainer;
 pub mod unchanged;
 
 pub use network::Classifier;
-pub use trainer::{Job, run};
+pub use trainer::{Encoder, Job, run};
 
 use serde_json::{Value, json};
 use simsiam_recipe::{Finetune, Linear, LinearOptimizer, Pretrain, Recipe};
@@ -139,6 +139,7 @@ impl Protocol {
         if let Some(fields) = own.pointer_mut("/linear").and_then(Value::as_object_mut) {
             // Its values count, not its name.
             fields.remove("preset");
+            fields.remove("untrainedToo");
         }
         own["backbone"] = json!(backbone);
         own["dataset"] = json!({ "decode": recipe.dataset.decode, "pack": recipe.dataset.pack });

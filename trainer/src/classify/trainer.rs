@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use simsiam_data::{LoaderOptions, Source, Subset, TwoViews};
 use simsiam_recipe::{Pretrain, Recipe, digest_of};
-use tch::{Kind, Reduction, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 use tch_ext::c10d::{Op, Reducer, ReducerOptions};
 
 use super::accuracy::Validation;
@@ -22,8 +22,8 @@ use crate::dataset::{Datasets, decode_mode, eval_view, loader_threads};
 use crate::device;
 use crate::error::Error;
 use crate::meter::Meter;
-use crate::model::Pass;
 use crate::model::params::Role;
+use crate::model::{Pass, SimSiam};
 use crate::pretrain::control_interval;
 use crate::rank::{Rank, lost};
 use crate::schedule::half_cosine;
@@ -42,12 +42,23 @@ pub struct Job<'a> {
     pub buckets: (usize, usize),
     /// What is trained.
     pub protocol: Protocol,
+    /// On which encoder.
+    pub encoder: Encoder,
+}
+
+/// The encoder that a classifier is put on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoder {
+    /// That of the latest valid checkpoint.
+    Trained,
+    /// As it was initialised: what the architecture alone can do.
+    Untrained,
 }
 
 /// The best network so far, within the stage's folder.
 const BEST: &str = "model_best.safetensors";
 
-/// Runs the stage on the encoder of the latest valid checkpoint to its end.
+/// Runs the stage to its end.
 pub fn run(rank: &Rank, job: Job) -> Result<StageResult, Error> {
     rank.sink.send(&Event::Phase { phase: Phase::Starting });
     let protocol = &job.protocol;
@@ -86,8 +97,9 @@ struct Trainer<'a> {
     checkpoints: Checkpoints,
     writer: Option<Writer>,
     attempt: u32,
-    /// The encoder's checkpoint.
+    /// The encoder's checkpoint, and the SHA-256 of its `model.safetensors`.
     encoder: String,
+    backbone: String,
     arithmetic: serde_json::Value,
     meter: Meter,
     steps_per_epoch: u64,
@@ -139,20 +151,14 @@ impl<'a> Trainer<'a> {
             }
         };
         let mut network = Classifier::new(pretrain, validation.source.classes().len(), protocol.seed(), rank.device)?;
-        let found = Checkpoints::new(job.storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
-            uri: job.storage.uri("checkpoints"),
-            message: "there is no valid checkpoint to judge; run the pretrain stage first".into(),
-        })?;
-        if found.state.epoch < u64::from(pretrain.epochs) {
-            tracing::warn!(
-                "{} judges {}, of epoch {} of {}: pre-training is not at its end",
-                protocol.name(),
-                found.uri,
-                found.state.epoch,
-                pretrain.epochs
-            );
-        }
-        network.restore_backbone(&found.model, &found.uri)?;
+        let (uri, model) = match job.encoder {
+            Encoder::Trained => trained(job, pretrain)?,
+            Encoder::Untrained => {
+                let model = SimSiam::new(pretrain, Kind::Float, Device::Cpu)?;
+                ("the untrained encoder".to_owned(), snapshot::model_file(model.params())?)
+            }
+        };
+        network.restore_backbone(&model, &uri)?;
         let frozen = match protocol {
             Protocol::Linear(_) => {
                 network.freeze_backbone();
@@ -160,7 +166,8 @@ impl<'a> Trainer<'a> {
             }
             Protocol::Finetune(_) => None,
         };
-        let arithmetic = protocol.arithmetic(recipe, pretrain, &store::sha256(&found.model));
+        let backbone = store::sha256(&model);
+        let arithmetic = protocol.arithmetic(recipe, pretrain, &backbone);
         let digest = digest_of(&arithmetic);
         let folder = format!("{}/{}", protocol.name(), &digest[..12]);
         Ok(Self {
@@ -168,7 +175,8 @@ impl<'a> Trainer<'a> {
             checkpoints: Checkpoints::in_folder(job.storage.clone(), folder),
             meter: Meter::new(batch, epochs, steps_per_epoch as u64),
             steps_per_epoch: steps_per_epoch as u64,
-            encoder: found.uri,
+            encoder: uri,
+            backbone,
             rank,
             job,
             pretrain,
@@ -190,6 +198,14 @@ impl<'a> Trainer<'a> {
 
     fn protocol(&self) -> &'a Protocol {
         &self.job.protocol
+    }
+
+    /// The stage's name in progress and metrics.
+    fn name(&self) -> String {
+        match self.job.encoder {
+            Encoder::Trained => self.protocol().name().to_owned(),
+            Encoder::Untrained => format!("{} untrained", self.protocol().name()),
+        }
     }
 
     fn epochs(&self) -> u64 {
@@ -287,11 +303,16 @@ impl<'a> Trainer<'a> {
             images: judged.images,
             caveat: self.protocol().caveat(),
         };
-        let (linear, finetune) = match self.protocol() {
-            Protocol::Linear(_) => (Some(score), None),
-            Protocol::Finetune(_) => (None, Some(score)),
-        };
-        Ok(StageResult { checkpoint: Some(self.encoder), linear, finetune, ..StageResult::default() })
+        let mut result = StageResult::default();
+        match (self.protocol(), self.job.encoder) {
+            (_, Encoder::Untrained) => result.linear_untrained = Some(score),
+            (Protocol::Linear(_), _) => result.linear = Some(score),
+            (Protocol::Finetune(_), _) => result.finetune = Some(score),
+        }
+        if self.job.encoder == Encoder::Trained {
+            (result.checkpoint, result.weights_sha256) = (Some(self.encoder), Some(self.backbone));
+        }
+        Ok(result)
     }
 
     fn batches(&mut self, epoch: u64) -> Result<Batches, Error> {
@@ -488,13 +509,13 @@ impl<'a> Trainer<'a> {
             (judged.best_epoch, judged.best_top1, judged.best_top5) = (epoch, accuracy.top1, accuracy.top5);
         }
         if self.rank.is_first() {
-            if better {
+            if better && self.job.encoder == Encoder::Trained {
                 // Before the checkpoint that says so: what it names as the best is there.
                 let file = snapshot::tensor_file(self.network.tensors())?;
                 self.job.storage.put(&format!("{}/{BEST}", self.protocol().name()), file)?;
             }
             self.rank.sink.send(&Event::Linear {
-                stage: self.protocol().name().to_owned(),
+                stage: self.name(),
                 epoch,
                 epochs: self.epochs(),
                 loss: self.loss,
@@ -547,6 +568,24 @@ impl<'a> Trainer<'a> {
         let name = store::Name { step: self.step, attempt: self.attempt };
         Ok(Error::Preempted { step: self.step, uri: self.checkpoints.uri(name) })
     }
+}
+
+/// The latest valid checkpoint's address and `model.safetensors`.
+fn trained(job: &Job, pretrain: &Pretrain) -> Result<(String, Vec<u8>), Error> {
+    let found = Checkpoints::new(job.storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
+        uri: job.storage.uri("checkpoints"),
+        message: "there is no valid checkpoint to judge; run the pretrain stage first".into(),
+    })?;
+    if found.state.epoch < u64::from(pretrain.epochs) {
+        tracing::warn!(
+            "{} judges {}, of epoch {} of {}: pre-training is not at its end",
+            job.protocol.name(),
+            found.uri,
+            found.state.epoch,
+            pretrain.epochs
+        );
+    }
+    Ok((found.uri, found.model))
 }
 
 /// Sum of the cross-entropies of `logits` `[N, C]` for `classes` `[N]`, in fp32.

@@ -1,16 +1,15 @@
 //! `simsiam data`: making, packing and looking into data sets.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use simsiam_data::pack::{self, PackOptions};
 use simsiam_data::store::{Store, StoreOptions};
 use simsiam_data::synth::{self, SynthOptions};
 use simsiam_data::{Access, Decoder, RgbImage, Source, TargetSize};
 use tokio::runtime::Runtime;
 
+use super::bar::Bar;
 use super::worker::default_threads;
 use crate::dataset::patience;
 use crate::error::{Error, ExitCode};
@@ -261,44 +260,4 @@ fn stat(at: &str, json: bool, reach: &Reach) -> Result<(), Error> {
 
 fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
-}
-
-/// A bar on a terminal, a line now and then elsewhere.
-struct Bar {
-    what: &'static str,
-    bar: Option<ProgressBar>,
-    said: std::time::Instant,
-}
-
-impl Bar {
-    fn new(what: &'static str) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("▕{wide_bar:.cyan/dim}▏ {pos}/{len} {msg}  {per_sec}  ETA {eta}");
-            let bar = ProgressBar::new(0);
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.set_message(what);
-            bar
-        });
-        Self { what, bar, said: std::time::Instant::now() }
-    }
-
-    fn show(&mut self, done: usize, of: usize) {
-        match &self.bar {
-            Some(bar) => {
-                bar.set_length(of as u64);
-                bar.set_position(done as u64);
-            }
-            None if self.said.elapsed().as_secs() >= 10 => {
-                eprintln!("{done}/{of} {}", self.what);
-                self.said = std::time::Instant::now();
-            }
-            None => {}
-        }
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }

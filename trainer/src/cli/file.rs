@@ -1,4 +1,4 @@
-//! `-f run.yaml`, `--mount`, and `simsiam validate`.
+//! `-f run.yaml`, `--mount`, `--set`, and `simsiam validate`.
 
 use std::path::PathBuf;
 
@@ -16,12 +16,15 @@ pub struct FileArgs {
     /// Where a persistent volume claim of the file lies on this machine
     #[arg(long, value_name = "NAME=/PATH")]
     pub mount: Vec<String>,
+    /// A field of spec to use in the place of the file's, as in --set pretrain.epochs=10; the value is YAML
+    #[arg(long, value_name = "FIELD=VALUE")]
+    pub set: Vec<String>,
 }
 
 impl FileArgs {
     /// Reads and checks the file and puts paths in the place of claims.
     pub fn load(&self) -> Result<RunFile, Error> {
-        let mut run = RunFile::load(&self.file)?;
+        let mut run = RunFile::load_with(&self.file, &self.set)?;
         let mounts: Result<Vec<_>, _> = self.mount.iter().map(|m| parse_mount(m)).collect();
         let mounts = mounts?;
         let recipe = &mut run.recipe;
@@ -35,8 +38,11 @@ impl FileArgs {
 
     /// The same arguments for another process of this program.
     pub fn pass_on(&self) -> Vec<String> {
-        let file = ["--file".to_owned(), self.file.display().to_string()];
-        file.into_iter().chain(self.mount.iter().flat_map(|m| ["--mount".to_owned(), m.clone()])).collect()
+        let mut arguments = vec!["--file".to_owned(), self.file.display().to_string()];
+        for (option, values) in [("--mount", &self.mount), ("--set", &self.set)] {
+            arguments.extend(values.iter().flat_map(|value| [option.to_owned(), value.clone()]));
+        }
+        arguments
     }
 }
 
@@ -63,7 +69,7 @@ fn mounted(field: &str, uri: &str, mounts: &[(&str, &str)]) -> Result<String, Er
 /// `simsiam validate`.
 pub fn validate(args: &FileArgs) -> Result<(), Error> {
     // Claims need not be mounted to be checked.
-    let run = RunFile::load(&args.file)?;
+    let run = RunFile::load_with(&args.file, &args.set)?;
     println!("{}: valid", args.file.display());
     if let Some(p) = &run.recipe.pretrain {
         let peak = p.lr * f64::from(p.batch_size) / 256.0;
@@ -80,6 +86,13 @@ pub fn validate(args: &FileArgs) -> Result<(), Error> {
     }
     if run.recipe.knn.is_some() {
         println!("  knn: yes");
+    }
+    if let Some(l) = &run.recipe.linear {
+        let peak = l.lr * f64::from(l.batch_size) / 256.0;
+        println!("  linear: {} epochs, batch {}, peak learning rate {peak}", l.epochs, l.batch_size);
+    }
+    if let Some(f) = &run.recipe.finetune {
+        println!("  finetune: {} epochs, batch {}, fraction {}", f.epochs, f.batch_size, f.fraction);
     }
     for field in missing_stages(&run.recipe) {
         println!("  {field}: valid, but not in this version yet; `simsiam run` leaves it out");

@@ -1,7 +1,9 @@
 //! The `simsiam` command line.
 
+mod bar;
 mod bench_step;
 mod data;
+mod embed;
 mod file;
 mod fixture_step;
 mod knn;
@@ -13,6 +15,7 @@ pub use worker::{Patience, default_threads};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::agent::Stage;
 use crate::error::{Error, ExitCode};
 
 /// SimSiam pre-training of image backbones, from a laptop to a GPU cluster.
@@ -40,6 +43,12 @@ enum Command {
     Worker(worker::Args),
     /// Judge a run's latest checkpoint by kNN, beside the untrained encoder
     Knn(knn::Args),
+    /// Judge a run's latest checkpoint by a linear classifier (the stage alone)
+    Linear(run::Args),
+    /// Train a run's latest checkpoint on with labels (the stage alone)
+    Finetune(run::Args),
+    /// Write a run's features as a Parquet file
+    Embed(embed::Args),
     /// Make data sets
     #[command(subcommand)]
     Data(data::Command),
@@ -82,7 +91,10 @@ pub fn main() -> ExitCode {
 
 fn execute(command: Command) -> Result<(), Error> {
     match command {
-        Command::Run(args) => run::execute(&args),
+        Command::Run(args) => run::execute(&args, None),
+        Command::Linear(args) => run::execute(&args, Some(Stage::Linear)),
+        Command::Finetune(args) => run::execute(&args, Some(Stage::Finetune)),
+        Command::Embed(args) => embed::execute(&args),
         Command::Validate(args) => file::validate(&args),
         Command::Worker(args) => worker::execute(&args),
         Command::Knn(args) => knn::execute(&args),

@@ -1,12 +1,13 @@
-//! `simsiam run`.
+//! `simsiam run`, and the commands that run one of its stages.
 
 use std::net::SocketAddr;
 
 use super::worker::{Patience, StageArgs, at_least_one};
+use crate::agent::Stage;
 use crate::error::Error;
 use crate::run::{self, Local};
 
-/// Arguments of `simsiam run`.
+/// Arguments of `simsiam run`, `linear` and `finetune`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -24,8 +25,8 @@ pub struct Args {
     patience: Patience,
 }
 
-/// `simsiam run`.
-pub fn execute(args: &Args) -> Result<(), Error> {
+/// `simsiam run`, or one stage of it.
+pub fn execute(args: &Args, only: Option<Stage>) -> Result<(), Error> {
     let run = args.stage_args.file.load()?;
     run::execute(
         &run,
@@ -36,5 +37,6 @@ pub fn execute(args: &Args) -> Result<(), Error> {
             patience: args.patience.clone(),
             arguments: args.stage_args.pass_on(),
         },
+        only,
     )
 }

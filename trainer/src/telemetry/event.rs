@@ -224,6 +224,9 @@ pub struct StageResult {
     /// Linear classification on the frozen backbone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear: Option<ClassifierScore>,
+    /// Linear classification on the encoder as it was initialised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linear_untrained: Option<ClassifierScore>,
     /// The fine-tuned network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finetune: Option<ClassifierScore>,
