@@ -60,6 +60,20 @@ fn two_ranks_train_as_one() {
     assert!((loss(&one) - loss(&two)).abs() < 1e-5, "{} {}", loss(&one), loss(&two));
 }
 
+/// Targets with the batch statistics of all ranks, from micro-batches: with one step an interval nothing changes.
+#[test]
+fn alternation_of_one_step_is_simsiam_on_two_ranks_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plain = five_steps(folder.path());
+    plain.set("/pretrain/accumulate", 2.into());
+    let mut alternating = plain.clone();
+    alternating.set("/pretrain/alternation", json!({"steps": 1})).set("/output/uri", json!(folder.path().join("a")));
+    for file in [&plain, &alternating] {
+        done(&["run", "-f", file.write(), "--nproc", "2", "--threads-per-rank", "1", "--metrics-addr", "127.0.0.1:0"]);
+    }
+    assert_eq!(alternating.result()["weightsSha256"], plain.result()["weightsSha256"]);
+}
+
 fn worker(file: &str, arguments: &[&str]) -> Child {
     let mut all = vec!["worker", "-f", file, "--metrics-addr", "127.0.0.1:0", "--threads-per-rank", "1"];
     all.extend(arguments);

@@ -75,6 +75,24 @@ fn sigterm_leaves_a_checkpoint_and_code_85() {
     assert_eq!(file.checkpoints().len(), 1, "{err}");
 }
 
+/// The targets of an epoch take long; whoever stops the run does not wait for them, and nothing is lost.
+#[test]
+fn sigterm_while_targets_are_computed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = simsiam_tests::synth(folder.path(), 480, 2);
+    let mut file = RunFile::new(folder.path(), &data, "val");
+    // So wide that the targets of 100 steps take far longer than the signal.
+    file.set("/pretrain/baseWidth", 64.into()).set("/pretrain/alternation", json!({"epoch": true}));
+    let path = file.write();
+    let arguments = ["run", "-f", path, "--nproc", "2", "--threads-per-rank", "1", "--metrics-addr", "127.0.0.1:0"];
+    let child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(8));
+    signal(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    let (code, _, err) = told(child.wait_with_output().unwrap());
+    assert_eq!(code, 85, "{err}");
+    assert_eq!(file.checkpoints(), ["step-000000000-a1"], "{err}");
+}
+
 #[test]
 fn a_damaged_checkpoint_is_passed_over() {
     let folder = tempfile::tempdir().unwrap();

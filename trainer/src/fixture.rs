@@ -77,9 +77,10 @@ impl Fixture {
             sgd.zero_grad()?;
             tch_ext::backward(&outputs.loss)?;
             if step == 0 {
-                let ([z1, z2], [p1, p2]) = (&outputs.z, &outputs.p);
-                for (name, tensor) in [("z1", z1), ("z2", z2), ("p1", p1), ("p2", p2)] {
-                    found.insert(name.to_owned(), host(tensor)?);
+                for (letter, tensors) in [("z", outputs.z.as_slice()), ("p", outputs.p.as_slice())] {
+                    for (i, tensor) in (1..).zip(tensors) {
+                        found.insert(format!("{letter}{i}"), host(tensor)?);
+                    }
                 }
                 for entry in model.params().entries().iter().filter(|e| e.tensor.grad().defined()) {
                     found.insert(format!("grad.{}", entry.name), host(&entry.tensor.grad())?);

@@ -47,6 +47,11 @@ impl Meter {
         self.last = Instant::now();
     }
 
+    /// This rank waited for data outside a step's own batch.
+    pub fn waited(&mut self, data_wait: Duration) {
+        self.data_wait += data_wait;
+    }
+
     /// A step was finished.
     pub fn step(&mut self, loss: &Tensor, data_wait: Duration) -> Result<(), Error> {
         let loss = loss.f_detach()?;

@@ -1,11 +1,15 @@
 //! The pre-training stage as one rank runs it.
 
+mod alternation;
+mod batches;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use simsiam_data::{Batch, Loader, LoaderOptions, Output, Source};
-use simsiam_recipe::{AugmentDevice, Pretrain, Recipe};
-use tch::{Kind, Tensor};
+use simsiam_recipe::{Ablation, AugmentDevice, Pretrain, Recipe};
+use tch::{Device, Kind, Tensor};
 use tch_ext::c10d::{Reducer, ReducerOptions};
 
 use crate::checkpoint::{self, Checkpoints, Environment, Snapshot, State, Writer, snapshot};
@@ -23,6 +27,8 @@ use crate::rank::{Rank, lost};
 use crate::schedule::LearningRate;
 use crate::storage::Storage;
 use crate::telemetry::event::{Event, Phase, StageResult, Step};
+use alternation::{Intervals, Targets};
+use batches::Batches;
 
 /// Ranks compare notes every so many steps at most: loss, std, and whether any of them was asked to stop.
 const CONTROL_EVERY: u64 = 10;
@@ -73,6 +79,8 @@ pub fn run(rank: &Rank, job: Job) -> Result<StageResult, Error> {
             batch: recipe.batch_size as usize,
         }));
     }
+    let intervals = Intervals::new(recipe.alternation.as_ref(), steps_per_epoch);
+    intervals.check(recipe, rank.place.world)?;
     let mut trainer = Trainer::new(rank, &job, recipe, datasets, source, steps_per_epoch)?;
     trainer.restore()?;
     trainer.train()
@@ -106,6 +114,9 @@ struct Trainer<'a> {
     attempt: Option<u32>,
     meter: Meter,
     steps_per_epoch: u64,
+    intervals: Intervals,
+    /// Targets of the interval's steps to come, with alternation.
+    targets: VecDeque<Targets>,
     /// Finished steps.
     step: u64,
     /// The step after which the ranks compare notes again; all have the same.
@@ -149,6 +160,8 @@ impl<'a> Trainer<'a> {
             meter: Meter::new(pretrain.batch_size, pretrain.epochs, steps_per_epoch),
             model,
             steps_per_epoch,
+            intervals: Intervals::new(pretrain.alternation.as_ref(), steps_per_epoch),
+            targets: VecDeque::new(),
             step: 0,
             next_control: 0,
             collapsed_since: None,
@@ -183,6 +196,11 @@ impl<'a> Trainer<'a> {
             self.step = state.step;
             self.bucket_order = state.bucket_order;
             self.sgd.restored(state.step > 0);
+        }
+        if self.rank.is_first() && !self.intervals.ends(self.step) {
+            tracing::warn!(
+                "resuming within an interval of spec.pretrain.alternation: the targets of its rest come from the weights as they are now, so the run will differ from an undisturbed one"
+            );
         }
         let tensors = self.model.params().entries().iter().map(|e| &e.tensor);
         self.rank.broadcast(tensors, "broadcast of the parameters")?;
@@ -259,7 +277,13 @@ impl<'a> Trainer<'a> {
         Ok(self.result)
     }
 
-    fn loader(&self, epoch: u64) -> Result<Loader, Error> {
+    /// The batches of an epoch from the next step on.
+    fn batches(&self, epoch: u64) -> Result<Batches, Error> {
+        let pairs: &[u8] = if self.pretrain.ablation == Ablation::AsymmetricDouble { &[0, 2] } else { &[0] };
+        pairs.iter().map(|&first_view| self.loader(epoch, first_view)).collect::<Result<_, _>>().map(Batches::new)
+    }
+
+    fn loader(&self, epoch: u64, first_view: u8) -> Result<Loader, Error> {
         let pretrain = self.pretrain;
         let threads = loader_threads(&self.recipe.dataset, self.rank);
         Ok(Loader::two_views(
@@ -272,6 +296,7 @@ impl<'a> Trainer<'a> {
                 rank: self.rank.place.rank,
                 world: self.rank.place.world,
                 first_batch: (self.step % self.steps_per_epoch) as usize,
+                first_view,
                 threads,
                 prefetch: 2,
                 max_corrupt: self.recipe.dataset.max_corrupt,
@@ -285,22 +310,29 @@ impl<'a> Trainer<'a> {
     /// The rest of the epoch under way.
     fn epoch(&mut self) -> Result<(), Error> {
         let epoch = self.step / self.steps_per_epoch;
-        let mut loader = self.loader(epoch)?;
+        let mut batches = self.batches(epoch)?;
         self.rank.sink.send(&Event::Phase { phase: Phase::Training });
         self.meter.restart();
         let mut told = Instant::now();
-        let mut waited = loader.wait();
-        while let Some(batch) = loader.next() {
-            let batch = batch?;
-            for replaced in &batch.replaced {
-                tracing::warn!("replaced {} by sample {}: {}", replaced.name, replaced.by, replaced.reason);
+        let mut waited = batches.wait();
+        loop {
+            if self.targets_due(epoch) && self.compute_targets(epoch)? == Verdict::Stop {
+                self.save()?;
+                return self.preempted();
             }
-            self.meter.corrupt += batch.replaced.len() as u64;
-            let views = [self.view(&batch, 0)?, self.view(&batch, 1)?];
-            loader.recycle(batch);
-            let outputs = self.optimise(&views)?;
+            let Some(batch) = batches.next() else { break };
+            let batch = batch?;
+            // Two pairs of views are of the same images, so the first tells all.
+            for replaced in batch.iter().take(1).flat_map(|batch| &batch.replaced) {
+                tracing::warn!("replaced {} by sample {}: {}", replaced.name, replaced.by, replaced.reason);
+                self.meter.corrupt += 1;
+            }
+            let pairs = self.pairs(&batch)?;
+            batches.recycle(batch);
+            let targets = self.next_targets()?;
+            let outputs = self.optimise(&pairs, targets)?;
             self.step += 1;
-            let wait = loader.wait();
+            let wait = batches.wait();
             self.meter.step(&outputs.loss, wait - waited)?;
             waited = wait;
             if let Some(writer) = &mut self.writer {
@@ -323,8 +355,13 @@ impl<'a> Trainer<'a> {
                 }
             }
         }
-        drop(loader);
+        drop(batches);
         self.judge()
+    }
+
+    /// The two views of each pair, on the device.
+    fn pairs(&self, batches: &[Batch]) -> Result<Vec<[Tensor; 2]>, Error> {
+        batches.iter().map(|batch| Ok([self.view(batch, 0)?, self.view(batch, 1)?])).collect()
     }
 
     /// View `i` of a batch on the device, normalised, `[N, 3, S, S]`.
@@ -342,28 +379,28 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// One optimiser step: the gradients of every micro-batch, their mean over the ranks, SGD.
-    fn optimise(&mut self, views: &[Tensor; 2]) -> Result<Outputs, Error> {
-        let pretrain = self.pretrain;
-        let micro_batches = i64::from(pretrain.accumulate);
-        let n = views[0].size()[0] / micro_batches;
+    /// One optimiser step: the gradients of every micro-batch of every pair of views, their mean over the ranks, SGD.
+    fn optimise(&mut self, pairs: &[[Tensor; 2]], targets: Option<Targets>) -> Result<Outputs, Error> {
+        let micro_batches = i64::from(self.pretrain.accumulate);
+        let parts = pairs.len() as i64 * micro_batches;
         let pass = Pass::train(self.rank.peers());
-        let kind = device::autocast_kind(pretrain.precision);
+        let kind = device::autocast_kind(self.pretrain.precision);
         self.sgd.zero_grad()?;
         let mut last = None;
-        for i in 0..micro_batches {
-            let part = [views[0].f_narrow(0, i * n, n)?, views[1].f_narrow(0, i * n, n)?];
-            // Only the last micro-batch's backward pass reduces; those before it add to the local gradients.
-            let mut reducer = self.reducer.as_mut().filter(|_| i + 1 == micro_batches);
+        for i in 0..parts {
+            let [one, two] = part(&pairs[(i / micro_batches) as usize], i % micro_batches, micro_batches)?;
+            let views = [&one, &two];
+            // Only the last part's backward pass reduces; those before it add to the local gradients.
+            let mut reducer = self.reducer.as_mut().filter(|_| i + 1 == parts);
             if let Some(reducer) = &mut reducer {
                 reducer.prepare_forward().map_err(lost("a step"))?;
             }
-            let forward = || self.model.forward([&part[0], &part[1]], pass);
-            let outputs = match kind {
-                None => forward()?,
-                Some(_) => tch_ext::autocast(self.rank.device, kind, forward)??,
-            };
-            let loss = outputs.loss.f_div_scalar(micro_batches as f64)?;
+            let targets = targets.as_ref().map(|targets| &targets[i as usize]);
+            let outputs = cast(self.rank.device, kind, || match targets {
+                Some([z1, z2]) => self.model.forward_towards(views, [z1, z2], pass),
+                None => self.model.forward(views, pass),
+            })?;
+            let loss = outputs.loss.f_div_scalar(parts as f64)?;
             match reducer {
                 Some(reducer) => reducer.backward(&loss).map_err(lost("a step"))?,
                 None => tch_ext::backward(&loss)?,
@@ -375,9 +412,15 @@ impl<'a> Trainer<'a> {
         last.ok_or_else(|| Error::config("spec.pretrain.accumulate", "must be at least 1"))
     }
 
+    /// Whether a checkpoint is to be written after the step just finished. One that falls due within an interval of
+    /// alternation waits for its end, so that a resumed run has the same targets.
     fn checkpoint_due(&self) -> bool {
+        if !self.intervals.ends(self.step) {
+            return false;
+        }
         let policy = &self.recipe.checkpoint;
-        let every_steps = policy.every_steps.is_some_and(|n| self.step.is_multiple_of(u64::from(n)));
+        let before = self.intervals.begin(self.step - 1);
+        let every_steps = policy.every_steps.is_some_and(|n| self.step / u64::from(n) > before / u64::from(n));
         let (epoch, rest) = (self.step / self.steps_per_epoch, self.step % self.steps_per_epoch);
         let every_epochs = rest == 0 && policy.every_epochs > 0 && epoch % u64::from(policy.every_epochs) == 0;
         every_steps || every_epochs || self.step == self.total_steps()
@@ -441,7 +484,9 @@ impl<'a> Trainer<'a> {
         if let Some(reducer) = &self.reducer {
             self.bucket_order = reducer.order().or(self.bucket_order.take());
         }
-        if !self.rank.is_first() {
+        let name = checkpoint::store::Name { step: self.step, attempt: self.attempt.unwrap_or(1) };
+        let uri = self.checkpoints.uri(name);
+        if !self.rank.is_first() || self.result.checkpoint.as_ref() == Some(&uri) {
             return Ok(());
         }
         let start = Instant::now();
@@ -450,7 +495,7 @@ impl<'a> Trainer<'a> {
             step: self.step,
             epoch: self.step / self.steps_per_epoch,
             steps_per_epoch: self.steps_per_epoch,
-            attempt: self.attempt.unwrap_or(1),
+            attempt: name.attempt,
             seed: self.pretrain.seed,
             samples: self.source.len() as u64,
             digest: self.recipe.digest(),
@@ -463,8 +508,7 @@ impl<'a> Trainer<'a> {
         if self.step == self.total_steps() {
             self.result.weights_sha256 = Some(checkpoint::store::sha256(&snapshot.model_file()?));
         }
-        let name = checkpoint::store::Name { step: self.step, attempt: self.attempt.unwrap_or(1) };
-        self.result.checkpoint = Some(self.checkpoints.uri(name));
+        self.result.checkpoint = Some(uri);
         if let Some(writer) = &mut self.writer {
             writer.save(snapshot)?;
         }
@@ -508,6 +552,20 @@ impl<'a> Trainer<'a> {
         }
         Ok(())
     }
+}
+
+/// Runs a forward pass in the precision asked for.
+fn cast<T>(device: Device, kind: Option<Kind>, forward: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    match kind {
+        None => forward(),
+        Some(_) => tch_ext::autocast(device, kind, forward)?,
+    }
+}
+
+/// Micro-batch `i` of `count` equal ones.
+fn part(views: &[Tensor; 2], i: i64, count: i64) -> Result<[Tensor; 2], Error> {
+    let n = views[0].size()[0] / count;
+    Ok([views[0].f_narrow(0, i * n, n)?, views[1].f_narrow(0, i * n, n)?])
 }
 
 /// Steps until the ranks compare notes again, when a step takes so many seconds.

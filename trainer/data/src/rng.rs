@@ -66,7 +66,7 @@ impl CounterRng {
         Self::new(seed, [0, hash as u32, DOMAIN_NAMED << 24, (hash >> 32) as u32])
     }
 
-    /// The stream of one view (0 or 1) of one sample in one epoch.
+    /// The stream of one view (0 and 1, or more where a step takes several pairs) of one sample in one epoch.
     ///
     /// Of `sample` the low 48 bits count, of `epoch` the low 32.
     #[must_use]

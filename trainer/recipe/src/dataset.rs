@@ -27,8 +27,8 @@ pub struct Dataset {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub region: Option<String>,
-    /// How many images may turn out unreadable before the run ends as bad data. Each is replaced by
-    /// the next readable sample of the epoch.
+    /// How many different images one rank may find unreadable within one epoch before the run ends as
+    /// bad data. Each is replaced by the next readable sample of the epoch.
     #[serde(default)]
     pub max_corrupt: u64,
     /// Threads per rank that read, decode and augment. Default: the rank's share of the CPUs.

@@ -104,6 +104,8 @@ pub enum LinearPreset {
     LinearLars,
     /// The paper's text: LARS, base lr 0.02, batch 4096, 90 epochs.
     LinearPaper,
+    /// The paper's alternative: SGD, base lr 30, batch 256, 90 epochs; about 1 % lower.
+    LinearSgd,
 }
 
 /// The optimiser of the linear classifier.

@@ -31,7 +31,9 @@ pub use dataset::{Cache, Dataset, Decode, Pack};
 pub use digest::digest_of;
 pub use error::{Error, Kind, Place, Violation};
 pub use eval::{Finetune, Knn, KnnProtocol, Linear, LinearOptimizer, LinearPreset};
-pub use pretrain::{Ablation, Arch, CollapsePolicy, Precision, Preset, Pretrain, Projector, Schedule, Stem};
+pub use pretrain::{
+    Ablation, Alternation, Arch, CollapsePolicy, Precision, Preset, Pretrain, Projector, Schedule, Stem,
+};
 pub use recipe::{CheckpointPolicy, ExportFormat, Output, Recipe};
 pub use run_file::{API_VERSION, CLUSTER_ONLY, KIND, RunFile};
 pub use schema::schema;

@@ -41,16 +41,17 @@ impl Preset {
 
 impl LinearPreset {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::LinearLars, Self::LinearPaper];
+    pub const ALL: [Self; 3] = [Self::LinearLars, Self::LinearPaper, Self::LinearSgd];
 
     /// The fields of `linear` this preset sets.
     pub fn fields(self) -> Value {
-        let lr = match self {
-            Self::LinearLars => 0.1,
-            Self::LinearPaper => 0.02,
+        let (optimizer, lr, batch_size) = match self {
+            Self::LinearLars => ("lars", 0.1, 4096),
+            Self::LinearPaper => ("lars", 0.02, 4096),
+            Self::LinearSgd => ("sgd", 30.0, 256),
         };
         json!({
-            "epochs": 90, "batchSize": 4096, "lr": lr, "optimizer": "lars", "momentum": 0.9,
+            "epochs": 90, "batchSize": batch_size, "lr": lr, "optimizer": optimizer, "momentum": 0.9,
             "weightDecay": 0, "trustCoefficient": 0.001,
         })
     }

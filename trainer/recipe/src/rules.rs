@@ -227,6 +227,27 @@ pub const PRETRAIN: &[Rule] = &[
         "'must be 64 with arch %s (only resnet18 to resnet152 take another), not %s'\
             .format([self.arch, self.baseWidth])",
     ),
+    // The paper changes one thing at a time, and without a stop-gradient there are no targets to compute before.
+    Rule::across(
+        ".ablation",
+        "!has(self.alternation) || !has(self.ablation) || self.ablation == 'none'",
+        "'must be none beside alternation, not %s'.format([self.ablation])",
+    ),
+];
+
+/// Rules of `pretrain.alternation`.
+pub const ALTERNATION: &[Rule] = &[
+    Rule::on("steps", COUNT, COUNT_TEXT),
+    Rule::needs(
+        ".steps",
+        "has(self.steps) || (has(self.epoch) && self.epoch)",
+        "give either steps, as in {steps: 100}, or {epoch: true}",
+    ),
+    Rule::across(
+        ".steps",
+        "!has(self.steps) || !has(self.epoch) || !self.epoch",
+        "'must not be given beside epoch: true, not %s'.format([self.steps])",
+    ),
 ];
 
 /// Rules of `pretrain.projector`.
@@ -329,7 +350,7 @@ macro_rules! transforms {
 
 transforms! {
     recipe: RECIPE, dataset: DATASET, pack: PACK, cache: CACHE, output: OUTPUT, checkpoint: CHECKPOINT, pretrain: PRETRAIN,
-    projector: PROJECTOR, augment: AUGMENT, collapse: COLLAPSE, knn: KNN, knn_protocol: KNN_PROTOCOL,
+    alternation: ALTERNATION, projector: PROJECTOR, augment: AUGMENT, collapse: COLLAPSE, knn: KNN, knn_protocol: KNN_PROTOCOL,
     linear: LINEAR, finetune: FINETUNE,
 }
 

@@ -250,6 +250,47 @@ fn several_fields_together() {
     );
 }
 
+#[test]
+fn alternation_is_steps_or_an_epoch_and_the_whole_method() {
+    const EITHER: &str = "Required value: give either steps, as in {steps: 100}, or {epoch: true}";
+    for (alternation, expected) in [
+        ("{}", format!("run.yaml:7:14: spec.pretrain.alternation.steps: {EITHER}")),
+        ("{epoch: false}", format!("run.yaml:7:14: spec.pretrain.alternation.steps: {EITHER}")),
+        (
+            "{steps: 0}",
+            "run.yaml:7:28: spec.pretrain.alternation.steps: Invalid value: 0: must be between 1 and 1000000000"
+                .to_owned(),
+        ),
+        (
+            "{steps: 10, epoch: true}",
+            "run.yaml:7:28: spec.pretrain.alternation.steps: Invalid value: 10: must not be given beside epoch: true"
+                .to_owned(),
+        ),
+        (
+            "{step: 10}",
+            "run.yaml:7:28: spec.pretrain.alternation.step: Unknown field: did you mean \"steps\"?".to_owned(),
+        ),
+        (
+            "{steps: 10}, ablation: crossEntropy",
+            "run.yaml:7:40: spec.pretrain.ablation: Invalid value: \"crossEntropy\": must be none beside alternation"
+                .to_owned(),
+        ),
+    ] {
+        let found = answer(&with_spec(&format!("  pretrain: {{alternation: {alternation}}}")));
+        assert!(found.contains(&expected), "{expected} is not in\n{found}");
+    }
+    for good in ["{steps: 1}", "{epoch: true}", "{steps: 100, epoch: false}, ablation: none"] {
+        let answer = answer(&with_spec(&format!("  pretrain: {{alternation: {good}}}")));
+        assert!(answer.starts_with("accepted"), "{good}: {answer}");
+    }
+    refused(
+        "  pretrain: {ablation: noPredictors}",
+        &[
+            "run.yaml:7:14: spec.pretrain.ablation: Unsupported value: \"noPredictors\": supported values: \"none\", \"noStopGradient\", \"noPredictor\", \"fixedPredictor\", \"batchNormNone\", \"batchNormHidden\", \"batchNormAll\", \"crossEntropy\", \"asymmetric\", \"asymmetricDouble\"; did you mean \"noPredictor\"?",
+        ],
+    );
+}
+
 /// A value that the user did not write says where it came from.
 #[test]
 fn presets_and_defaults_are_named() {
@@ -281,7 +322,7 @@ fn names_that_do_not_exist() {
             "run.yaml:12:5: spec.pretrain.batch_size: Unknown field: did you mean \"batchSize\"?",
             "run.yaml:13:5: spec.pretrain.cropSize: Unknown field: did you mean spec.pretrain.augment.cropSize?",
             "run.yaml:14:5: spec.pretrain.learning_rate: Unknown field: did you mean \"lr\"?",
-            "run.yaml:15:5: spec.pretrain.zzz: Unknown field: known fields: ablation, accumulate, arch, augment, baseWidth, batchSize, collapse, dim, epochs, fixPredLr, lr, momentum, precision, predDim, preset, projector, schedule, seed, stem, warmupEpochs, weightDecay",
+            "run.yaml:15:5: spec.pretrain.zzz: Unknown field: known fields: ablation, accumulate, alternation, arch, augment, baseWidth, batchSize, collapse, dim, epochs, fixPredLr, lr, momentum, precision, predDim, preset, projector, schedule, seed, stem, warmupEpochs, weightDecay",
         ],
     );
     refused(
@@ -289,7 +330,7 @@ fn names_that_do_not_exist() {
         &[
             "run.yaml:7:14: spec.pretrain.arch: Unsupported value: \"resnet51\": supported values: \"resnet18\", \"resnet34\", \"resnet50\", \"resnet101\", \"resnet152\", \"wide_resnet50_2\", \"wide_resnet101_2\", \"resnext50_32x4d\", \"resnext101_32x8d\", \"resnext101_64x4d\"; did you mean \"resnet50\"?",
             "run.yaml:7:30: spec.pretrain.precision: Unsupported value: \"fp16\": supported values: \"fp32\", \"bf16\"",
-            "run.yaml:8:12: spec.linear.preset: Unsupported value: \"linear-larss\": supported values: \"linear-lars\", \"linear-paper\"; did you mean \"linear-lars\"?",
+            "run.yaml:8:12: spec.linear.preset: Unsupported value: \"linear-larss\": supported values: \"linear-lars\", \"linear-paper\", \"linear-sgd\"; did you mean \"linear-lars\"?",
             "run.yaml:9:17: spec.export[1]: Duplicate value: \"pth\"",
             "run.yaml:9:22: spec.export[2]: Unsupported value: \"onnx\": supported values: \"safetensors\", \"torchvision\", \"timm\", \"detectron2\", \"pth\"",
         ],

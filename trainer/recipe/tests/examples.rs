@@ -4,11 +4,50 @@
 
 use std::path::PathBuf;
 
-use simsiam_recipe::RunFile;
+use simsiam_recipe::{LinearPreset, Preset, Recipe, RunFile};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+}
+
+/// The example of a preset is named as it is and uses it.
+#[test]
+fn every_preset_has_its_example() {
+    let load = |name: &str| -> Recipe {
+        RunFile::load(&folder().join(format!("{name}.yaml"))).unwrap_or_else(|error| panic!("{error}")).recipe
+    };
+    let text = |name: serde_json::Value| name.as_str().expect("a string").to_owned();
+    for preset in Preset::ALL {
+        let name = text(serde_json::to_value(preset).expect("a name"));
+        assert_eq!(load(&name).pretrain.and_then(|pretrain| pretrain.preset), Some(preset), "{name}");
+    }
+    for preset in LinearPreset::ALL {
+        let name = text(serde_json::to_value(preset).expect("a name"));
+        assert_eq!(load(&name).linear.and_then(|linear| linear.preset), Some(preset), "{name}");
+    }
+}
+
+/// On a cluster every pod must reach images and results.
+#[test]
+fn examples_for_clusters_name_places_that_pods_reach() {
+    for entry in std::fs::read_dir(folder()).expect("examples/") {
+        let run = RunFile::load(&entry.expect("entry").path()).unwrap_or_else(|error| panic!("{error}"));
+        if !run.cluster_only.contains_key("workers") {
+            continue;
+        }
+        let recipe = &run.recipe;
+        let places = [Some(&recipe.dataset.train), recipe.dataset.val.as_ref(), Some(&recipe.output.uri)];
+        for place in places.into_iter().flatten() {
+            let remote = place.starts_with("s3://");
+            assert!(remote || place.starts_with("pvc://"), "{}: {place}", run.name);
+            assert!(!remote || recipe.output.credentials_secret.is_some(), "{}: {place}", run.name);
+        }
+    }
+}
 
 #[test]
 fn every_example_is_valid() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let folder = folder();
     let mut seen = Vec::new();
     for entry in std::fs::read_dir(&folder).expect("examples/") {
         let path = entry.expect("entry").path();
@@ -19,7 +58,20 @@ fn every_example_is_valid() {
             seen.push(run.name);
         }
     }
-    for name in ["cifar10", "imagenet-100ep", "imagenet-100ep-bs256", "own-images", "quickstart"] {
+    for name in [
+        "ablation",
+        "alternation",
+        "cifar10",
+        "imagenet-100ep",
+        "imagenet-100ep-bs256",
+        "linear-lars",
+        "linear-paper",
+        "linear-sgd",
+        "own-images",
+        "paper-baseline",
+        "quickstart",
+        "transfer-optimal",
+    ] {
         assert!(seen.iter().any(|seen| seen == name), "examples/{name}.yaml");
     }
 }

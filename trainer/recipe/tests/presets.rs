@@ -74,14 +74,16 @@ fn presets_are_the_published_recipes() {
 
 #[test]
 fn linear_presets_are_the_published_recipes() {
-    for (fields, preset, lr) in [
-        ("", None, 0.1),
-        ("preset: linear-lars", Some(LinearPreset::LinearLars), 0.1),
-        ("preset: linear-paper", Some(LinearPreset::LinearPaper), 0.02),
+    let (lars, sgd) = (LinearOptimizer::Lars, LinearOptimizer::Sgd);
+    for (fields, preset, optimizer, lr, batch) in [
+        ("", None, lars, 0.1, 4096),
+        ("preset: linear-lars", Some(LinearPreset::LinearLars), lars, 0.1, 4096),
+        ("preset: linear-paper", Some(LinearPreset::LinearPaper), lars, 0.02, 4096),
+        ("preset: linear-sgd", Some(LinearPreset::LinearSgd), sgd, 30.0, 256),
     ] {
         let l = run(&format!("linear: {{{fields}}}")).linear.expect("linear");
-        assert_eq!((l.preset, l.lr, l.optimizer), (preset, lr, LinearOptimizer::Lars));
-        assert_eq!((l.epochs, l.batch_size, l.momentum, l.weight_decay), (90, 4096, 0.9, 0.0));
+        assert_eq!((l.preset, l.optimizer, l.lr, l.batch_size), (preset, optimizer, lr, batch));
+        assert_eq!((l.epochs, l.momentum, l.weight_decay), (90, 0.9, 0.0));
         assert_eq!((l.trust_coefficient, l.seed), (0.001, 0));
     }
 }

@@ -190,6 +190,9 @@ fn the_digest_follows_the_arithmetic() {
         ("predDim", json!(256)),
         ("augment", json!({"blurProb": 0})),
         ("ablation", json!("noPredictor")),
+        ("ablation", json!("asymmetricDouble")),
+        ("alternation", json!({"steps": 1})),
+        ("alternation", json!({"epoch": true})),
     ] {
         let changed = recipe(|spec| spec["pretrain"][field] = value);
         assert_ne!(changed.digest(), digest, "{field}");

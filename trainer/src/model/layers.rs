@@ -90,7 +90,7 @@ pub struct BatchNorm {
 }
 
 /// What a batch norm's weight starts at.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Affine {
     /// Weight 1, bias 0.
     One,
@@ -126,31 +126,17 @@ impl BatchNorm {
     /// `x` normalised.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor, Error> {
         let (weight, bias) = (self.weight.as_ref(), self.bias.as_ref());
-        if pass.train {
+        let (mut mean, mut var) = (self.running_mean.shallow_clone(), self.running_var.shallow_clone());
+        if pass.train && pass.track {
             // The counter has its own storage, which the shallow copy shares.
             let _ = self.batches.shallow_clone().f_add_scalar_(1)?;
-            if let Some(group) = pass.group {
-                return Ok(tch_ext::sync_batch_norm(
-                    x,
-                    weight,
-                    bias,
-                    &self.running_mean,
-                    &self.running_var,
-                    MOMENTUM,
-                    EPSILON,
-                    group,
-                )?);
-            }
+        } else if pass.train {
+            // The update goes into copies that nobody reads.
+            (mean, var) = (mean.f_detach_copy()?, var.f_detach_copy()?);
         }
-        Ok(x.f_batch_norm(
-            weight,
-            bias,
-            Some(&self.running_mean),
-            Some(&self.running_var),
-            pass.train,
-            MOMENTUM,
-            EPSILON,
-            true,
-        )?)
+        if let (true, Some(group)) = (pass.train, pass.group) {
+            return Ok(tch_ext::sync_batch_norm(x, weight, bias, &mean, &var, MOMENTUM, EPSILON, group)?);
+        }
+        Ok(x.f_batch_norm(weight, bias, Some(&mean), Some(&var), pass.train, MOMENTUM, EPSILON, true)?)
     }
 }

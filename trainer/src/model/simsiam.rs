@@ -1,66 +1,15 @@
 //! SimSiam (arXiv 2011.10566, section 3): encoder f = backbone + projector, predictor h, and the symmetrised
-//! loss L = ½ D(p₁, stopgrad(z₂)) + ½ D(p₂, stopgrad(z₁)) with D the negative cosine similarity.
+//! loss L = ½ D(p₁, stopgrad(z₂)) + ½ D(p₂, stopgrad(z₁)) with D the negative cosine similarity; and what the paper's
+//! ablations make of it (sections 4 and 5).
 
 use simsiam_recipe::{Ablation, Pretrain};
 use tch::{Device, Kind, Tensor};
 
-use super::layers::{Affine, BatchNorm, Linear};
+use super::layers::Affine;
+use super::loss::{cross_entropy, negative_cosine};
+use super::mlp::{Mlp, Norms};
 use super::{Init, Params, Pass, ResNet};
 use crate::error::Error;
-
-/// Linear layers with a batch norm after each, ReLU between.
-#[derive(Debug)]
-struct Projector {
-    layers: Vec<(Linear, BatchNorm)>,
-}
-
-impl Projector {
-    /// Indices follow the reference's `nn.Sequential`: linear 0, norm 1, ReLU 2, linear 3, …
-    fn new(mut init: Init, count: i64, features: i64, hidden: i64, dim: i64) -> Result<Self, Error> {
-        let mut layers = Vec::new();
-        for i in 0..count {
-            let last = i + 1 == count;
-            let (input, output) = (if i == 0 { features } else { hidden }, if last { dim } else { hidden });
-            let linear = Linear::new(init.sub(3 * i), input, output, last)?;
-            let affine = if last { Affine::None } else { Affine::One };
-            layers.push((linear, BatchNorm::new(init.sub(3 * i + 1), output, affine)?));
-        }
-        Ok(Self { layers })
-    }
-
-    fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor, Error> {
-        let mut y = x.shallow_clone();
-        for (i, (linear, bn)) in self.layers.iter().enumerate() {
-            y = bn.forward(&linear.forward(&y)?, pass)?;
-            if i + 1 < self.layers.len() {
-                y = y.f_relu_()?;
-            }
-        }
-        Ok(y)
-    }
-}
-
-/// A bottleneck of two layers, dim → pred_dim → dim; no batch norm at the end (section 4.4 of the paper).
-#[derive(Debug)]
-struct Predictor {
-    down: Linear,
-    bn: BatchNorm,
-    up: Linear,
-}
-
-impl Predictor {
-    fn new(mut init: Init, dim: i64, hidden: i64) -> Result<Self, Error> {
-        Ok(Self {
-            down: Linear::new(init.sub(0), dim, hidden, false)?,
-            bn: BatchNorm::new(init.sub(1), hidden, Affine::One)?,
-            up: Linear::new(init.sub(3), hidden, dim, true)?,
-        })
-    }
-
-    fn forward(&self, z: &Tensor, pass: Pass) -> Result<Tensor, Error> {
-        self.up.forward(&self.bn.forward(&self.down.forward(z)?, pass)?.f_relu_()?)
-    }
-}
 
 /// What one step's forward pass gives.
 #[derive(Debug)]
@@ -69,17 +18,18 @@ pub struct Outputs {
     pub loss: Tensor,
     /// Projections of the two views, `[N, dim]` each.
     pub z: [Tensor; 2],
-    /// Predictions of the two views, `[N, dim]` each; the projections themselves without a predictor.
-    pub p: [Tensor; 2],
+    /// Predictions, `[N, dim]` each: view 1's and, in a symmetrised loss, view 2's; the projections themselves without
+    /// a predictor.
+    pub p: Vec<Tensor>,
 }
 
 /// The siamese network.
 #[derive(Debug)]
 pub struct SimSiam {
     backbone: ResNet,
-    projector: Projector,
-    predictor: Option<Predictor>,
-    stop_gradient: bool,
+    projector: Mlp,
+    predictor: Option<Mlp>,
+    ablation: Ablation,
     params: Params,
 }
 
@@ -96,22 +46,33 @@ impl SimSiam {
         let mut params = Params::default();
         let mut init = Init::new(&mut params, recipe.seed, kind, device);
         let mut encoder = init.sub("encoder");
-        let (layers, dim) = (i64::from(recipe.projector.layers), i64::from(recipe.dim));
         let backbone = ResNet::new(encoder.reborrow(), recipe.arch, recipe.stem, i64::from(recipe.base_width))?;
-        let hidden = recipe.projector.hidden_dim.map_or(backbone.features(), i64::from);
-        let projector = Projector::new(encoder.sub("fc"), layers, backbone.features(), hidden, dim)?;
+        let (features, dim) = (backbone.features(), i64::from(recipe.dim));
+        let hidden = recipe.projector.hidden_dim.map_or(features, i64::from);
+        let layers = recipe.projector.layers as usize;
+        let mut widths = vec![hidden; layers + 1];
+        (widths[0], widths[layers]) = (features, dim);
+        let (projector_norms, predictor_norms) = norms(recipe.ablation);
+        let projector = Mlp::new(encoder.sub("fc"), &widths, projector_norms)?;
         let predictor = match recipe.ablation {
             Ablation::NoPredictor => None,
-            _ => Some(Predictor::new(init.sub("predictor"), dim, i64::from(recipe.pred_dim))?),
+            _ => {
+                let widths = [dim, i64::from(recipe.pred_dim), dim];
+                Some(Mlp::new(init.sub("predictor"), &widths, predictor_norms)?)
+            }
         };
-        // The paper's last projector layer has no use for its bias, which the batch norm after it removes; the
-        // reference keeps it at its initial value, and so do its checkpoints.
-        params.freeze(&format!("{PROJECTOR}{}.bias", 3 * (layers - 1)));
+        // A last layer has no use for its bias where a batch norm removes it again; the reference keeps the projector's
+        // at its initial value, and so do its checkpoints.
+        if projector_norms.output.is_some() {
+            params.freeze(&format!("{PROJECTOR}{}.bias", 3 * (layers - 1)));
+        }
+        if predictor_norms.output.is_some() {
+            params.freeze(&format!("{PREDICTOR}3.bias"));
+        }
         if recipe.ablation == Ablation::FixedPredictor {
             params.freeze(PREDICTOR);
         }
-        let stop_gradient = recipe.ablation != Ablation::NoStopGradient;
-        Ok(Self { backbone, projector, predictor, stop_gradient, params })
+        Ok(Self { backbone, projector, predictor, ablation: recipe.ablation, params })
     }
 
     /// The network's tensors.
@@ -138,25 +99,76 @@ impl SimSiam {
     ///
     /// Each view goes through the encoder by itself, view 1 first, so each has its own batch statistics.
     pub fn forward(&self, views: [&Tensor; 2], pass: Pass) -> Result<Outputs, Error> {
-        let z = [self.project(views[0], pass)?, self.project(views[1], pass)?];
+        let z = self.projections(views, pass)?;
+        let targets = match self.ablation {
+            Ablation::NoStopGradient => [z[0].shallow_clone(), z[1].shallow_clone()],
+            _ => [z[0].f_detach()?, z[1].f_detach()?],
+        };
+        self.compare(z, [&targets[0], &targets[1]], pass)
+    }
+
+    /// As [`forward`](Self::forward), but the predictions are compared with `targets`, projections of the two views that
+    /// were computed before (section 5 of the paper).
+    pub fn forward_towards(&self, views: [&Tensor; 2], targets: [&Tensor; 2], pass: Pass) -> Result<Outputs, Error> {
+        self.compare(self.projections(views, pass)?, targets, pass)
+    }
+
+    /// Projections of two views as targets for later steps: with batch statistics, as in training, but without a trace
+    /// in the running ones, and without gradients.
+    pub fn targets(&self, views: [&Tensor; 2], pass: Pass) -> Result<[Tensor; 2], Error> {
+        let pass = Pass { track: false, ..pass };
+        tch::no_grad(|| Ok([self.project(views[0], pass)?, self.project(views[1], pass)?]))
+    }
+
+    fn projections(&self, views: [&Tensor; 2], pass: Pass) -> Result<[Tensor; 2], Error> {
+        let first = self.project(views[0], pass)?;
+        // A view that predicts nothing needs no gradients, and no memory for them. It comes after the one that does:
+        // autocast keeps the casts of weights, with or without their gradients.
+        let second = if self.symmetric() {
+            self.project(views[1], pass)?
+        } else {
+            tch::no_grad(|| self.project(views[1], pass))?
+        };
+        Ok([first, second])
+    }
+
+    fn compare(&self, z: [Tensor; 2], targets: [&Tensor; 2], pass: Pass) -> Result<Outputs, Error> {
         let predict = |z: &Tensor| match &self.predictor {
             Some(predictor) => predictor.forward(z, pass),
             None => Ok(z.shallow_clone()),
         };
-        let p = [predict(&z[0])?, predict(&z[1])?];
-        let target = |z: &Tensor| if self.stop_gradient { z.f_detach() } else { Ok(z.shallow_clone()) };
-        let loss = (similarity(&p[0], &target(&z[1])?)? + similarity(&p[1], &target(&z[0])?)?) * -0.5;
+        let distance = match self.ablation {
+            Ablation::CrossEntropy => cross_entropy,
+            _ => negative_cosine,
+        };
+        let mut p = vec![predict(&z[0])?];
+        if self.symmetric() {
+            p.push(predict(&z[1])?);
+        }
+        let mut loss = distance(&p[0], targets[1])?;
+        if let Some(second) = p.get(1) {
+            loss = loss.f_add(&distance(second, targets[0])?)?.f_mul_scalar(0.5)?;
+        }
         Ok(Outputs { loss, z, p })
+    }
+
+    /// Whether each view predicts the other.
+    fn symmetric(&self) -> bool {
+        !matches!(self.ablation, Ablation::Asymmetric | Ablation::AsymmetricDouble)
     }
 }
 
-/// Mean cosine similarity of the rows of `p` and `z`, both `[N, dim]`; in fp32 at least.
-fn similarity(p: &Tensor, z: &Tensor) -> Result<Tensor, Error> {
-    let widen = |t: &Tensor| match t.kind() {
-        Kind::BFloat16 | Kind::Half => t.f_to_kind(Kind::Float),
-        _ => Ok(t.shallow_clone()),
-    };
-    Ok(Tensor::f_cosine_similarity(&widen(p)?, &widen(z)?, 1, 1e-8)?.f_mean(None::<Kind>)?)
+/// The batch norms of projector and predictor (section 4.4 and table 3 of the paper). The predictor's output has one
+/// with weight and bias, as a batch norm has unless told otherwise; the paper does not say.
+fn norms(ablation: Ablation) -> (Norms, Norms) {
+    let hidden_only = Norms { hidden: true, output: None };
+    let projector = Norms { hidden: true, output: Some(Affine::None) };
+    match ablation {
+        Ablation::BatchNormNone => (Norms { hidden: false, output: None }, Norms { hidden: false, output: None }),
+        Ablation::BatchNormHidden => (hidden_only, hidden_only),
+        Ablation::BatchNormAll => (projector, Norms { hidden: true, output: Some(Affine::One) }),
+        _ => (projector, hidden_only),
+    }
 }
 
 /// Mean over channels of the standard deviation over samples of z/‖z‖, for z `[N, dim]`: near 1/√dim while

@@ -37,7 +37,8 @@ pub struct Step {
     pub epoch: u64,
     /// Epochs of the whole run.
     pub epochs: u64,
-    /// Mean loss over the interval and the ranks: SimSiam's within [−1, 1], a classifier's cross-entropy.
+    /// Mean loss over the interval and the ranks: SimSiam's within [−1, 1], a cross-entropy (a classifier's, or an
+    /// ablation's) above 0.
     pub loss: f64,
     /// Mean per-channel standard deviation of z/‖z‖ at the last step, mean over the ranks; in pre-training.
     pub output_std: Option<f64>,

@@ -40,7 +40,7 @@ impl Metrics {
             loss: gauge(
                 &registry,
                 "simsiam_loss",
-                "Mean loss over the last interval and all ranks: -1 to 1 in pre-training, cross-entropy of a classifier.",
+                "Mean loss over the last interval and all ranks: -1 to 1 in pre-training, above 0 for cross-entropy.",
             )?,
             output_std: gauge(
                 &registry,

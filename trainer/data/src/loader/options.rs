@@ -17,6 +17,8 @@ pub struct LoaderOptions {
     pub world: usize,
     /// The first global batch to deliver, after a resume.
     pub first_batch: usize,
+    /// The first of the two views' numbers: loaders with 0 and with 2 make four different views of each sample.
+    pub first_view: u8,
     /// Worker threads.
     pub threads: usize,
     /// Batches made ahead of their use; see [`crate::Loader`] for their size.
@@ -41,6 +43,7 @@ impl Default for LoaderOptions {
             rank: 0,
             world: 1,
             first_batch: 0,
+            first_view: 0,
             threads: 1,
             prefetch: 2,
             max_corrupt: 0,

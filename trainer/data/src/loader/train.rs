@@ -282,7 +282,8 @@ impl Maker {
             let mut plan = |width, height| {
                 let drawn = [0, 1].map(|view| {
                     let view = if self.count == Count::Two { view } else { 0 };
-                    let mut rng = CounterRng::view(self.options.seed, self.options.epoch, id, view);
+                    let LoaderOptions { seed, epoch, first_view, .. } = self.options;
+                    let mut rng = CounterRng::view(seed, epoch, id, first_view + view);
                     self.views.draw(&mut rng, width, height)
                 });
                 params = Some(drawn);
