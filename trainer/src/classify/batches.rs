@@ -1,5 +1,6 @@
 //! What a classifier is trained on: augmented images, or features that were computed once.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub enum Batches {
     /// Taken from a table.
     Features {
         /// The table.
-        table: Arc<Table>,
+        table: Rc<Table>,
         /// This rank's rows, a batch each.
         rows: std::vec::IntoIter<Vec<i64>>,
     },
@@ -54,7 +55,7 @@ impl Batches {
     }
 
     /// The rows of a table in the epoch's order, which is that of images.
-    pub fn features(table: Arc<Table>, options: &LoaderOptions) -> Self {
+    pub fn features(table: Rc<Table>, options: &LoaderOptions) -> Self {
         let order = permutation(options.seed, options.epoch, table.classes.size()[0] as usize);
         let rows: Vec<Vec<i64>> = order
             .chunks(options.batch)

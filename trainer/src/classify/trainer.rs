@@ -4,6 +4,7 @@
 //! checkpoints in a folder named by the digest of everything that decides the outcome, so that another learning rate or
 //! another encoder begins anew.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -90,7 +91,7 @@ struct Trainer<'a> {
     network: Classifier,
     /// The backbone as it was loaded, where it must stay so.
     frozen: Option<Fingerprint>,
-    table: Option<Arc<Table>>,
+    table: Option<Rc<Table>>,
     optimizer: Optimizer,
     reducer: Option<Reducer>,
     bucket_order: Option<Vec<Vec<usize>>>,
@@ -354,7 +355,7 @@ impl<'a> Trainer<'a> {
                         ),
                     ));
                 }
-                self.table.insert(Arc::new(table)).clone()
+                self.table.insert(Rc::new(table)).clone()
             }
         };
         Ok(Batches::features(table, &options))
