@@ -2,9 +2,9 @@
 //!
 //! A file is a tree of [`Value`]s with [`Tensor`]s in it.
 //!
-//! - [`read`] takes what `torch.save` writes, the zip format of today and the one before PyTorch 1.6, and plain
+//! - [`read()`] takes what `torch.save` writes, the zip format of today and the one before PyTorch 1.6, and plain
 //!   pickles of NumPy arrays such as Detectron2's. What it is given is told by its first bytes.
-//! - [`write`] makes a file that `torch.load(weights_only=True)` takes, [`write_pickle`] a pickle of NumPy arrays that
+//! - [`write()`] makes a file that `torch.load(weights_only=True)` takes, [`write_pickle`] a pickle of NumPy arrays that
 //!   opens under NumPy 1 and NumPy 2.
 //!
 //! These formats are programs for a small stack machine, and Python runs them as such. Here nothing is executed: the

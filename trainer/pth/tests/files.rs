@@ -1,5 +1,7 @@
 //! Files that PyTorch and NumPy wrote (`tests/parity/make_checkpoints.py`), read.
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 use std::path::Path;
 
 use simsiam_pth::{Dtype, Error, Tensor, Value, read};

@@ -1,5 +1,7 @@
 //! Small pickles that would be large, deep or endless.
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 use std::time::{Duration, Instant};
 
 use simsiam_pth::{Error, limits, read};
