@@ -146,6 +146,8 @@ def main() -> None:
         return
     import torch
 
+    import formula
+
     (OUT / "numpy2.pkl").write_bytes(pickle.dumps(arrays(), protocol=4))
     (OUT / "numpy2-protocol5.pkl").write_bytes(pickle.dumps(arrays(), protocol=5))
     (OUT / "values.pth").write_bytes(saved(values()))
@@ -165,6 +167,13 @@ def main() -> None:
     (OUT / "legacy.pth.tar").write_bytes(saved(small, legacy=True))
     backbone = {n.removeprefix("encoder."): t for n, t in net.state_dict().items()
                 if n.startswith("encoder.") and ".fc." not in n}  # fmt: skip
+    net.eval()
+    maps = {"input": formula.affine("input", (2, 3, 16, 16), 0.0, 2.0)}
+    for stage in range(1, 5):
+        layer = getattr(net.encoder, f"layer{stage}")
+        layer.register_forward_hook(lambda _, __, out, name=f"layer{stage}": maps.__setitem__(name, out.detach()))
+    net.encoder(maps["input"])
+    (OUT / "feature-maps.pth").write_bytes(saved(maps, gpu=False))
     moco = prefixed(backbone, "module.encoder_q.") | prefixed(backbone, "module.encoder_k.")
     for side in "qk":
         for layer, shape in ((0, (16, 16)), (2, (8, 16))):
