@@ -117,6 +117,29 @@ fn training_continues_from_a_checkpoint() {
     assert!(code == 65 && err.contains("spec.weights was"), "{code} {err}");
 }
 
+/// Detectron2 is not here: its file must at least be Python, and each configuration must find the one below it.
+#[test]
+fn the_files_for_detectron2_hold_together() {
+    let folder = root().join("transfer/detection");
+    let program = "import sys; compile(open(sys.argv[1]).read(), sys.argv[1], 'exec')";
+    let python = std::process::Command::new("python3").args(["-c", program]).arg(folder.join("train_net.py")).output();
+    let python = python.unwrap();
+    assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
+    let source = std::fs::read_to_string(folder.join("train_net.py")).unwrap();
+    for name in ["base-c4", "voc0712", "coco-1x", "coco-2x"] {
+        let text = std::fs::read_to_string(folder.join(format!("configs/{name}.yaml"))).unwrap();
+        for line in text.lines() {
+            if let Some(base) = line.strip_prefix("_BASE_: ") {
+                assert!(folder.join("configs").join(base).exists(), "{name} stands on {base}");
+            }
+            if let Some(head) = line.trim().strip_prefix("NAME: ") {
+                let class = head.split(' ').next().unwrap();
+                assert!(source.contains(&format!("class {class}(")), "{class}");
+            }
+        }
+    }
+}
+
 #[test]
 fn weights_that_do_not_fit_are_refused() {
     let folder = tempfile::tempdir().unwrap();
