@@ -37,7 +37,7 @@ pub fn run(order: &Order) -> Result<(), Error> {
     let (place, sink) = from_environment()?;
     let result = work(order, place, sink.clone());
     match &result {
-        Ok(result) => sink.send(&Event::Done(result.clone())),
+        Ok(result) => sink.send(&Event::Done(Box::new(result.clone()))),
         Err(e) => {
             sink.send(&Event::Failed { code: e.exit_code().code(), message: e.to_string(), subject: e.subject() });
         }

@@ -158,7 +158,7 @@ pub enum Event {
         what: String,
     },
     /// The stage's results, the last word of rank 0.
-    Done(StageResult),
+    Done(Box<StageResult>),
     /// The last word of a rank that gives up.
     Failed {
         /// Its exit code.
