@@ -4,6 +4,7 @@
 //! - [`dataset`] what images a run has, [`photometric`] the part of the augmentation that a device can do;
 //! - [`pretrain`], [`knn`] and [`classify`] the stages, as a [`rank`] runs them, the last two on [`features`];
 //!   [`checkpoint`] and [`storage`] what they leave;
+//! - [`interchange`] reads and writes other programs' weights;
 //! - [`agent`] starts ranks and answers for them; [`telemetry`] is what they tell meanwhile;
 //! - [`cli`] is the `simsiam` command over all of it, [`run`] its whole-run mode;
 //! - [`fixture`] repeats the steps that PyTorch's results are stored of.
@@ -18,6 +19,7 @@ pub mod embedding;
 pub mod error;
 pub mod features;
 pub mod fixture;
+pub mod interchange;
 pub mod knn;
 pub mod meter;
 pub mod model;

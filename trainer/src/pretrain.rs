@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use simsiam_data::{Batch, Loader, LoaderOptions, Output, Source};
 use simsiam_recipe::{Ablation, AugmentDevice, Pretrain, Recipe};
 use tch::{Device, Kind, Tensor};
@@ -16,6 +17,7 @@ use crate::checkpoint::{self, Checkpoints, Environment, Snapshot, State, Writer,
 use crate::dataset::{Datasets, decode_mode, eval_view, loader_threads, two_views};
 use crate::device;
 use crate::error::Error;
+use crate::interchange;
 use crate::knn::{Evaluation, Features};
 use crate::meter::Meter;
 use crate::model::params::Role;
@@ -93,6 +95,17 @@ enum Verdict {
     Stop,
 }
 
+/// Where training begins; rank 0 tells the others.
+#[derive(Default, Serialize, Deserialize)]
+struct Start {
+    step: u64,
+    bucket_order: Option<Vec<Vec<usize>>>,
+    /// The momentum buffers are filled.
+    momentum: bool,
+    /// From a checkpoint of this run.
+    resumed: bool,
+}
+
 struct Trainer<'a> {
     rank: &'a Rank,
     recipe: &'a Recipe,
@@ -122,6 +135,8 @@ struct Trainer<'a> {
     /// The step after which the ranks compare notes again; all have the same.
     next_control: u64,
     collapsed_since: Option<u64>,
+    /// The state that it begins with is the final one, and not a checkpoint of this run yet.
+    unsaved: bool,
     result: StageResult,
 }
 
@@ -165,6 +180,7 @@ impl<'a> Trainer<'a> {
             step: 0,
             next_control: 0,
             collapsed_since: None,
+            unsaved: false,
             result: StageResult::default(),
         })
     }
@@ -180,23 +196,24 @@ impl<'a> Trainer<'a> {
                 Some(attempt) => attempt,
                 None => self.checkpoints.next_attempt()?,
             };
-            let state = match self.checkpoints.latest()? {
-                Some(found) => Some(self.adopt(found)?),
-                None => None,
+            let start = match (self.checkpoints.latest()?, &self.recipe.weights) {
+                (Some(found), _) => self.adopt(found)?,
+                (None, Some(uri)) => self.begin_with(uri)?,
+                (None, None) => Start::default(),
             };
-            let text = serde_json::to_string(&(attempt, state)).map_err(|e| Error::Usage(e.to_string()))?;
+            let text = serde_json::to_string(&(attempt, start)).map_err(|e| Error::Usage(e.to_string()))?;
             self.rank.share("resume", Some(text))?
         } else {
             self.rank.share("resume", None)?
         };
-        let (attempt, state): (u32, Option<State>) = serde_json::from_str(&shared)
+        let (attempt, start): (u32, Start) = serde_json::from_str(&shared)
             .map_err(|e| Error::PeerLost { during: "resume".into(), message: e.to_string() })?;
         self.attempt = Some(attempt);
-        if let Some(state) = state {
-            self.step = state.step;
-            self.bucket_order = state.bucket_order;
-            self.sgd.restored(state.step > 0);
-        }
+        self.step = start.step;
+        self.bucket_order = start.bucket_order;
+        self.sgd.restored(start.momentum);
+        // Other weights that need no training become a checkpoint of this run: the later stages judge it.
+        self.unsaved = !start.resumed && self.step == self.total_steps();
         if self.rank.is_first() && !self.intervals.ends(self.step) {
             tracing::warn!(
                 "resuming within an interval of spec.pretrain.alternation: the targets of its rest come from the weights as they are now, so the run will differ from an undisturbed one"
@@ -224,7 +241,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Takes a checkpoint's tensors over, after checking that it belongs to this run.
-    fn adopt(&mut self, found: checkpoint::Found) -> Result<State, Error> {
+    fn adopt(&mut self, found: checkpoint::Found) -> Result<Start, Error> {
         let (state, uri) = (found.state, found.uri);
         let digest = self.recipe.digest();
         if state.digest != digest {
@@ -255,7 +272,31 @@ impl<'a> Trainer<'a> {
         self.result.epoch = Some(state.epoch);
         tracing::info!("resuming from {uri}");
         self.rank.sink.send(&Event::Resumed { step: state.step, uri });
-        Ok(state)
+        let momentum = state.step > 0;
+        Ok(Start { step: state.step, bucket_order: state.bucket_order, momentum, resumed: true })
+    }
+
+    /// Takes what another file has of this network: its backbone, its heads if it has them, and if it has the momentum of
+    /// all of that, the epochs it was trained for.
+    fn begin_with(&mut self, uri: &str) -> Result<Start, Error> {
+        let runtime = self.checkpoints.storage().runtime().clone();
+        let weights = interchange::open("spec.weights", uri, &self.recipe.output, &runtime)?;
+        let heads = weights.fill_network(self.model.params())?;
+        let whole = heads.projector && heads.predictor;
+        let momentum = whole && weights.fill_optimizer(&self.sgd)?;
+        let epochs = u64::from(self.pretrain.epochs);
+        // What is trained to the end already needs no optimiser.
+        let done = weights.epochs.filter(|&done| whole && (momentum || done >= epochs)).unwrap_or(0).min(epochs);
+        let word = |taken| if taken { "taken" } else { "initialised" };
+        tracing::info!(
+            "beginning with {uri}: backbone taken, projector {}, predictor {}, momentum {}, {done} of {epochs} epochs done",
+            word(heads.projector),
+            word(heads.predictor),
+            word(momentum),
+        );
+        let step = done * self.steps_per_epoch;
+        (self.result.step, self.result.epoch) = (Some(step), Some(done));
+        Ok(Start { step, bucket_order: None, momentum, resumed: false })
     }
 
     fn train(mut self) -> Result<StageResult, Error> {
@@ -266,6 +307,9 @@ impl<'a> Trainer<'a> {
                 sink.send(&Event::Checkpoint { step: w.step, uri, seconds, bytes: w.bytes });
             };
             self.writer = Some(Writer::start(self.checkpoints.clone(), self.recipe.checkpoint.clone(), done)?);
+        }
+        if self.unsaved {
+            self.save()?;
         }
         while self.step < self.total_steps() {
             self.epoch()?;

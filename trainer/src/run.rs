@@ -4,14 +4,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use simsiam_recipe::{Recipe, RunFile};
+use simsiam_recipe::RunFile;
 
 use crate::agent::{Board, Outcome, Spec, Stage, Topology, supervise};
 use crate::cli::Patience;
 use crate::error::{Error, ExitCode};
 use crate::storage::Storage;
 use crate::telemetry::display::duration;
-use crate::telemetry::event::{ClassifierScore, KnnScore, StageResult};
+use crate::telemetry::event::{ClassifierScore, Exported, KnnScore, StageResult};
 use crate::telemetry::http;
 use crate::telemetry::progress::reported;
 use crate::{cli, device, pretrain};
@@ -40,6 +40,7 @@ struct RunResult {
     linear: Option<ClassifierScore>,
     linear_untrained: Option<ClassifierScore>,
     finetune: Option<ClassifierScore>,
+    exports: Vec<Exported>,
     loss: Option<f64>,
     output_std: Option<f64>,
     images_per_second: Option<f64>,
@@ -80,10 +81,6 @@ pub fn execute(run: &RunFile, local: &Local, only: Option<Stage>) -> Result<(), 
         Some(stage) => vec![stage],
         None => stages(run)?,
     };
-    let later = missing_stages(&run.recipe);
-    if !later.is_empty() {
-        tracing::warn!("not in this version yet, so left out: {}; all other stages run", later.join(", "));
-    }
     let nproc = local.nproc.unwrap_or_else(device::count);
     if let Some(p) = &run.recipe.pretrain {
         pretrain::micro_batch(p, nproc)?;
@@ -98,7 +95,7 @@ pub fn execute(run: &RunFile, local: &Local, only: Option<Stage>) -> Result<(), 
         let start = Instant::now();
         board.begin(stage.name());
         let ranks = match stage {
-            Stage::Prepare => 1,
+            Stage::Prepare | Stage::Export => 1,
             Stage::Knn => device::count().min(nproc),
             Stage::Pretrain | Stage::Linear | Stage::Finetune => nproc,
         };
@@ -128,12 +125,6 @@ pub fn execute(run: &RunFile, local: &Local, only: Option<Stage>) -> Result<(), 
     Ok(())
 }
 
-/// Stages that the recipe asks for and this version does not have, by their fields.
-pub fn missing_stages(recipe: &Recipe) -> Vec<&'static str> {
-    let asked = [("spec.export", !recipe.export.is_empty())];
-    asked.into_iter().filter(|(_, asked)| *asked).map(|(field, _)| field).collect()
-}
-
 /// The stages of this version that the file asks for, in order.
 fn stages(run: &RunFile) -> Result<Vec<Stage>, Error> {
     let recipe = &run.recipe;
@@ -143,6 +134,7 @@ fn stages(run: &RunFile) -> Result<Vec<Stage>, Error> {
         (Stage::Knn, recipe.knn.is_some()),
         (Stage::Linear, recipe.linear.is_some()),
         (Stage::Finetune, recipe.finetune.is_some()),
+        (Stage::Export, !recipe.export.is_empty()),
     ];
     let stages: Vec<_> = asked.into_iter().filter(|(_, asked)| *asked).map(|(stage, _)| stage).collect();
     if stages.is_empty() {
@@ -172,6 +164,7 @@ impl RunResult {
         self.linear = done.linear.or(self.linear.take());
         self.linear_untrained = done.linear_untrained.or(self.linear_untrained.take());
         self.finetune = done.finetune.or(self.finetune.take());
+        self.exports.extend(done.exports.into_iter().flatten());
         self.loss = done.loss.or(self.loss);
         self.output_std = done.output_std.or(self.output_std);
         self.images_per_second = done.images_per_second.or(self.images_per_second);
@@ -231,6 +224,9 @@ impl RunResult {
             row(&format!("time of {}", stage.name), Some(duration(stage.seconds)));
         }
         row("checkpoint", self.checkpoint.clone());
+        for exported in &self.exports {
+            row("exported", Some(exported.file.clone()));
+        }
         row("results", Some(uri.to_owned()));
         let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         let title = format!("run {}", self.run);

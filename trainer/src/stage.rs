@@ -11,6 +11,7 @@ use crate::checkpoint::{Checkpoints, snapshot};
 use crate::classify::{self, Encoder, Protocol};
 use crate::dataset::{Datasets, eval_view, loader_threads};
 use crate::error::Error;
+use crate::interchange::{self, Weights};
 use crate::knn::{Evaluation, Features};
 use crate::model::SimSiam;
 use crate::pretrain;
@@ -36,7 +37,7 @@ pub fn run(order: &Order) -> Result<(), Error> {
     let (place, sink) = from_environment()?;
     let result = work(order, place, sink.clone());
     match &result {
-        Ok(result) => sink.send(&Event::Done(result.clone())),
+        Ok(result) => sink.send(&Event::Done(Box::new(result.clone()))),
         Err(e) => {
             sink.send(&Event::Failed { code: e.exit_code().code(), message: e.to_string(), subject: e.subject() });
         }
@@ -59,9 +60,10 @@ fn work(order: &Order, place: Place, sink: Sink) -> Result<StageResult, Error> {
             pretrain::run(&rank, pretrain::Job { recipe, storage, attempt, buckets })
         }
         Stage::Prepare => prepare(&rank, &order.recipe, &storage),
-        Stage::Knn => knn(&rank, &order.recipe, &storage, false),
+        Stage::Knn => knn(&rank, &order.recipe, &storage, None, false),
         Stage::Linear => classify(&rank, order, &storage, Protocol::linear),
         Stage::Finetune => classify(&rank, order, &storage, Protocol::finetune),
+        Stage::Export => interchange::export::stage(&rank, &order.recipe, &storage),
     }
 }
 
@@ -99,8 +101,14 @@ fn prepare(rank: &Rank, recipe: &Recipe, storage: &Storage) -> Result<StageResul
     Ok(StageResult::default())
 }
 
-/// Judges the latest checkpoint's encoder, the untrained one and, where asked, raw pixels.
-pub fn knn(rank: &Rank, recipe: &Recipe, storage: &Storage, pixels: bool) -> Result<StageResult, Error> {
+/// Judges the encoder of other weights or else of the latest checkpoint, the untrained one and, where asked, raw pixels.
+pub fn knn(
+    rank: &Rank,
+    recipe: &Recipe,
+    storage: &Storage,
+    weights: Option<&Weights>,
+    pixels: bool,
+) -> Result<StageResult, Error> {
     let missing = |field| Error::config(field, "missing; kNN judges the encoder that spec.pretrain describes");
     let pretrain = recipe.pretrain.as_ref().ok_or_else(|| missing("spec.pretrain"))?;
     let protocols = recipe.knn.clone().unwrap_or_default();
@@ -109,19 +117,30 @@ pub fn knn(rank: &Rank, recipe: &Recipe, storage: &Storage, pixels: bool) -> Res
     let val = datasets.val(train.classes())?;
     let loader_threads = loader_threads(&recipe.dataset, rank);
     let evaluation = Evaluation { train, val, view: eval_view(&pretrain.augment), knn: &protocols, loader_threads };
-    let checkpoints = Checkpoints::new(storage.clone());
-    let found = checkpoints.latest()?.ok_or_else(|| Error::Checkpoint {
-        uri: storage.uri("checkpoints"),
-        message: "there is no valid checkpoint to judge; run the pretrain stage first".into(),
-    })?;
-    let epoch = found.state.epoch;
+    let latest = || {
+        Checkpoints::new(storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
+            uri: storage.uri("checkpoints"),
+            message: "there is no valid checkpoint to judge; run the pretrain stage first".into(),
+        })
+    };
+    let found = if weights.is_some() { None } else { Some(latest()?) };
     let model = SimSiam::new(pretrain, Kind::Float, rank.device)?;
     let tell = |features: &str, epoch, scores: &Vec<_>| {
         rank.sink.send(&Event::Knn { epoch, features: features.into(), scores: scores.clone() });
     };
     let untrained = evaluation.run(rank, &Features::Backbone(&model))?;
     tell("untrained", 0, &untrained);
-    snapshot::restore_model(model.params(), &found.model, &found.uri)?;
+    let (uri, epoch) = match (weights, &found) {
+        (Some(weights), _) => {
+            weights.fill_simsiam_backbone(model.params())?;
+            (Some(weights.uri.clone()), weights.epochs.unwrap_or(0))
+        }
+        (None, Some(found)) => {
+            snapshot::restore_model(model.params(), &found.model, &found.uri)?;
+            (Some(found.uri.clone()), found.state.epoch)
+        }
+        (None, None) => (None, 0),
+    };
     let trained = evaluation.run(rank, &Features::Backbone(&model))?;
     tell("trained", epoch, &trained);
     let pixels = if pixels {
@@ -133,8 +152,8 @@ pub fn knn(rank: &Rank, recipe: &Recipe, storage: &Storage, pixels: bool) -> Res
     };
     Ok(StageResult {
         epoch: Some(epoch),
-        step: Some(found.state.step),
-        checkpoint: Some(found.uri),
+        step: found.map(|found| found.state.step),
+        checkpoint: uri,
         knn: Some(trained),
         knn_untrained: Some(untrained),
         knn_pixels: pixels,

@@ -13,7 +13,7 @@ const NOT_ARITHMETIC: &[&str] = &["/preset", "/collapse", "/augment/evalResize"]
 
 impl Recipe {
     /// The fields that decide the arithmetic of pre-training, with defaults and presets filled in:
-    /// `dataset.decode`, `dataset.pack` and all of `pretrain` but `preset` (its values count, not its name), `collapse`
+    /// `weights` where they are given, `dataset.decode`, `dataset.pack` and all of `pretrain` but `preset` (its values count, not its name), `collapse`
     /// (it only stops a run) and `augment.evalResize` (only evaluation uses it).
     ///
     /// Everything else (the rest of `dataset`, `output`, `knn`, `linear`, `finetune`, `export`, `checkpoint`) may differ between two attempts
@@ -31,7 +31,11 @@ impl Recipe {
         if let Some(fields) = dataset.as_object_mut() {
             fields.retain(|name, _| OF_DATASET.contains(&name.as_str()));
         }
-        json!({"dataset": dataset, "pretrain": pretrain})
+        let mut arithmetic = json!({"dataset": dataset, "pretrain": pretrain});
+        if let Some(weights) = &self.weights {
+            arithmetic["weights"] = json!(weights);
+        }
+        arithmetic
     }
 
     /// SHA-256, in lower-case hex, of [`Recipe::arithmetic`] as JSON without spaces and with sorted keys.

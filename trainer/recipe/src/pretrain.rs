@@ -156,6 +156,20 @@ pub enum Arch {
 }
 
 impl Arch {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Resnet18,
+        Self::Resnet34,
+        Self::Resnet50,
+        Self::Resnet101,
+        Self::Resnet152,
+        Self::WideResnet50_2,
+        Self::WideResnet101_2,
+        Self::Resnext50_32x4d,
+        Self::Resnext101_32x8d,
+        Self::Resnext101_64x4d,
+    ];
+
     /// torchvision's name, as in the YAML.
     pub fn name(self) -> &'static str {
         match self {

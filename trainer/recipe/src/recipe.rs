@@ -32,6 +32,12 @@ pub struct Recipe {
     /// Training of the whole network with labels. `{}` takes every default. Needs `dataset.val` and labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finetune: Option<Finetune>,
+    /// Weights to begin with: a checkpoint of the reference (`.pth.tar`) or of MoCo, a backbone of
+    /// torchvision, timm or Detectron2, or one of our own checkpoints. A path, `file:///path`,
+    /// `s3://bucket/key`, `gs://…`, `az://…` or `pvc://claim/path`. Pre-training continues from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub weights: Option<String>,
     /// The formats in which the final weights are written. None by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]

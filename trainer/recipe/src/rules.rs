@@ -125,6 +125,7 @@ const SEED_TEXT: &str = "must be between 0 and 9007199254740991";
 
 /// Rules of the whole recipe.
 pub const RECIPE: &[Rule] = &[
+    Rule::on("weights", LOCATION, LOCATION_TEXT),
     Rule::needs(
         ".pretrain",
         "has(self.pretrain) || has(self.knn) || has(self.linear) || has(self.finetune)",

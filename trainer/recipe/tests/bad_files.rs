@@ -221,6 +221,9 @@ fn places_of_images_and_results() {
     ] {
         assert!(found.contains(expected), "{expected} is not in\n{found}");
     }
+    let text = format!("{head}  dataset: {{train: ./a}}\n  output: {{uri: ./o}}\n  weights: http://x/y.pth\n");
+    let line = format!("run.yaml:8:3: spec.weights: Invalid value: \"http://x/y.pth\": {SCHEMES}");
+    assert_eq!(answer(&text), line);
     let long = format!("{head}  dataset: {{train: ./a}}\n  output: {{uri: {}}}\n", "x".repeat(1025));
     assert!(answer(&long).ends_with("x…: must be at most 1024 characters, not 1025"), "{}", answer(&long));
 }
@@ -317,7 +320,7 @@ fn names_that_do_not_exist() {
         &[
             "run.yaml:7:3: spec.worker: Unknown field: did you mean \"workers\"?",
             "run.yaml:8:3: spec.momentum: Unknown field: did you mean spec.finetune.momentum or spec.linear.momentum or spec.pretrain.momentum?",
-            "run.yaml:9:3: spec.frobnicate: Unknown field: known fields: checkpoint, dataset, export, finetune, knn, linear, output, pretrain, activeDeadline, image, imagePullPolicy, imagePullSecrets, managedBy, priorityClassName, queueName, restartPolicy, suspend, terminationGracePeriodSeconds, ttl, workers",
+            "run.yaml:9:3: spec.frobnicate: Unknown field: known fields: checkpoint, dataset, export, finetune, knn, linear, output, pretrain, weights, activeDeadline, image, imagePullPolicy, imagePullSecrets, managedBy, priorityClassName, queueName, restartPolicy, suspend, terminationGracePeriodSeconds, ttl, workers",
             "run.yaml:11:5: spec.pretrain.epoch: Unknown field: did you mean \"epochs\"?",
             "run.yaml:12:5: spec.pretrain.batch_size: Unknown field: did you mean \"batchSize\"?",
             "run.yaml:13:5: spec.pretrain.cropSize: Unknown field: did you mean spec.pretrain.augment.cropSize?",

@@ -28,7 +28,7 @@ fn serde_round_trip() {
             "pretrain": {"preset": "cifar10", "precision": "bf16", "ablation": "noPredictor", "seed": 7},
             "knn": {"everyEpochs": 2}, "linear": {"preset": "linear-paper"},
             "export": ["safetensors", "torchvision", "timm", "detectron2", "pth"],
-            "checkpoint": {"everySteps": 10},
+            "checkpoint": {"everySteps": 10}, "weights": "s3://b/w.pth.tar",
         });
     });
     let pretrain = full.pretrain.as_ref().expect("pretrain");
@@ -201,6 +201,8 @@ fn the_digest_follows_the_arithmetic() {
         let changed = recipe(|spec| spec["dataset"][field] = value);
         assert_ne!(changed.digest(), digest, "{field}");
     }
+    let changed = recipe(|spec| spec["weights"] = json!("./checkpoint_0099.pth.tar"));
+    assert_ne!(changed.digest(), digest, "weights");
     // The same images under another mount point are the same images.
     assert_eq!(recipe(|s| s["dataset"]["train"] = json!("./other")).digest(), digest);
 }

@@ -36,6 +36,8 @@ pub enum Stage {
     Linear,
     /// Train it on with labels.
     Finetune,
+    /// Write its weights for other programs.
+    Export,
 }
 
 impl Stage {
@@ -47,6 +49,7 @@ impl Stage {
             Self::Knn => "knn",
             Self::Linear => "linear",
             Self::Finetune => "finetune",
+            Self::Export => "export",
         }
     }
 }
@@ -186,7 +189,7 @@ impl Gang {
         let mut result = StageResult::default();
         while let Ok((rank, event)) = self.words.try_recv() {
             match event {
-                Event::Done(done) if rank == 0 => result = done,
+                Event::Done(done) if rank == 0 => result = *done,
                 Event::Failed { message, subject, .. } => {
                     for ending in endings.iter_mut().filter(|e| e.rank == rank) {
                         (ending.message, ending.subject) = (Some(message.clone()), subject.clone());

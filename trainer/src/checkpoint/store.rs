@@ -95,6 +95,11 @@ impl Checkpoints {
         Self { storage, folder: folder.into() }
     }
 
+    /// Where they lie.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
     /// The path of a file of a checkpoint within the output.
     fn path(&self, name: Name, file: &str) -> String {
         format!("{}/{name}/{file}", self.folder)
@@ -130,35 +135,7 @@ impl Checkpoints {
 
     /// Reads and verifies one; the inner error says why it is not valid.
     fn read(&self, name: Name) -> Result<Result<Found, String>, Error> {
-        let Some(manifest) = self.storage.get(&self.path(name, MANIFEST))? else {
-            return Ok(Err("it has no manifest, so it was never completed".into()));
-        };
-        let manifest: Manifest = match serde_json::from_slice(&manifest) {
-            Ok(manifest) => manifest,
-            Err(e) => return Ok(Err(format!("its manifest cannot be read: {e}"))),
-        };
-        let mut files = BTreeMap::new();
-        for file in [MODEL, OPTIMIZER, STATE] {
-            let Some(expected) = manifest.files.get(file) else {
-                return Ok(Err(format!("its manifest does not list {file}")));
-            };
-            let Some(bytes) = self.storage.get(&self.path(name, file))? else {
-                return Ok(Err(format!("{file} is missing")));
-            };
-            let found = FileDigest::of(&bytes);
-            if found != *expected {
-                return Ok(Err(format!(
-                    "{file} has {} bytes and SHA-256 {}, expected {} and {}",
-                    found.size, found.sha256, expected.size, expected.sha256
-                )));
-            }
-            files.insert(file, bytes);
-        }
-        let mut take = |file| files.remove(file).unwrap_or_default();
-        Ok(match serde_json::from_slice(&take(STATE)) {
-            Ok(state) => Ok(Found { uri: self.uri(name), state, model: take(MODEL), optimizer: take(OPTIMIZER) }),
-            Err(e) => Err(format!("{STATE} cannot be read: {e}")),
-        })
+        read_directory(&self.storage, &format!("{}/{name}", self.folder))
     }
 
     /// Writes a snapshot, manifest last. Gives the directory's name and the bytes written.
@@ -199,6 +176,39 @@ impl Checkpoints {
         }
         Ok(())
     }
+}
+
+/// Reads and verifies the checkpoint in a folder of `storage`; the inner error says why it is not valid.
+pub fn read_directory(storage: &Storage, folder: &str) -> Result<Result<Found, String>, Error> {
+    let Some(manifest) = storage.get(&format!("{folder}/{MANIFEST}"))? else {
+        return Ok(Err("it has no manifest, so it was never completed".into()));
+    };
+    let manifest: Manifest = match serde_json::from_slice(&manifest) {
+        Ok(manifest) => manifest,
+        Err(e) => return Ok(Err(format!("its manifest cannot be read: {e}"))),
+    };
+    let mut files = BTreeMap::new();
+    for file in [MODEL, OPTIMIZER, STATE] {
+        let Some(expected) = manifest.files.get(file) else {
+            return Ok(Err(format!("its manifest does not list {file}")));
+        };
+        let Some(bytes) = storage.get(&format!("{folder}/{file}"))? else {
+            return Ok(Err(format!("{file} is missing")));
+        };
+        let found = FileDigest::of(&bytes);
+        if found != *expected {
+            return Ok(Err(format!(
+                "{file} has {} bytes and SHA-256 {}, expected {} and {}",
+                found.size, found.sha256, expected.size, expected.sha256
+            )));
+        }
+        files.insert(file, bytes);
+    }
+    let mut take = |file| files.remove(file).unwrap_or_default();
+    Ok(match serde_json::from_slice(&take(STATE)) {
+        Ok(state) => Ok(Found { uri: storage.uri(folder), state, model: take(MODEL), optimizer: take(OPTIMIZER) }),
+        Err(e) => Err(format!("{STATE} cannot be read: {e}")),
+    })
 }
 
 /// Which of `names` (sorted) the policy lets go: all but the last `keepLast` and those at every

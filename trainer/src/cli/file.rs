@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use simsiam_recipe::RunFile;
 
 use crate::error::Error;
-use crate::run::missing_stages;
 
 /// Arguments of every command that reads a run file.
 #[derive(clap::Args, Clone, Debug)]
@@ -31,6 +30,9 @@ impl FileArgs {
         recipe.dataset.train = mounted("spec.dataset.train", &recipe.dataset.train, &mounts)?;
         if let Some(val) = &recipe.dataset.val {
             recipe.dataset.val = Some(mounted("spec.dataset.val", val, &mounts)?);
+        }
+        if let Some(weights) = &recipe.weights {
+            recipe.weights = Some(mounted("spec.weights", weights, &mounts)?);
         }
         recipe.output.uri = mounted("spec.output.uri", &recipe.output.uri, &mounts)?;
         Ok(run)
@@ -94,8 +96,8 @@ pub fn validate(args: &FileArgs) -> Result<(), Error> {
     if let Some(f) = &run.recipe.finetune {
         println!("  finetune: {} epochs, batch {}, fraction {}", f.epochs, f.batch_size, f.fraction);
     }
-    for field in missing_stages(&run.recipe) {
-        println!("  {field}: valid, but not in this version yet; `simsiam run` leaves it out");
+    if let Some(weights) = &run.recipe.weights {
+        println!("  weights: {weights}");
     }
     println!("  output: {}", run.recipe.output.uri);
     Ok(())

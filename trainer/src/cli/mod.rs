@@ -2,8 +2,10 @@
 
 mod bar;
 mod bench_step;
+mod convert;
 mod data;
 mod embed;
+mod export;
 mod file;
 mod fixture_step;
 mod knn;
@@ -49,6 +51,10 @@ enum Command {
     Finetune(run::Args),
     /// Write a run's features as a Parquet file
     Embed(embed::Args),
+    /// Write a run's latest weights for torchvision, timm, Detectron2 and others
+    Export(export::Args),
+    /// Turn one kind of weights file into another
+    Convert(convert::Args),
     /// Make data sets
     #[command(subcommand)]
     Data(data::Command),
@@ -98,6 +104,8 @@ fn execute(command: Command) -> Result<(), Error> {
         Command::Validate(args) => file::validate(&args),
         Command::Worker(args) => worker::execute(&args),
         Command::Knn(args) => knn::execute(&args),
+        Command::Export(args) => export::execute(&args),
+        Command::Convert(args) => convert::execute(&args),
         Command::Data(command) => data::execute(&command),
         Command::Rank(args) => worker::execute_rank(&args),
         Command::BenchStep(args) => bench_step::execute(&args),

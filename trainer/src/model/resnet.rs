@@ -109,6 +109,8 @@ pub struct ResNet {
     bn1: BatchNorm,
     max_pool: bool,
     blocks: Vec<Block>,
+    /// Blocks in each of the four stages.
+    stages: [usize; 4],
     features: i64,
 }
 
@@ -134,7 +136,7 @@ impl ResNet {
                 input = planes * layout.expansion();
             }
         }
-        Ok(Self { conv1, bn1, max_pool: stem == Stem::Imagenet, blocks, features: input })
+        Ok(Self { conv1, bn1, max_pool: stem == Stem::Imagenet, blocks, stages: layout.blocks, features: input })
     }
 
     /// F, the width of the pooled features.
@@ -144,13 +146,35 @@ impl ResNet {
 
     /// Pooled features `[N, F]` of images `[N, 3, H, W]`.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor, Error> {
+        let y = self.each_block(x, pass, |_, _| {})?;
+        Ok(y.f_adaptive_avg_pool2d([1, 1])?.f_flatten(1, -1)?)
+    }
+
+    /// What `layer1` to `layer4` make of images `[N, 3, H, W]`: what a detector builds on.
+    pub fn feature_maps(&self, x: &Tensor, pass: Pass) -> Result<Vec<Tensor>, Error> {
+        let mut maps = Vec::new();
+        let mut ends = Vec::new();
+        for count in self.stages {
+            ends.push(ends.last().unwrap_or(&0) + count);
+        }
+        let _ = self.each_block(x, pass, |block, y| {
+            if ends.contains(&(block + 1)) {
+                maps.push(y.shallow_clone());
+            }
+        })?;
+        Ok(maps)
+    }
+
+    /// The last block's output; `seen` is told each block's.
+    fn each_block(&self, x: &Tensor, pass: Pass, mut seen: impl FnMut(usize, &Tensor)) -> Result<Tensor, Error> {
         let mut y = self.bn1.forward(&self.conv1.forward(x)?, pass)?.f_relu_()?;
         if self.max_pool {
             y = y.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
         }
-        for block in &self.blocks {
+        for (i, block) in self.blocks.iter().enumerate() {
             y = block.forward(&y, pass)?;
+            seen(i, &y);
         }
-        Ok(y.f_adaptive_avg_pool2d([1, 1])?.f_flatten(1, -1)?)
+        Ok(y)
     }
 }

@@ -85,6 +85,11 @@ impl SimSiam {
         self.backbone.forward(images, pass)
     }
 
+    /// The backbone's feature maps of images `[N, 3, H, W]`, one for each stage.
+    pub fn feature_maps(&self, images: &Tensor, pass: Pass) -> Result<Vec<Tensor>, Error> {
+        self.backbone.feature_maps(images, pass)
+    }
+
     /// F, the width of [`features`](Self::features).
     pub fn feature_width(&self) -> i64 {
         self.backbone.features()

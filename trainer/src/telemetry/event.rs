@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
+use simsiam_recipe::ExportFormat;
 
 use crate::error::Error;
 
@@ -157,7 +158,7 @@ pub enum Event {
         what: String,
     },
     /// The stage's results, the last word of rank 0.
-    Done(StageResult),
+    Done(Box<StageResult>),
     /// The last word of a rank that gives up.
     Failed {
         /// Its exit code.
@@ -231,6 +232,23 @@ pub struct StageResult {
     /// The fine-tuned network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finetune: Option<ClassifierScore>,
+    /// Files that were written for other programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exports: Option<Vec<Exported>>,
+}
+
+/// A file written for other programs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exported {
+    /// Its format, as in `spec.export`.
+    pub format: ExportFormat,
+    /// Its path within the output.
+    pub file: String,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of its content.
+    pub sha256: String,
 }
 
 /// Where a rank's events go. Cheap to clone; sending never fails the training.

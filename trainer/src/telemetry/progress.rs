@@ -92,7 +92,7 @@ impl Progress {
                 self.knn_top1 = scores.first().map(|s| s.top1);
             }
             Event::Linear { best_top1, .. } => self.linear_top1 = Some(*best_top1),
-            Event::Done(result) => self.result = Some(result.clone()),
+            Event::Done(result) => self.result = Some((**result).clone()),
             _ => {}
         }
     }

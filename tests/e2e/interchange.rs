@@ -1,0 +1,160 @@
+//! Weights in and out by the command line: `spec.weights`, the export stage, `simsiam export`, `convert`, `knn --weights`.
+
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use simsiam_pth::Value;
+use simsiam_tests::{RunFile, done, root, run, synth, text};
+
+/// A reference's checkpoint of three epochs, of the network that `like_the_checkpoint` describes.
+fn reference() -> PathBuf {
+    root().join("tests/parity/checkpoints/reference.pth.tar")
+}
+
+fn like_the_checkpoint(folder: &Path) -> RunFile {
+    let data = synth(folder, 5, 2);
+    let mut file = RunFile::new(folder, &data, "val");
+    let pretrain =
+        json!({"baseWidth": 4, "dim": 16, "predDim": 8, "projector": {"layers": 2, "hiddenDim": 32}, "batchSize": 25});
+    for (field, value) in pretrain.as_object().unwrap() {
+        file.set(&format!("/pretrain/{field}"), value.clone());
+    }
+    file.set("/weights", json!(reference())).set("/knn", json!({"protocols": [{"k": 5, "temperature": 0.1}]}));
+    file
+}
+
+fn execute(file: &RunFile) -> (i32, String, String) {
+    run(&["run", "-f", file.write(), "--nproc", "1", "--metrics-addr", "127.0.0.1:0"])
+}
+
+fn read(path: &Path) -> Value {
+    simsiam_pth::read(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// `simsiam run` of somebody's finished checkpoint trains nothing, judges it and exports it.
+#[test]
+fn a_finished_checkpoint_is_judged_and_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = like_the_checkpoint(folder.path());
+    file.set("/pretrain/epochs", 3.into());
+    file.set("/export", json!(["safetensors", "torchvision", "timm", "detectron2", "pth"]));
+    let (code, out, err) = execute(&file);
+    assert_eq!(code, 0, "{out}\n{err}");
+    assert!(err.contains("momentum taken, 3 of 3 epochs done"), "{err}");
+    let result = file.result();
+    assert_eq!((&result["epochs"], &result["steps"]), (&json!(3), &json!(6)), "{result}");
+    assert!(result["knn"]["top1"].is_number(), "{result}");
+    assert_eq!(file.checkpoints(), ["step-000000006-a1"]);
+
+    // The weights that went in came out.
+    let exported = file.output().join("export/checkpoint_0002.pth.tar");
+    let (theirs, ours) = (read(&reference()), read(&exported));
+    assert_eq!(ours.get("epoch"), Some(&3.into()));
+    assert_eq!(ours.get("arch"), Some(&"resnet18".into()));
+    assert_eq!(ours.get("state_dict"), theirs.get("state_dict"));
+    let state = |value: &Value| value.get("optimizer").and_then(|o| o.get("state")).cloned();
+    assert_eq!(state(&ours), state(&theirs));
+    let listed = result["exports"].as_array().unwrap();
+    assert_eq!(listed.len(), 5);
+    for entry in listed {
+        let path = file.output().join(entry["file"].as_str().unwrap());
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(entry["bytes"], bytes.len());
+        let sum = std::process::Command::new("sha256sum").arg(&path).output().unwrap().stdout;
+        assert!(sum.starts_with(entry["sha256"].as_str().unwrap().as_bytes()), "{entry}");
+    }
+
+    // The same weights under each name give the same kNN.
+    let knn = |weights: &Path| {
+        let out = done(&["knn", "-f", file.write(), "--weights", text(weights)]);
+        assert!(out.contains(text(weights)), "{out}");
+        out.lines().nth(1).unwrap().to_owned()
+    };
+    let expected = knn(&reference());
+    let checkpoint = file.output().join("checkpoints/step-000000006-a1");
+    for weights in ["backbone.safetensors", "backbone.torchvision.pth", "backbone.detectron2.pkl"] {
+        assert_eq!(knn(&file.output().join("export").join(weights)), expected, "{weights}");
+    }
+    assert_eq!(knn(&checkpoint), expected);
+    assert_eq!(knn(&checkpoint.join("model.safetensors")), expected);
+
+    // By hand, elsewhere.
+    let elsewhere = folder.path().join("elsewhere");
+    done(&["export", "-f", file.write(), "--format", "pth", "-o", text(&elsewhere)]);
+    assert_eq!(std::fs::read(elsewhere.join("checkpoint_0002.pth.tar")).unwrap(), std::fs::read(&exported).unwrap());
+    let (pickle, back) = (folder.path().join("r18.pkl"), folder.path().join("back.safetensors"));
+    done(&["convert", text(&checkpoint), text(&pickle), "--format", "detectron2"]);
+    done(&["convert", text(&pickle), text(&back), "--format", "safetensors"]);
+    let original = file.output().join("export/backbone.safetensors");
+    assert_eq!(std::fs::read(&back).unwrap(), std::fs::read(original).unwrap());
+    let leftovers = std::fs::read_dir(folder.path()).unwrap().filter(|e| {
+        let name = e.as_ref().unwrap().file_name().into_string().unwrap();
+        name.starts_with("r18.pkl") || name.starts_with("back.")
+    });
+    assert_eq!(leftovers.count(), 2, "nothing temporary is left");
+}
+
+/// Training continues at the file's epoch; afterwards the run's own checkpoints count.
+#[test]
+fn training_continues_from_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = like_the_checkpoint(folder.path());
+    file.set("/pretrain/epochs", 4.into());
+    let (code, _, err) = execute(&file);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("momentum taken, 3 of 4 epochs done"), "{err}");
+    assert_eq!((&file.result()["epochs"], &file.result()["steps"]), (&json!(4), &json!(8)));
+    assert_eq!(file.checkpoints(), ["step-000000008-a1"], "one epoch of two steps was trained");
+    let (code, _, err) = execute(&file);
+    assert_eq!(code, 0, "{err}");
+    assert!(!err.contains("beginning with") && err.contains("step-000000008-a1"), "{err}");
+
+    // Other weights are another run.
+    file.set("/weights", json!(root().join("tests/parity/checkpoints/legacy.pth.tar")));
+    let (code, _, err) = execute(&file);
+    assert!(code == 65 && err.contains("spec.weights was"), "{code} {err}");
+}
+
+/// Detectron2 is not here: its file must at least be Python, and each configuration must find the one below it.
+#[test]
+fn the_files_for_detectron2_hold_together() {
+    let folder = root().join("transfer/detection");
+    let program = "import sys; compile(open(sys.argv[1]).read(), sys.argv[1], 'exec')";
+    let python = std::process::Command::new("python3").args(["-c", program]).arg(folder.join("train_net.py")).output();
+    let python = python.unwrap();
+    assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
+    let source = std::fs::read_to_string(folder.join("train_net.py")).unwrap();
+    for name in ["base-c4", "voc0712", "coco-1x", "coco-2x"] {
+        let text = std::fs::read_to_string(folder.join(format!("configs/{name}.yaml"))).unwrap();
+        for line in text.lines() {
+            if let Some(base) = line.strip_prefix("_BASE_: ") {
+                assert!(folder.join("configs").join(base).exists(), "{name} stands on {base}");
+            }
+            if let Some(head) = line.trim().strip_prefix("NAME: ") {
+                let class = head.split(' ').next().unwrap();
+                assert!(source.contains(&format!("class {class}(")), "{class}");
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = like_the_checkpoint(folder.path());
+    file.set("/pretrain/baseWidth", 8.into());
+    let (code, _, err) = execute(&file);
+    assert_eq!(code, 65, "{err}");
+    for part in ["reference.pth.tar", "encoder.", "expected", "the file holds a resnet18 of baseWidth 4"] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    file.set("/weights", json!(folder.path().join("missing.pth")));
+    let (code, _, err) = execute(&file);
+    assert!(code == 78 && err.contains("spec.weights") && err.contains("missing.pth"), "{code} {err}");
+    let (code, _, err) = run(&["convert", file.write(), "out.pth", "--format", "pth"]);
+    assert!(code == 65 && err.contains("no kind that is known"), "{code} {err}");
+    let (code, _, err) = run(&["export", "-f", file.write()]);
+    assert!(code == 78 && err.contains("spec.export"), "{code} {err}");
+}

@@ -1,0 +1,111 @@
+"""Asks PyTorch, torchvision and NumPy what they make of files that the trainer wrote. Ends with an assertion if not what
+they should.
+
+    python check_exports.py step ours.pth.tar expected.pth
+    python check_exports.py backbone backbone.torchvision.pth backbone.timm.safetensors backbone.detectron2.pkl maps.pth
+    python check_exports.py arrays backbone.detectron2.pkl       (needs NumPy alone)
+"""
+
+import pickle
+import sys
+import warnings
+
+
+def step(file: str, expected: str) -> None:
+    """One more step of training by PyTorch from our checkpoint ends where ours did."""
+    import torch
+
+    import model
+
+    torch.set_num_threads(1)
+    checkpoint = torch.load(file, weights_only=True)
+    case = torch.load(expected, weights_only=True)
+    assert checkpoint["epoch"] == case["epoch"] and checkpoint["arch"] == case["arch"], checkpoint.keys()
+    net = model.SimSiam(*(case[key] for key in ("arch", "stem", "base_width", "layers", "hidden_dim", "dim", "pred_dim")))
+    state = {name.removeprefix("module."): tensor for name, tensor in checkpoint["state_dict"].items()}
+    assert list(checkpoint["state_dict"]) == ["module." + name for name in net.state_dict()], "order of names"
+    net.load_state_dict(state, strict=True)
+    if case["fixed"]:
+        groups = [
+            {"params": net.encoder.parameters(), "fix_lr": False},
+            {"params": net.predictor.parameters(), "fix_lr": True},
+        ]
+    else:
+        groups = net.parameters()
+    # Other settings than the file's: they must come from there.
+    sgd = torch.optim.SGD(groups, 9.0, momentum=0.1, weight_decay=0.5)
+    theirs = sgd.state_dict()
+    ours = checkpoint["optimizer"]
+    assert [g["params"] for g in ours["param_groups"]] == [g["params"] for g in theirs["param_groups"]]
+    assert [set(g) ^ set(t) for g, t in zip(ours["param_groups"], theirs["param_groups"])] in ([set()], [set(), set()])
+    sgd.load_state_dict(ours)
+    frozen = [i for i, p in enumerate(net.parameters()) if not p.requires_grad]
+    assert len(frozen) == 1 and frozen[0] not in ours["state"] and len(ours["state"]) + 1 == len(list(net.parameters()))
+    net.train()
+    value = model.loss(*net(case["view1"], case["view2"]))
+    sgd.zero_grad()
+    value.backward()
+    sgd.step()
+    assert abs(float(value.detach() - case["loss"])) < 1e-5, (value, case["loss"])
+    after = net.state_dict()
+    momentum = {name: sgd.state[p]["momentum_buffer"] for name, p in net.named_parameters() if p.requires_grad}
+    for what, found, wanted in (("state", after, case["after"]), ("momentum", momentum, case["momentum"])):
+        assert set(found) == set(wanted), what
+        for name, tensor in wanted.items():
+            away = (found[name].double() - tensor.double()).norm() / tensor.double().norm().clamp_min(1e-12)
+            assert away < 1e-4, (what, name, float(away))
+    moved = (after["encoder.conv1.weight"] - state["encoder.conv1.weight"]).norm()
+    assert moved > 1e-6, moved
+
+
+def backbone(torchvision_file: str, safetensors_file: str, detectron2_file: str, maps_file: str) -> None:
+    """torchvision's own network takes the backbone and makes the same feature maps of it."""
+    import torch
+    import torchvision
+
+    maps = torch.load(maps_file, weights_only=True)
+    state = torch.load(torchvision_file, weights_only=True)
+    net = getattr(torchvision.models, maps["arch"])()
+    missing, unexpected = net.load_state_dict(state, strict=False)
+    assert (sorted(missing), unexpected) == (["fc.bias", "fc.weight"], []), (missing, unexpected)
+    assert list(state) == [name for name in net.state_dict() if not name.startswith("fc.")], "order of names"
+    found = {}
+    for name in ("layer1", "layer2", "layer3", "layer4"):
+        hook = lambda _, __, out, name=name: found.__setitem__(name, out.detach())  # noqa: E731
+        getattr(net, name).register_forward_hook(hook)
+    net.eval()
+    net(maps["input"])
+    for name, tensor in found.items():
+        away = float((tensor - maps[name]).norm() / maps[name].norm())
+        assert tensor.shape == maps[name].shape and away < 1e-5, (name, away)
+    with open(detectron2_file, "rb") as file:
+        model = pickle.load(file)["model"]
+    assert len(model) == len(state)
+    for array, tensor in zip(model.values(), state.values()):
+        assert torch.equal(torch.from_numpy(array), tensor)
+    try:
+        import timm
+        import safetensors.torch
+    except ImportError:
+        print("timm is not here: its names were not compared")
+        return
+    timm.create_model(maps["arch"], num_classes=0).load_state_dict(safetensors.torch.load_file(safetensors_file), strict=True)
+
+
+def arrays(file: str) -> None:
+    """Opens without a warning, and its arrays are a program's own to change."""
+    import numpy as np
+
+    warnings.simplefilter("error")
+    with open(file, "rb") as opened:
+        content = pickle.load(opened, encoding="latin1")
+    assert content["matching_heuristics"] is True and content["__author__"].startswith("simsiam"), content.keys()
+    model = content["model"]
+    weight = model["stem.conv1.weight"]
+    assert type(weight) is np.ndarray and weight.dtype == np.float32 and weight.shape[1] == 3, weight.dtype
+    assert weight.flags.writeable and weight.flags.c_contiguous and weight.flags.owndata
+    assert model["stem.conv1.norm.num_batches_tracked"].shape == () and np.isfinite(weight).all() and weight.std() > 0
+
+
+if __name__ == "__main__":
+    {"step": step, "backbone": backbone, "arrays": arrays}[sys.argv[1]](*sys.argv[2:])

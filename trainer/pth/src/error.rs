@@ -1,0 +1,64 @@
+//! What can be wrong with a file.
+
+/// Why a file is not read or written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Neither a zip archive nor a pickle.
+    #[error("is no file of torch.save and no pickle")]
+    Unrecognised,
+    /// It ends in the middle.
+    #[error("is cut short at byte {at}")]
+    Truncated {
+        /// Where more was expected, in the pickle.
+        at: usize,
+    },
+    /// It names a Python object that tensors and plain values do not need.
+    #[error("refers to {module}.{name}, which is not read: only tensors and plain values are")]
+    Global {
+        /// The Python module.
+        module: String,
+        /// The name in it.
+        name: String,
+    },
+    /// An instruction of pickle that such files do not have.
+    #[error("has the pickle instruction {opcode:#04x} at byte {at}, which is not read")]
+    Opcode {
+        /// The instruction's byte.
+        opcode: u8,
+        /// Where it stands in the pickle.
+        at: usize,
+    },
+    /// The pickle contradicts itself.
+    #[error("is damaged: {what} at byte {at} of its pickle")]
+    Malformed {
+        /// What is wrong.
+        what: &'static str,
+        /// Where in the pickle.
+        at: usize,
+    },
+    /// Larger, deeper or more than any checkpoint has.
+    #[error("has {what} than {limit}, which no checkpoint needs")]
+    Limit {
+        /// What there is too much of, as in "more values".
+        what: &'static str,
+        /// How much is allowed.
+        limit: u64,
+    },
+    /// A tensor does not fit the bytes it is said to lie in.
+    #[error("is damaged: tensor data {key:?} {what}")]
+    Storage {
+        /// The storage's key in the file.
+        key: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The zip archive is damaged, or not as `torch.save` writes it.
+    #[error("is no readable archive of torch.save: {0}")]
+    Archive(String),
+    /// A kind of file that is known and not read.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// A value that the format has no place for.
+    #[error("cannot be written: {0}")]
+    Unwritable(String),
+}

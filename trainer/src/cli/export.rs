@@ -1,0 +1,50 @@
+//! `simsiam export`.
+
+use simsiam_recipe::{ExportFormat, Output};
+
+use super::file::FileArgs;
+use crate::error::Error;
+use crate::interchange::export;
+use crate::storage::Storage;
+
+/// Arguments of `simsiam export`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    file: FileArgs,
+    /// The format, more than once for several: safetensors, torchvision, timm, detectron2 or pth [default: those of
+    /// spec.export]
+    #[arg(long = "format", value_name = "FORMAT", value_parser = parse_format)]
+    formats: Vec<ExportFormat>,
+    /// The folder to write to, by path or address [default: export/ in the run's output]
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<String>,
+}
+
+/// A format by its name in `spec.export`.
+pub fn parse_format(text: &str) -> Result<ExportFormat, String> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned()))
+        .map_err(|_| "expected safetensors, torchvision, timm, detectron2 or pth".to_owned())
+}
+
+/// `simsiam export`.
+pub fn execute(args: &Args) -> Result<(), Error> {
+    let recipe = args.file.load()?.recipe;
+    let formats = if args.formats.is_empty() { &recipe.export } else { &args.formats };
+    if formats.is_empty() {
+        return Err(Error::config("spec.export", "missing; list the formats there, or name them by --format"));
+    }
+    let runtime = tokio::runtime::Runtime::new().map_err(Error::io("the async runtime"))?;
+    let run = Storage::open(&recipe.output, runtime.handle().clone())?;
+    let exported = match &args.output {
+        None => export::export(formats, &run, &|name| format!("{}/{name}", export::FOLDER), &run)?,
+        Some(uri) => {
+            let to = Storage::open(&Output { uri: uri.clone(), ..recipe.output }, runtime.handle().clone())?;
+            export::export(formats, &run, &str::to_owned, &to)?
+        }
+    };
+    for file in exported {
+        println!("{}  {}", file.sha256, file.file);
+    }
+    Ok(())
+}

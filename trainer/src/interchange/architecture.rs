@@ -1,0 +1,52 @@
+//! Which architecture tensors are of.
+
+use std::fmt;
+
+use simsiam_pth::Tensor;
+use simsiam_recipe::Arch;
+
+use super::Weights;
+use crate::model::resnet::Layout;
+
+/// A backbone as its tensors show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// torchvision's name.
+    pub arch: Arch,
+    /// Channels of the first convolution; 64 in every published model.
+    pub base_width: usize,
+    /// Its kernel's width: 7, or 3 in the stem for small images.
+    pub stem: usize,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.arch)?;
+        if self.base_width != 64 {
+            write!(f, " of baseWidth {}", self.base_width)?;
+        }
+        if self.stem == 3 {
+            write!(f, " with the cifar stem")?;
+        }
+        Ok(())
+    }
+}
+
+impl Weights {
+    /// The architecture of the backbone, if it is a whole one that is known.
+    pub fn architecture(&self) -> Option<Found> {
+        let shape = |name: &str| self.tensors.get(&format!("encoder.{name}")).map(|t: &Tensor| t.shape.as_slice());
+        let &[base_width, _, _, stem] = shape("conv1.weight")? else { return None };
+        let has = |stage, block| shape(&format!("layer{stage}.{block}.conv1.weight")).is_some();
+        let blocks = [1, 2, 3, 4].map(|stage| (0..).take_while(|&block: &u32| has(stage, block)).count());
+        let bottleneck = shape("layer1.0.conv3.weight").is_some();
+        let &[width, input, ..] = shape("layer1.0.conv2.weight")? else { return None };
+        let groups = width.checked_div(input)?;
+        let width_per_group =
+            if bottleneck { width.checked_mul(64)?.checked_div(base_width.checked_mul(groups)?)? } else { 64 };
+        let (groups, width_per_group) = (i64::try_from(groups).ok()?, i64::try_from(width_per_group).ok()?);
+        let found = Layout { bottleneck, blocks, groups, width_per_group };
+        let arch = Arch::ALL.into_iter().find(|&arch| Layout::of(arch) == found)?;
+        Some(Found { arch, base_width, stem })
+    }
+}

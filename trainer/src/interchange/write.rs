@@ -1,0 +1,117 @@
+//! From [`Weights`] to files.
+
+use std::collections::HashMap;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype as SafeDtype, SafeTensorError};
+use simsiam_pth::{Dtype, Tensor, Value};
+use simsiam_recipe::ExportFormat;
+
+use super::optimizer::dict;
+use super::{Weights, names};
+use crate::checkpoint::snapshot::PREFIX;
+use crate::error::Error;
+
+/// A file to be written.
+#[derive(Debug)]
+pub struct File {
+    /// Its name within the export folder.
+    pub name: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+impl Weights {
+    /// The file of a format.
+    pub fn file(&self, format: ExportFormat) -> Result<File, Error> {
+        if self.backbone().is_empty() {
+            return Err(self.refused("has no backbone to write"));
+        }
+        self.warn_of_other_shapes(format);
+        let (name, bytes) = match format {
+            ExportFormat::Safetensors => ("backbone.safetensors".to_owned(), self.safetensors()?),
+            ExportFormat::Torchvision => ("backbone.torchvision.pth".to_owned(), self.torchvision()?),
+            // timm's ResNets have torchvision's names, and it reads safetensors as well as pickles.
+            ExportFormat::Timm => ("backbone.timm.safetensors".to_owned(), self.safetensors()?),
+            ExportFormat::Detectron2 => ("backbone.detectron2.pkl".to_owned(), self.detectron2()?),
+            ExportFormat::Pth => (self.pth_name(), self.pth()?),
+        };
+        Ok(File { name, bytes })
+    }
+
+    /// Other libraries have only the published shapes under their names.
+    fn warn_of_other_shapes(&self, format: ExportFormat) {
+        let published = self.architecture().filter(|found| found.base_width == 64 && found.stem == 7).is_some();
+        if !published && format != ExportFormat::Pth {
+            let what = self.architecture().map_or_else(|| "a network of its own".to_owned(), |found| found.to_string());
+            tracing::warn!(
+                "{}: is {what}, which torchvision, timm and Detectron2 do not have: build it there first",
+                self.uri
+            );
+        }
+    }
+
+    fn safetensors(&self) -> Result<Vec<u8>, Error> {
+        let refused = |e: SafeTensorError| self.refused(format!("cannot be written as safetensors: {e}"));
+        let mut views = Vec::new();
+        for (name, tensor) in self.backbone() {
+            let dtype = match tensor.dtype {
+                Dtype::F16 => SafeDtype::F16,
+                Dtype::BF16 => SafeDtype::BF16,
+                Dtype::F32 => SafeDtype::F32,
+                Dtype::F64 => SafeDtype::F64,
+                Dtype::U8 => SafeDtype::U8,
+                Dtype::I8 => SafeDtype::I8,
+                Dtype::I16 => SafeDtype::I16,
+                Dtype::I32 => SafeDtype::I32,
+                Dtype::I64 => SafeDtype::I64,
+                Dtype::Bool => SafeDtype::BOOL,
+            };
+            views.push((name, TensorView::new(dtype, tensor.shape.clone(), &tensor.data).map_err(refused)?));
+        }
+        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        safetensors::serialize(views, Some(metadata)).map_err(refused)
+    }
+
+    /// A bare state dict.
+    fn torchvision(&self) -> Result<Vec<u8>, Error> {
+        let state = state_dict(self.backbone(), str::to_owned);
+        simsiam_pth::write(&state).map_err(|e| self.refused(e.to_string()))
+    }
+
+    fn detectron2(&self) -> Result<Vec<u8>, Error> {
+        let file = dict([
+            ("model", state_dict(self.backbone(), names::to_detectron2)),
+            ("__author__", concat!("simsiam ", env!("CARGO_PKG_VERSION")).into()),
+            // Detectron2 then finds `res5` in a C4 model's ROI head, and so on.
+            ("matching_heuristics", true.into()),
+        ]);
+        simsiam_pth::write_pickle(&file).map_err(|e| self.refused(e.to_string()))
+    }
+
+    /// The reference numbers its files from 0 and counts finished epochs within.
+    fn pth_name(&self) -> String {
+        match self.epochs.and_then(|epochs| epochs.checked_sub(1)) {
+            Some(number) => format!("checkpoint_{number:04}.pth.tar"),
+            None => "checkpoint.pth.tar".to_owned(),
+        }
+    }
+
+    /// A checkpoint as the reference writes it, with what there is of it.
+    fn pth(&self) -> Result<Vec<u8>, Error> {
+        let arch = self.architecture().map(|found| found.arch.name().to_owned()).or_else(|| self.arch.clone());
+        let state = state_dict(self.in_order(), |name| format!("{PREFIX}{name}"));
+        let mut file = Vec::new();
+        file.extend(self.epochs.and_then(|n| i64::try_from(n).ok()).map(|n| ("epoch", Value::Int(n))));
+        file.extend(arch.map(|arch| ("arch", Value::Str(arch))));
+        file.push(("state_dict", state));
+        let optimizer = self.optimizer.as_ref().filter(|optimizer| optimizer.settings.is_some());
+        file.extend(optimizer.map(|optimizer| ("optimizer", optimizer.to_value(&self.parameters()))));
+        simsiam_pth::write(&dict(file)).map_err(|e| self.refused(e.to_string()))
+    }
+}
+
+fn state_dict(tensors: Vec<(&str, &Tensor)>, name: impl Fn(&str) -> String) -> Value {
+    let entry = |(theirs, tensor): (&str, &Tensor)| (Value::Str(name(theirs)), Value::Tensor(tensor.clone()));
+    Value::Dict(tensors.into_iter().map(entry).collect())
+}

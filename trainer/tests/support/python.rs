@@ -1,0 +1,58 @@
+//! Pythons for the tests that ask PyTorch or NumPy itself.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn works(python: &Path, check: &str) -> bool {
+    command(python).args(["-c", check]).output().is_ok_and(|out| out.status.success())
+}
+
+/// Without the path to our libtorch, which is not Python's.
+fn command(python: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.env_remove("LD_LIBRARY_PATH").env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// A Python with torch and torchvision: `SIMSIAM_PYTHON`, or what `cargo xtask bench train` installs. `None`, with one line
+/// that says so, where there is none.
+pub fn with_torch() -> Option<PathBuf> {
+    let own = std::env::var_os("SIMSIAM_PYTHON").filter(|own| !own.is_empty()).map(PathBuf::from);
+    let folder = |variable, below| Some(PathBuf::from(std::env::var_os(variable)?).join(below));
+    let cache = folder("SIMSIAM_CACHE", "")
+        .or_else(|| folder("XDG_CACHE_HOME", "simsiam"))
+        .or_else(|| folder("HOME", ".cache/simsiam"));
+    let python = own.or_else(|| Some(cache?.join("venv-torch-2.11.0/bin/python")))?;
+    if works(&python, "import torch, torchvision") {
+        return Some(python);
+    }
+    eprintln!("SKIPPED: {} has no torch with torchvision; `cargo xtask bench train` installs them", python.display());
+    None
+}
+
+/// A Python with this NumPy, in a virtual environment under `target`. `None`, with one line that says so, where it can't be
+/// had.
+pub fn with_numpy(version: &str) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("numpy-{version}"));
+    let python = folder.join("bin/python");
+    let check = format!("import numpy; assert numpy.__version__ == '{version}'");
+    let succeeds = |command: &mut Command| command.output().is_ok_and(|out| out.status.success());
+    let there = works(&python, &check)
+        || succeeds(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
+            && succeeds(command(&python).args(["-m", "pip", "install", "--quiet", &format!("numpy=={version}")]))
+            && works(&python, &check);
+    if !there {
+        eprintln!("SKIPPED: NumPy {version} cannot be installed for this machine's python3");
+    }
+    there.then_some(python)
+}
+
+/// Runs a script of `tests/parity`, which must succeed.
+#[track_caller]
+pub fn script(python: &Path, name: &str, arguments: &[&std::ffi::OsStr]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity").join(name);
+    let out = command(python).arg(path).args(arguments).output();
+    let out = out.unwrap_or_else(|e| panic!("{}: {e}", python.display()));
+    let text = [out.stdout, out.stderr].concat();
+    assert!(out.status.success(), "{name} {arguments:?}:\n{}", String::from_utf8_lossy(&text));
+}
