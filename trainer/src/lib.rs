@@ -4,6 +4,7 @@
 //! - [`dataset`] what images a run has, [`photometric`] the part of the augmentation that a device can do;
 //! - [`pretrain`], [`knn`] and [`classify`] the stages, as a [`rank`] runs them, the last two on [`features`];
 //!   [`checkpoint`] and [`storage`] what they leave;
+//! - [`report`] the page about a run;
 //! - [`agent`] starts ranks and answers for them; [`telemetry`] is what they tell meanwhile;
 //! - [`cli`] is the `simsiam` command over all of it, [`run`] its whole-run mode;
 //! - [`fixture`] repeats the steps that PyTorch's results are stored of.
@@ -25,6 +26,7 @@ pub mod optim;
 pub mod photometric;
 pub mod pretrain;
 pub mod rank;
+pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod stage;

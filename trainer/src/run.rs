@@ -47,6 +47,7 @@ struct RunResult {
     steps: Option<u64>,
     checkpoint: Option<String>,
     weights_sha256: Option<String>,
+    report: Option<String>,
     stages: Vec<StageTime>,
 }
 
@@ -98,7 +99,7 @@ pub fn execute(run: &RunFile, local: &Local, only: Option<Stage>) -> Result<(), 
         let start = Instant::now();
         board.begin(stage.name());
         let ranks = match stage {
-            Stage::Prepare => 1,
+            Stage::Prepare | Stage::Report => 1,
             Stage::Knn => device::count().min(nproc),
             Stage::Pretrain | Stage::Linear | Stage::Finetune => nproc,
         };
@@ -143,6 +144,7 @@ fn stages(run: &RunFile) -> Result<Vec<Stage>, Error> {
         (Stage::Knn, recipe.knn.is_some()),
         (Stage::Linear, recipe.linear.is_some()),
         (Stage::Finetune, recipe.finetune.is_some()),
+        (Stage::Report, recipe.report.is_some()),
     ];
     let stages: Vec<_> = asked.into_iter().filter(|(_, asked)| *asked).map(|(stage, _)| stage).collect();
     if stages.is_empty() {
@@ -179,6 +181,7 @@ impl RunResult {
         self.steps = done.step.or(self.steps);
         self.checkpoint = done.checkpoint.or(self.checkpoint.take());
         self.weights_sha256 = done.weights_sha256.or(self.weights_sha256.take());
+        self.report = done.report.or(self.report.take());
     }
 
     /// What was measured before of the same weights still holds: a run that was finished trains nothing again, and a
@@ -231,6 +234,7 @@ impl RunResult {
             row(&format!("time of {}", stage.name), Some(duration(stage.seconds)));
         }
         row("checkpoint", self.checkpoint.clone());
+        row("report", self.report.clone());
         row("results", Some(uri.to_owned()));
         let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         let title = format!("run {}", self.run);

@@ -36,6 +36,8 @@ pub enum Stage {
     Linear,
     /// Train it on with labels.
     Finetune,
+    /// Write the page about the run.
+    Report,
 }
 
 impl Stage {
@@ -47,6 +49,7 @@ impl Stage {
             Self::Knn => "knn",
             Self::Linear => "linear",
             Self::Finetune => "finetune",
+            Self::Report => "report",
         }
     }
 }

@@ -36,6 +36,11 @@ impl FileArgs {
         Ok(run)
     }
 
+    /// The file as it was written.
+    pub fn text(&self) -> Result<String, Error> {
+        std::fs::read_to_string(&self.file).map_err(Error::io(&self.file))
+    }
+
     /// The same arguments for another process of this program.
     pub fn pass_on(&self) -> Vec<String> {
         let mut arguments = vec!["--file".to_owned(), self.file.display().to_string()];
@@ -93,6 +98,9 @@ pub fn validate(args: &FileArgs) -> Result<(), Error> {
     }
     if let Some(f) = &run.recipe.finetune {
         println!("  finetune: {} epochs, batch {}, fraction {}", f.epochs, f.batch_size, f.fraction);
+    }
+    if run.recipe.report.is_some() {
+        println!("  report: report.html in the output");
     }
     for field in missing_stages(&run.recipe) {
         println!("  {field}: valid, but not in this version yet; `simsiam run` leaves it out");

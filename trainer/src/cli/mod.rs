@@ -7,6 +7,7 @@ mod embed;
 mod file;
 mod fixture_step;
 mod knn;
+mod report;
 mod run;
 mod worker;
 
@@ -49,6 +50,8 @@ enum Command {
     Finetune(run::Args),
     /// Write a run's features as a Parquet file
     Embed(embed::Args),
+    /// Write a page about a run: curves, views, nearest neighbours, a projection of the features
+    Report(report::Args),
     /// Make data sets
     #[command(subcommand)]
     Data(data::Command),
@@ -98,6 +101,7 @@ fn execute(command: Command) -> Result<(), Error> {
         Command::Validate(args) => file::validate(&args),
         Command::Worker(args) => worker::execute(&args),
         Command::Knn(args) => knn::execute(&args),
+        Command::Report(args) => report::execute(&args),
         Command::Data(command) => data::execute(&command),
         Command::Rank(args) => worker::execute_rank(&args),
         Command::BenchStep(args) => bench_step::execute(&args),
