@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: the built `simsiam`, run files, data, and results.
 
+pub mod browser;
 pub mod s3;
 
 use std::collections::BTreeMap;

@@ -119,7 +119,7 @@ impl Evaluation<'_> {
 }
 
 /// Rows of `x` scaled to length 1.
-fn normalised(x: &Tensor) -> Result<Tensor, Error> {
+pub(crate) fn normalised(x: &Tensor) -> Result<Tensor, Error> {
     let x = x.f_to_kind(Kind::Float)?;
     Ok(x.f_div(&x.f_norm_scalaropt_dim(2.0, [1], true)?.f_clamp_min(1e-12)?)?)
 }

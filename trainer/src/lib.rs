@@ -5,6 +5,7 @@
 //! - [`pretrain`], [`knn`] and [`classify`] the stages, as a [`rank`] runs them, the last two on [`features`];
 //!   [`checkpoint`] and [`storage`] what they leave;
 //! - [`interchange`] reads and writes other programs' weights;
+//! - [`report`] the page about a run;
 //! - [`agent`] starts ranks and answers for them; [`telemetry`] is what they tell meanwhile;
 //! - [`cli`] is the `simsiam` command over all of it, [`run`] its whole-run mode;
 //! - [`fixture`] repeats the steps that PyTorch's results are stored of.
@@ -27,6 +28,7 @@ pub mod optim;
 pub mod photometric;
 pub mod pretrain;
 pub mod rank;
+pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod stage;

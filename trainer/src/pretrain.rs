@@ -592,7 +592,7 @@ impl<'a> Trainer<'a> {
         };
         let scores = evaluation.run(self.rank, &Features::Backbone(&self.model))?;
         if self.rank.is_first() {
-            self.rank.sink.send(&Event::Knn { epoch, features: "trained".into(), scores });
+            self.rank.sink.send(&Event::Knn { epoch, step: self.step, features: "trained".into(), scores });
         }
         Ok(())
     }

@@ -48,6 +48,7 @@ struct RunResult {
     steps: Option<u64>,
     checkpoint: Option<String>,
     weights_sha256: Option<String>,
+    report: Option<String>,
     stages: Vec<StageTime>,
 }
 
@@ -95,7 +96,7 @@ pub fn execute(run: &RunFile, local: &Local, only: Option<Stage>) -> Result<(), 
         let start = Instant::now();
         board.begin(stage.name());
         let ranks = match stage {
-            Stage::Prepare | Stage::Export => 1,
+            Stage::Prepare | Stage::Export | Stage::Report => 1,
             Stage::Knn => device::count().min(nproc),
             Stage::Pretrain | Stage::Linear | Stage::Finetune => nproc,
         };
@@ -135,6 +136,7 @@ fn stages(run: &RunFile) -> Result<Vec<Stage>, Error> {
         (Stage::Linear, recipe.linear.is_some()),
         (Stage::Finetune, recipe.finetune.is_some()),
         (Stage::Export, !recipe.export.is_empty()),
+        (Stage::Report, recipe.report.is_some()),
     ];
     let stages: Vec<_> = asked.into_iter().filter(|(_, asked)| *asked).map(|(stage, _)| stage).collect();
     if stages.is_empty() {
@@ -172,6 +174,7 @@ impl RunResult {
         self.steps = done.step.or(self.steps);
         self.checkpoint = done.checkpoint.or(self.checkpoint.take());
         self.weights_sha256 = done.weights_sha256.or(self.weights_sha256.take());
+        self.report = done.report.or(self.report.take());
     }
 
     /// What was measured before of the same weights still holds: a run that was finished trains nothing again, and a
@@ -227,6 +230,7 @@ impl RunResult {
         for exported in &self.exports {
             row("exported", Some(exported.file.clone()));
         }
+        row("report", self.report.clone());
         row("results", Some(uri.to_owned()));
         let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         let title = format!("run {}", self.run);

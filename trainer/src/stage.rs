@@ -16,16 +16,22 @@ use crate::knn::{Evaluation, Features};
 use crate::model::SimSiam;
 use crate::pretrain;
 use crate::rank::{Place, Rank};
+use crate::report;
 use crate::storage::Storage;
 use crate::telemetry::Sink;
 use crate::telemetry::event::{Event, Phase, StageResult};
+use crate::telemetry::journal::{self, Journal};
 
 /// What a rank process is told to do.
 pub struct Order {
     /// The stage.
     pub stage: Stage,
+    /// The run's name.
+    pub name: String,
     /// The run.
     pub recipe: Recipe,
+    /// The text of its file.
+    pub text: String,
     /// Number of this attempt.
     pub attempt: Option<u32>,
     /// Sizes of DDP's buckets in bytes.
@@ -52,11 +58,19 @@ fn work(order: &Order, place: Place, sink: Sink) -> Result<StageResult, Error> {
         .enable_all()
         .build()
         .map_err(Error::io("the async runtime"))?;
-    let rank = Rank::join(place, sink)?;
+    let mut rank = Rank::join(place, sink)?;
     let storage = Storage::open(&order.recipe.output, runtime.handle().clone())?;
+    let attempt = attempt(&rank, order, &storage)?;
+    // Rank 0's; written to its end when it is dropped, however the stage ends.
+    let _journal = attempt.filter(|_| rank.is_first()).and_then(|attempt| {
+        let journal = Journal::start(storage.clone(), order.stage.name(), attempt);
+        let journal = journal.inspect_err(|e| tracing::warn!("there will be no journal of this stage: {e}")).ok()?;
+        rank.sink = std::mem::take(&mut rank.sink).with_journal(journal.feed());
+        Some(journal)
+    });
     match order.stage {
         Stage::Pretrain => {
-            let (recipe, attempt, buckets) = (&order.recipe, order.attempt, order.buckets);
+            let (recipe, buckets) = (&order.recipe, order.buckets);
             pretrain::run(&rank, pretrain::Job { recipe, storage, attempt, buckets })
         }
         Stage::Prepare => prepare(&rank, &order.recipe, &storage),
@@ -64,7 +78,24 @@ fn work(order: &Order, place: Place, sink: Sink) -> Result<StageResult, Error> {
         Stage::Linear => classify(&rank, order, &storage, Protocol::linear),
         Stage::Finetune => classify(&rank, order, &storage, Protocol::finetune),
         Stage::Export => interchange::export::stage(&rank, &order.recipe, &storage),
+        Stage::Report => {
+            let run = report::Run { name: &order.name, recipe: &order.recipe, text: &order.text };
+            let report = report::write(&rank, &run, &storage)?;
+            Ok(StageResult { report: Some(report), ..StageResult::default() })
+        }
     }
+}
+
+/// The attempt as it was ordered; where nobody counts them, rank 0 counts from what earlier ones left.
+fn attempt(rank: &Rank, order: &Order, storage: &Storage) -> Result<Option<u32>, Error> {
+    if order.attempt.is_some() || !rank.is_first() {
+        return Ok(order.attempt);
+    }
+    let next = journal::next_attempt(storage, order.stage.name())?;
+    Ok(Some(match order.stage {
+        Stage::Pretrain => next.max(Checkpoints::new(storage.clone()).next_attempt()?),
+        _ => next,
+    }))
 }
 
 /// Trains a classifier on the latest checkpoint's encoder and, where asked, on the untrained one before.
@@ -125,11 +156,11 @@ pub fn knn(
     };
     let found = if weights.is_some() { None } else { Some(latest()?) };
     let model = SimSiam::new(pretrain, Kind::Float, rank.device)?;
-    let tell = |features: &str, epoch, scores: &Vec<_>| {
-        rank.sink.send(&Event::Knn { epoch, features: features.into(), scores: scores.clone() });
+    let tell = |features: &str, epoch, step, scores: &Vec<_>| {
+        rank.sink.send(&Event::Knn { epoch, step, features: features.into(), scores: scores.clone() });
     };
     let untrained = evaluation.run(rank, &Features::Backbone(&model))?;
-    tell("untrained", 0, &untrained);
+    tell("untrained", 0, 0, &untrained);
     let (uri, epoch) = match (weights, &found) {
         (Some(weights), _) => {
             weights.fill_simsiam_backbone(model.params())?;
@@ -142,10 +173,10 @@ pub fn knn(
         (None, None) => (None, 0),
     };
     let trained = evaluation.run(rank, &Features::Backbone(&model))?;
-    tell("trained", epoch, &trained);
+    tell("trained", epoch, found.as_ref().map_or(0, |found| found.state.step), &trained);
     let pixels = if pixels {
         let scores = evaluation.run(rank, &Features::Pixels)?;
-        tell("pixels", 0, &scores);
+        tell("pixels", 0, 0, &scores);
         Some(scores)
     } else {
         None

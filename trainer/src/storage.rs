@@ -111,6 +111,16 @@ impl Storage {
         }
     }
 
+    /// Names of the objects directly in `folder`.
+    pub fn files(&self, folder: &str) -> Result<Vec<String>, Error> {
+        let path = self.path(folder);
+        match self.runtime.block_on(self.store.list_with_delimiter(Some(&path))) {
+            Ok(list) => Ok(list.objects.iter().filter_map(|o| o.location.filename().map(str::to_owned)).collect()),
+            Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
+            Err(e) => Err(self.failed("list", folder, e)),
+        }
+    }
+
     /// Deletes what lies in `folder`, `first` before all else, and the folder itself.
     pub fn delete_folder(&self, folder: &str, first: &str) -> Result<(), Error> {
         let path = self.path(folder);

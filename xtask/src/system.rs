@@ -30,6 +30,10 @@ pub const DOWNLOAD: &[Need] = &[
     Need { program: "-m pip", package: "python3-pip", why: "downloading libtorch" },
 ];
 
+/// What shows the report to its test.
+pub const BROWSER: &[Need] =
+    &[Need { program: "chromium", package: "chromium", why: "the report's test in a browser" }];
+
 /// Installs those system packages that are missing, as root or by `sudo` without a password.
 ///
 /// # Errors

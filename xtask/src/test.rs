@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::pins::Flavour;
 use crate::process::{cargo, line, run, start, succeeds};
 use crate::setup::setup;
+use crate::system;
 
 /// What to run.
 #[derive(Debug, Default, clap::Args)]
@@ -42,6 +43,11 @@ pub fn test(options: &Options) -> Result<()> {
     let mut counts = Counts::default();
     let whole = Instant::now();
     step(&mut steps, "setup", || passed(setup(Flavour::Cpu)));
+    // Without one, its test says so and passes.
+    step(&mut steps, "browser", || match system::ensure(system::BROWSER) {
+        Ok(()) => Outcome::Passed,
+        Err(why) => Outcome::Skipped(why.to_string()),
+    });
     if options.filter.is_none() {
         step(&mut steps, "format", format);
         step(&mut steps, "clippy", clippy);

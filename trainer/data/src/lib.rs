@@ -17,6 +17,7 @@
 
 pub mod cache;
 mod decode;
+mod encode;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -34,6 +35,7 @@ mod transcode;
 mod view;
 
 pub use decode::{DecodeMode, Decoder, MAX_PIXELS, Part, Wanted};
+pub use encode::encode_jpeg;
 pub use error::Error;
 pub use image::RgbImage;
 pub use loader::{Batch, EvalBatch, EvalLoader, Loader, LoaderOptions, Output, Replaced, Skipped};

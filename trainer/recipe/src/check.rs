@@ -9,6 +9,7 @@ use crate::evaluate::broken_rules;
 use crate::presets::{merged, with_linear_preset, with_pretrain_preset};
 use crate::pretrain::Pretrain;
 use crate::recipe::{CheckpointPolicy, Recipe};
+use crate::report::Report;
 use crate::schema;
 use crate::structure::Shape;
 
@@ -81,6 +82,10 @@ fn filled(mut spec: Value) -> Value {
         if let Some(value) = fields.remove("finetune") {
             let default = serde_json::to_value(Finetune::default());
             fields.insert("finetune".into(), over(value, default));
+        }
+        if let Some(value) = fields.remove("report") {
+            let default = serde_json::to_value(Report::default());
+            fields.insert("report".into(), over(value, default));
         }
         let value = fields.remove("checkpoint").unwrap_or_else(|| json!({}));
         let default = serde_json::to_value(CheckpointPolicy::default());

@@ -20,6 +20,7 @@ mod overrides;
 mod presets;
 mod pretrain;
 mod recipe;
+mod report;
 pub mod rules;
 mod run_file;
 mod schema;
@@ -35,5 +36,6 @@ pub use pretrain::{
     Ablation, Alternation, Arch, CollapsePolicy, Precision, Preset, Pretrain, Projector, Schedule, Stem,
 };
 pub use recipe::{CheckpointPolicy, ExportFormat, Output, Recipe};
+pub use report::Report;
 pub use run_file::{API_VERSION, CLUSTER_ONLY, KIND, RunFile};
 pub use schema::schema;

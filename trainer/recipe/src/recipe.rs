@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::Dataset;
 use crate::eval::{Finetune, Knn, Linear};
 use crate::pretrain::Pretrain;
+use crate::report::Report;
 use crate::{presets, rules, schema};
 
 /// What to train: the part of a `SimSiamRun`'s `spec` that does not depend on where it runs. A stage
@@ -42,6 +43,9 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
     pub export: Vec<ExportFormat>,
+    /// A page about the run, as `<output>/report.html`. `{}` takes every default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Report>,
     /// When checkpoints are written and which are kept.
     #[serde(default)]
     pub checkpoint: CheckpointPolicy,

@@ -119,6 +119,8 @@ const EVERY: &str = "self >= 0 && self <= 100000";
 const EVERY_TEXT: &str = "must be between 0 and 100000";
 const WIDTH: &str = "self >= 1 && self <= 65536";
 const WIDTH_TEXT: &str = "must be between 1 and 65536";
+const SHOWN: &str = "self >= 0 && self <= 48";
+const SHOWN_TEXT: &str = "must be between 0 and 48";
 // 2^53 - 1: the largest integer that every JSON reader takes exactly.
 const SEED: &str = "self >= 0 && self <= 9007199254740991";
 const SEED_TEXT: &str = "must be between 0 and 9007199254740991";
@@ -327,6 +329,14 @@ pub const FINETUNE: &[Rule] = &[
     Rule::on("seed", SEED, SEED_TEXT),
 ];
 
+/// Rules of `report`.
+pub const REPORT: &[Rule] = &[
+    Rule::on("views", SHOWN, SHOWN_TEXT),
+    Rule::on("queries", SHOWN, SHOWN_TEXT),
+    Rule::on("bank", "self >= 10 && self <= 1000000", "must be between 10 and 1000000"),
+    Rule::on("points", "self >= 10 && self <= 5000", "must be between 10 and 5000"),
+];
+
 /// Rules of a run's name (`metadata.name`), for the schema of the whole custom resource: the names derived
 /// from it must fit the 63 characters of a DNS label.
 pub const RUN: &[Rule] = &[Rule {
@@ -352,7 +362,7 @@ macro_rules! transforms {
 transforms! {
     recipe: RECIPE, dataset: DATASET, pack: PACK, cache: CACHE, output: OUTPUT, checkpoint: CHECKPOINT, pretrain: PRETRAIN,
     alternation: ALTERNATION, projector: PROJECTOR, augment: AUGMENT, collapse: COLLAPSE, knn: KNN, knn_protocol: KNN_PROTOCOL,
-    linear: LINEAR, finetune: FINETUNE,
+    linear: LINEAR, finetune: FINETUNE, report: REPORT,
 }
 
 /// [`RUN`] as entries of `x-kubernetes-validations`, for the root of a custom resource's schema.

@@ -38,6 +38,8 @@ pub enum Stage {
     Finetune,
     /// Write its weights for other programs.
     Export,
+    /// Write the page about the run.
+    Report,
 }
 
 impl Stage {
@@ -50,6 +52,7 @@ impl Stage {
             Self::Linear => "linear",
             Self::Finetune => "finetune",
             Self::Export => "export",
+            Self::Report => "report",
         }
     }
 }

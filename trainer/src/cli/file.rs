@@ -38,6 +38,11 @@ impl FileArgs {
         Ok(run)
     }
 
+    /// The file as it was written.
+    pub fn text(&self) -> Result<String, Error> {
+        std::fs::read_to_string(&self.file).map_err(Error::io(&self.file))
+    }
+
     /// The same arguments for another process of this program.
     pub fn pass_on(&self) -> Vec<String> {
         let mut arguments = vec!["--file".to_owned(), self.file.display().to_string()];
@@ -98,6 +103,9 @@ pub fn validate(args: &FileArgs) -> Result<(), Error> {
     }
     if let Some(weights) = &run.recipe.weights {
         println!("  weights: {weights}");
+    }
+    if run.recipe.report.is_some() {
+        println!("  report: report.html in the output");
     }
     println!("  output: {}", run.recipe.output.uri);
     Ok(())

@@ -9,6 +9,7 @@ mod export;
 mod file;
 mod fixture_step;
 mod knn;
+mod report;
 mod run;
 mod worker;
 
@@ -55,6 +56,8 @@ enum Command {
     Export(export::Args),
     /// Turn one kind of weights file into another
     Convert(convert::Args),
+    /// Write a page about a run: curves, views, nearest neighbours, a projection of the features
+    Report(report::Args),
     /// Make data sets
     #[command(subcommand)]
     Data(data::Command),
@@ -106,6 +109,7 @@ fn execute(command: Command) -> Result<(), Error> {
         Command::Knn(args) => knn::execute(&args),
         Command::Export(args) => export::execute(&args),
         Command::Convert(args) => convert::execute(&args),
+        Command::Report(args) => report::execute(&args),
         Command::Data(command) => data::execute(&command),
         Command::Rank(args) => worker::execute_rank(&args),
         Command::BenchStep(args) => bench_step::execute(&args),

@@ -209,5 +209,6 @@ pub struct RankArgs {
 pub fn execute_rank(args: &RankArgs) -> Result<(), Error> {
     let run = args.stage_args.file.load()?;
     let (attempt, buckets) = (args.stage_args.attempt, args.stage_args.bucket_bytes);
-    stage::run(&Order { stage: args.stage, recipe: run.recipe, attempt, buckets })
+    let text = args.stage_args.file.text()?;
+    stage::run(&Order { stage: args.stage, name: run.name, recipe: run.recipe, text, attempt, buckets })
 }

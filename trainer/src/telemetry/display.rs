@@ -40,7 +40,7 @@ impl Display {
         match event {
             Event::Step(step) => self.step(progress, step),
             Event::Evaluated { done, of, what } => self.show(&progress.stage, *done, *of, what, done == of),
-            Event::Knn { epoch, features, scores } => {
+            Event::Knn { epoch, features, scores, .. } => {
                 let scores: Vec<_> =
                     scores.iter().map(|s| format!("{:.1} % (k={}, T={})", s.top1, s.k, s.temperature)).collect();
                 self.line(&format!("kNN top-1 of {features} features after {epoch} epochs: {}", scores.join(", ")));

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 use simsiam_recipe::ExportFormat;
 
+use super::journal::Feed;
 use crate::error::Error;
 
 /// What a rank is at, so that a watchdog knows how long silence is normal.
@@ -124,6 +125,8 @@ pub enum Event {
     Knn {
         /// Finished epochs.
         epoch: u64,
+        /// Finished optimiser steps.
+        step: u64,
         /// Of which features: `trained`, `untrained` or `pixels`.
         features: String,
         /// One score a protocol, the first is the one that tables show.
@@ -235,6 +238,9 @@ pub struct StageResult {
     /// Files that were written for other programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exports: Option<Vec<Exported>>,
+    /// Address of the report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<String>,
 }
 
 /// A file written for other programs.
@@ -251,25 +257,38 @@ pub struct Exported {
     pub sha256: String,
 }
 
-/// Where a rank's events go. Cheap to clone; sending never fails the training.
+/// Where a rank's events go: to its agent and, of rank 0, into the journal. Cheap to clone; sending never fails the
+/// training.
 #[derive(Clone, Debug, Default)]
-pub struct Sink(Option<Arc<Mutex<UnixStream>>>);
+pub struct Sink {
+    agent: Option<Arc<Mutex<UnixStream>>>,
+    journal: Option<Feed>,
+}
 
 impl Sink {
     /// Connects to the agent's socket.
     pub fn connect(socket: &Path) -> Result<Self, Error> {
         let stream = UnixStream::connect(socket).map_err(Error::io(socket))?;
-        Ok(Self(Some(Arc::new(Mutex::new(stream)))))
+        Ok(Self { agent: Some(Arc::new(Mutex::new(stream))), journal: None })
     }
 
     /// A sink that forgets.
     pub fn none() -> Self {
-        Self(None)
+        Self::default()
+    }
+
+    /// The same, into a journal as well.
+    #[must_use]
+    pub fn with_journal(self, feed: Feed) -> Self {
+        Self { journal: Some(feed), ..self }
     }
 
     /// Sends one event. An agent that is gone is not this rank's problem: the kernel ends orphans.
     pub fn send(&self, event: &Event) {
-        let Some(stream) = &self.0 else { return };
+        if let Some(journal) = &self.journal {
+            journal.send(event);
+        }
+        let Some(stream) = &self.agent else { return };
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');
         if let Ok(mut stream) = stream.lock() {

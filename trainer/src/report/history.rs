@@ -1,0 +1,169 @@
+//! The journal of all attempts as one history, as if the run had never been interrupted.
+
+use crate::telemetry::event::KnnScore;
+use crate::telemetry::journal::{Record, Training, What};
+
+/// What a run measured, in order.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Pre-training.
+    pub training: Vec<Point<Training>>,
+    /// kNN of the trained encoder.
+    pub knn: Vec<Point<Vec<KnnScore>>>,
+    /// kNN of the untrained encoder.
+    pub untrained: Option<Vec<KnnScore>>,
+    /// Linear classification.
+    pub linear: Vec<Point<Judged>>,
+    /// Fine-tuning.
+    pub finetune: Vec<Point<Judged>>,
+    /// Attempts of pre-training that left something.
+    pub attempts: u32,
+}
+
+/// A measurement and when it was made.
+#[derive(Clone, Debug)]
+pub struct Point<T> {
+    /// Finished steps of pre-training.
+    pub step: u64,
+    /// Finished epochs.
+    pub epoch: f64,
+    /// What was measured.
+    pub value: T,
+    /// By which stage.
+    during_training: bool,
+    attempt: u32,
+}
+
+/// An epoch of a classifier.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// Mean loss.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Accuracy in percent.
+    pub top1: f64,
+    /// Top-5 accuracy in percent.
+    pub top5: f64,
+    /// Best accuracy so far.
+    pub best_top1: f64,
+}
+
+impl History {
+    /// Merges records that come by stage and attempt: what a later attempt measured stands in the place of what earlier
+    /// ones had measured beyond the step it began at.
+    pub fn of(records: Vec<Record>) -> Self {
+        let mut history = Self::default();
+        for record in records {
+            let (step, epoch, attempt) = (record.step, record.epoch, record.attempt);
+            let during_training = record.stage == "pretrain";
+            if during_training {
+                history.attempts = history.attempts.max(attempt);
+            }
+            match record.what {
+                What::Start | What::Training(_) if !during_training => {}
+                What::Start => {
+                    history.training.retain(|p| p.step <= step);
+                    history.knn.retain(|p| !p.during_training || p.step <= step);
+                }
+                What::Training(value) => {
+                    history.training.push(Point { step, epoch, value, during_training, attempt });
+                }
+                What::Checkpoint { .. } => {}
+                What::Knn { features, scores } => match features.as_str() {
+                    "untrained" => history.untrained = Some(scores),
+                    "trained" => {
+                        history.knn.retain(|p| p.step != step);
+                        history.knn.push(Point { step, epoch, value: scores, during_training, attempt });
+                    }
+                    _ => {}
+                },
+                What::Linear { loss, lr, top1, top5, best_top1, .. } => {
+                    let points = match record.stage.as_str() {
+                        "linear" => &mut history.linear,
+                        "finetune" => &mut history.finetune,
+                        // The untrained encoder's, for comparison.
+                        _ => continue,
+                    };
+                    points.retain(|p| p.attempt == attempt || p.epoch < epoch);
+                    let value = Judged { loss, lr, top1, top5, best_top1 };
+                    points.push(Point { step, epoch, value, during_training, attempt });
+                }
+            }
+        }
+        history.knn.sort_by_key(|p| p.step);
+        history
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(stage: &str, attempt: u32, step: u64, what: What) -> Record {
+        Record { time: String::new(), stage: stage.into(), attempt, step, epoch: step as f64 / 10.0, what }
+    }
+
+    fn training(loss: f64) -> What {
+        What::Training(Training {
+            steps: 40,
+            epochs: 4,
+            loss,
+            output_std: None,
+            healthy_std: None,
+            effective_rank: None,
+            lr_encoder: None,
+            lr_predictor: None,
+            images_per_second: 0.0,
+            data_wait: 0.0,
+            corrupt: 0,
+        })
+    }
+
+    fn knn(top1: f64) -> What {
+        What::Knn { features: "trained".into(), scores: vec![KnnScore { k: 1, temperature: 0.1, top1 }] }
+    }
+
+    fn linear(top1: f64) -> What {
+        What::Linear { epochs: 3, loss: 1.0, lr: 0.1, top1, top5: 0.0, best_top1: top1 }
+    }
+
+    #[test]
+    fn a_later_attempt_overrides_what_it_repeats() {
+        let history = History::of(vec![
+            record("knn", 1, 40, knn(9.0)),
+            record("pretrain", 1, 0, What::Start),
+            record("pretrain", 1, 10, training(1.0)),
+            record("pretrain", 1, 20, training(2.0)),
+            record("pretrain", 1, 20, knn(2.0)),
+            record("pretrain", 1, 30, training(3.0)),
+            record("pretrain", 1, 30, knn(3.0)),
+            record("pretrain", 2, 20, What::Start),
+            record("pretrain", 2, 30, training(30.0)),
+            record("pretrain", 2, 40, training(40.0)),
+        ]);
+        let losses: Vec<_> = history.training.iter().map(|p| (p.step, p.value.loss)).collect();
+        assert_eq!(losses, [(10, 1.0), (20, 2.0), (30, 30.0), (40, 40.0)]);
+        let knn: Vec<_> = history.knn.iter().map(|p| (p.step, p.value[0].top1)).collect();
+        assert_eq!(knn, [(20, 2.0), (40, 9.0)], "the stage's own stays, what was lost goes");
+        assert_eq!(history.attempts, 2);
+    }
+
+    #[test]
+    fn a_classifier_that_is_trained_again_is_shown_once() {
+        let history = History::of(vec![
+            record("linear", 1, 10, linear(1.0)),
+            record("linear", 1, 20, linear(2.0)),
+            record("linear", 2, 20, linear(20.0)),
+            record("linear", 2, 30, linear(30.0)),
+        ]);
+        let top1: Vec<_> = history.linear.iter().map(|p| p.value.top1).collect();
+        assert_eq!(top1, [1.0, 20.0, 30.0]);
+        assert!(history.finetune.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_a_history_too() {
+        assert!(History::of(Vec::new()).training.is_empty());
+    }
+}

@@ -1,0 +1,342 @@
+//! The page about a run: one HTML file with everything in it, from the journal, the images and the latest checkpoint.
+//!
+//! This module gathers; [`history`] merges what all attempts measured and [`curves`] makes charts of it, [`images`]
+//! draws views and thumbnails, [`features`] looks at the encoder; [`page`] and [`svg`] turn the result into text. What
+//! cannot be had (labels, a checkpoint, the images) is said in its place on the page.
+
+pub mod curves;
+pub mod features;
+pub mod history;
+pub mod images;
+pub mod page;
+pub mod sample;
+pub mod svg;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use simsiam_data::Source;
+use simsiam_recipe::{Pretrain, Recipe, Report};
+use tch::Kind;
+
+use crate::checkpoint::{Checkpoints, Found, snapshot};
+use crate::dataset::{Datasets, eval_view, loader_threads};
+use crate::error::Error;
+use crate::model::SimSiam;
+use crate::rank::Rank;
+use crate::storage::Storage;
+use crate::telemetry::event::{Event, Phase};
+use crate::telemetry::journal;
+use features::{Features, extract, nearest, principal};
+use history::History;
+use images::Painter;
+use page::{Figure, Neighbour, Neighbours, Page, Part, Projection, Row, Views};
+use sample::Sample;
+use svg::{MOST_CLASSES, Scatter, number};
+
+/// The page's name in the run's output.
+const FILE: &str = "report.html";
+/// Neighbours of each image.
+const NEIGHBOURS: usize = 5;
+
+/// What the page is about.
+pub struct Run<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The run.
+    pub recipe: &'a Recipe,
+    /// The text of its file.
+    pub text: &'a str,
+}
+
+/// Writes the page into the run's output and gives its address.
+///
+/// # Errors
+/// If the output cannot be read or written, or libtorch fails. Missing images or checkpoints are no errors.
+pub fn write(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error> {
+    let html = page(rank, run, storage)?;
+    storage.put(FILE, html.into_bytes())?;
+    Ok(storage.uri(FILE))
+}
+
+/// The page as HTML.
+///
+/// # Errors
+/// As [`write`].
+pub fn page(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error> {
+    rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
+    let history = History::of(journal::read(storage)?);
+    let gatherer = Gatherer::new(rank, run, storage)?;
+    let features = gatherer.model().and_then(|model| gatherer.look(&model));
+    let (neighbours, projection) = match features {
+        Ok(looked) => looked,
+        Err(Error::Terminated) => return Err(Error::Terminated),
+        Err(why) => (Err(why.to_string()), Err(why.to_string())),
+    };
+    Ok(page::html(&Page {
+        run: run.name.to_owned(),
+        summary: gatherer.summary(),
+        figures: figures(&history, gatherer.found.as_ref()),
+        charts: curves::charts(&history),
+        views: gatherer.views(),
+        neighbours,
+        projection,
+        settings: settings(run.recipe),
+        yaml: run.text.to_owned(),
+    }))
+}
+
+struct Gatherer<'a> {
+    rank: &'a Rank,
+    recipe: &'a Recipe,
+    settings: Report,
+    train: Part<Arc<dyn Source>>,
+    /// Images that are judged; `None` where the run has none.
+    val: Option<Part<Arc<dyn Source>>>,
+    found: Option<Found>,
+}
+
+type Looked = (Part<Neighbours>, Part<Projection>);
+
+impl<'a> Gatherer<'a> {
+    fn new(rank: &'a Rank, run: &Run<'a>, storage: &Storage) -> Result<Self, Error> {
+        let datasets = Datasets::new(run.recipe, storage.runtime().clone());
+        let said = |e: Error| format!("The images cannot be read: {e}");
+        let train = datasets.train().map_err(said);
+        let val = match &train {
+            Ok(train) if run.recipe.dataset.val.is_some() => Some(datasets.val(train.classes()).map_err(said)),
+            _ => None,
+        };
+        let found = Checkpoints::new(storage.clone()).latest()?;
+        Ok(Self {
+            rank,
+            recipe: run.recipe,
+            settings: run.recipe.report.clone().unwrap_or_default(),
+            train,
+            val,
+            found,
+        })
+    }
+
+    fn pretrain(&self) -> Result<&'a Pretrain, Error> {
+        self.recipe.pretrain.as_ref().ok_or_else(|| Error::config("spec.pretrain", "missing; it describes the encoder"))
+    }
+
+    fn summary(&self) -> String {
+        let mut parts = Vec::new();
+        if let Some(p) = &self.recipe.pretrain {
+            parts.push(format!("{}, {} epochs, batch {}", p.arch, p.epochs, p.batch_size));
+        }
+        if let Ok(train) = &self.train {
+            parts.push(format!("{} training images", train.len()));
+            if !train.classes().is_empty() {
+                parts.push(format!("{} classes", train.classes().len()));
+            }
+        }
+        if let Some(Ok(val)) = &self.val {
+            parts.push(format!("{} validation images", val.len()));
+        }
+        parts.push(format!("simsiam {}", env!("CARGO_PKG_VERSION")));
+        parts.join(" · ")
+    }
+
+    fn views(&self) -> Part<Vec<Views>> {
+        let train = self.train.as_ref().map_err(Clone::clone)?;
+        let pretrain = self.pretrain().map_err(|e| e.to_string())?;
+        let mut painter = Painter::new(&pretrain.augment, pretrain.seed);
+        let sample = Sample::spread(train, self.settings.views as usize, |_| true);
+        // An image that cannot be read is missing here as it is in training.
+        let views: Vec<_> = sample.ids().iter().filter_map(|id| painter.views(&**train, *id).ok()).collect();
+        if views.is_empty() { Err("No image is shown.".into()) } else { Ok(views) }
+    }
+
+    /// The encoder of the latest checkpoint.
+    fn model(&self) -> Result<SimSiam, Error> {
+        let pretrain = self.pretrain()?;
+        let found = self.found.as_ref().ok_or_else(|| Error::Checkpoint {
+            uri: self.recipe.output.uri.clone(),
+            message: "there is none yet, so there are no features to look at".into(),
+        })?;
+        let model = SimSiam::new(pretrain, Kind::Float, self.rank.device)?;
+        snapshot::restore_model(model.params(), &found.model, &found.uri)?;
+        Ok(model)
+    }
+
+    /// Neighbours and projection: of the validation images, or of training images where there are none.
+    fn look(&self, model: &SimSiam) -> Result<Looked, Error> {
+        let train = match &self.train {
+            Ok(train) => train,
+            Err(why) => return Ok((Err(why.clone()), Err(why.clone()))),
+        };
+        let (judged, same) = match &self.val {
+            None => (train, true),
+            Some(Ok(val)) => (val, false),
+            Some(Err(why)) => return Ok((Err(why.clone()), Err(why.clone()))),
+        };
+        let augment = &self.pretrain()?.augment;
+        let threads = loader_threads(&self.recipe.dataset, self.rank);
+        let view = eval_view(augment);
+        let extract = |sample, what: &str| extract(self.rank, model, sample, &view, threads, what);
+        let bank = extract(Sample::spread(train, self.settings.bank as usize, |_| true), "images to compare with")?;
+        let queries = extract(Sample::spread(judged, self.settings.queries as usize, |_| true), "images to look up")?;
+        let neighbours = self.neighbours(&bank, &queries, judged, same);
+        let shown = shown_classes(judged.classes().len());
+        let wanted = |id| judged.label(id).is_none_or(|label| shown.contains_key(&label));
+        let points = extract(Sample::spread(judged, self.settings.points as usize, wanted), "images to project")?;
+        Ok((neighbours, projection(&points, judged, same, &shown)))
+    }
+
+    fn neighbours(
+        &self,
+        bank: &Features,
+        queries: &Features,
+        judged: &Arc<dyn Source>,
+        same: bool,
+    ) -> Part<Neighbours> {
+        let said = |e: Error| e.to_string();
+        let train = self.train.as_ref().map_err(Clone::clone)?;
+        if queries.ids.is_empty() || bank.ids.len() < 2 {
+            return Err("There are too few readable images.".into());
+        }
+        let pretrain = self.pretrain().map_err(said)?;
+        let mut painter = Painter::new(&pretrain.augment, pretrain.seed);
+        let class = |source: &Arc<dyn Source>, id| Some(source.classes().get(source.label(id)? as usize)?.clone());
+        let mut rows = Vec::new();
+        for (id, found) in queries.ids.iter().zip(nearest(queries, bank, NEIGHBOURS, same).map_err(said)?) {
+            let query = painter.thumbnail(&**judged, *id).map_err(said)?;
+            let mut nearest = Vec::new();
+            for (place, similarity) in found {
+                let id = bank.ids[place];
+                let picture = painter.thumbnail(&**train, id).map_err(said)?;
+                nearest.push(Neighbour { picture, class: class(train, id), similarity });
+            }
+            rows.push(Row { query, class: class(judged, *id), nearest });
+        }
+        let kind = if same { "training" } else { "validation" };
+        let marks = if train.classes().is_empty() { "" } else { " ✓ is the same class, ✗ another." };
+        let step = self.found.as_ref().map_or(0, |f| f.state.step);
+        let note = format!(
+            "First in each row a {kind} image, then the training images whose features are nearest, out of {}, with the \
+             cosine of the angle between the features. Encoder of the checkpoint after step {step}.{marks}",
+            bank.ids.len(),
+        );
+        Ok(Neighbours { note, rows })
+    }
+}
+
+/// The classes of the projection, with their places in the legend: all, or as many as can be told apart, spread evenly.
+fn shown_classes(count: usize) -> BTreeMap<u32, usize> {
+    let shown = count.min(MOST_CLASSES);
+    (0..shown).map(|i| ((i * count / shown) as u32, i)).collect()
+}
+
+fn projection(
+    points: &Features,
+    judged: &Arc<dyn Source>,
+    same: bool,
+    shown: &BTreeMap<u32, usize>,
+) -> Part<Projection> {
+    if points.ids.len() < 3 {
+        return Err("There are too few readable images.".into());
+    }
+    let (places, share) = principal(&points.rows).map_err(|e| e.to_string())?;
+    let class = |id| judged.label(id).and_then(|label| shown.get(&label)).copied().unwrap_or(0);
+    let points = places.iter().zip(&points.ids);
+    let points: Vec<_> = points.map(|([x, y], id)| (*x, *y, class(*id), judged.name(*id).to_owned())).collect();
+    let classes: Vec<String> =
+        shown.keys().filter_map(|label| judged.classes().get(*label as usize)).cloned().collect();
+    let kind = if same { "training" } else { "validation" };
+    let of = match judged.classes().len() {
+        0 => " They have no labels, so all have one colour.".to_owned(),
+        all if all > classes.len() => format!(" {} of {all} classes, spread evenly over them.", classes.len()),
+        _ => " One colour and shape for each class.".to_owned(),
+    };
+    let note = format!(
+        "The features of {} {kind} images by their first two principal components, which have {} % and {} % of the \
+         variance. Classes that the features tell apart lie apart, though two dimensions show only a part of it.{of}",
+        points.len(),
+        number((share[0] * 1000.0).round() / 10.0),
+        number((share[1] * 1000.0).round() / 10.0),
+    );
+    let axes = ["1st component".into(), "2nd component".into()];
+    Ok(Projection { note, plot: Scatter { axes, classes, points } })
+}
+
+/// The results, those that there are.
+fn figures(history: &History, found: Option<&Found>) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    let mut figure = |label: &str, value: String, detail: String| {
+        figures.push(Figure { label: label.into(), value, detail });
+    };
+    let percent = |value: f64| format!("{value:.1} %");
+    for (name, points) in [("Fine-tuned", &history.finetune), ("Linear", &history.linear)] {
+        if let Some(last) = points.last() {
+            let detail =
+                format!("top-5 {}; best of its epochs {}", percent(last.value.top5), percent(last.value.best_top1));
+            figure(&format!("{name} top-1"), percent(last.value.top1), detail);
+        }
+    }
+    if let Some(score) = history.knn.last().and_then(|p| p.value.first()) {
+        let untrained = history.untrained.as_ref().and_then(|s| s.first());
+        let untrained = untrained.map_or(String::new(), |s| format!(", untrained {}", percent(s.top1)));
+        figure("kNN top-1", percent(score.top1), format!("k={}, T={}{untrained}", score.k, score.temperature));
+    }
+    if let Some(last) = history.training.last() {
+        let t = &last.value;
+        figure("Loss", number(t.loss), "−1 is agreement".into());
+        if let (Some(std), Some(healthy)) = (t.output_std, t.healthy_std) {
+            figure("Output std", number(std), format!("healthy is near {}", number(healthy)));
+        }
+        let mut rates: Vec<f64> = history.training.iter().map(|p| p.value.images_per_second).collect();
+        rates.sort_by(f64::total_cmp);
+        figure("Images/s", format!("{:.0}", rates[rates.len() / 2]), "median; an image is two views".into());
+        figure("Epochs", number(last.epoch), format!("of {}, {} of {} steps", t.epochs, last.step, t.steps));
+    }
+    if history.attempts > 1 {
+        figure("Attempts", history.attempts.to_string(), "of pre-training".into());
+    }
+    if let (Some(found), true) = (found, history.training.is_empty()) {
+        figure("Steps", found.state.step.to_string(), "of the latest checkpoint; no journal was found".into());
+    }
+    figures
+}
+
+/// Every field of the recipe with its value, by its path.
+fn settings(recipe: &Recipe) -> Vec<(String, String)> {
+    fn walk(path: &str, value: &Value, rows: &mut Vec<(String, String)>) {
+        match value {
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    walk(&path, value, rows);
+                }
+            }
+            Value::String(text) => rows.push((path.to_owned(), text.clone())),
+            other => rows.push((path.to_owned(), other.to_string())),
+        }
+    }
+    let mut rows = Vec::new();
+    walk("", &serde_json::to_value(recipe).unwrap_or_default(), &mut rows);
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_classes_are_spread_evenly() {
+        assert_eq!(shown_classes(3).into_iter().collect::<Vec<_>>(), [(0, 0), (1, 1), (2, 2)]);
+        let of_many = shown_classes(1000);
+        assert_eq!((of_many.len(), of_many.get(&41)), (MOST_CLASSES, Some(&1)));
+        assert!(shown_classes(0).is_empty());
+    }
+
+    #[test]
+    fn a_run_that_has_nothing_yet_has_a_page() {
+        let history = History::of(Vec::new());
+        assert!(figures(&history, None).is_empty());
+        assert!(curves::charts(&history).iter().all(|chart| svg::chart(chart).contains("No measurements")));
+    }
+}

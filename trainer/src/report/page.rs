@@ -1,0 +1,301 @@
+//! The page: one HTML document with everything in it. Pure: from a [`Page`] to text.
+
+use std::fmt::Write;
+
+use super::svg::{self, Chart, Scatter};
+
+/// What a page shows, or why it cannot.
+pub type Part<T> = Result<T, String>;
+
+/// Everything a page shows.
+#[derive(Debug)]
+pub struct Page {
+    /// The run's name.
+    pub run: String,
+    /// One line below it.
+    pub summary: String,
+    /// The results.
+    pub figures: Vec<Figure>,
+    /// The curves.
+    pub charts: Vec<Chart>,
+    /// Training images with their two views.
+    pub views: Part<Vec<Views>>,
+    /// Validation images with their nearest training images.
+    pub neighbours: Part<Neighbours>,
+    /// The features in two dimensions.
+    pub projection: Part<Projection>,
+    /// Every setting with its value, defaults and presets filled in.
+    pub settings: Vec<(String, String)>,
+    /// The run's file.
+    pub yaml: String,
+}
+
+/// A result.
+#[derive(Debug)]
+pub struct Figure {
+    /// What it is.
+    pub label: String,
+    /// Its value with the unit.
+    pub value: String,
+    /// What to compare it with, or how it was measured.
+    pub detail: String,
+}
+
+/// An image as a `data:` address, and its name.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// `data:image/jpeg;base64,…`.
+    pub data: String,
+    /// What a person calls it.
+    pub name: String,
+    /// Its side in pixels.
+    pub side: u32,
+}
+
+/// An image and the two views that training made of it.
+#[derive(Debug)]
+pub struct Views {
+    /// The image.
+    pub original: Picture,
+    /// The views.
+    pub views: [Picture; 2],
+}
+
+/// Nearest neighbours of some images.
+#[derive(Debug)]
+pub struct Neighbours {
+    /// Which checkpoint, out of how many images.
+    pub note: String,
+    /// An image each.
+    pub rows: Vec<Row>,
+}
+
+/// An image and its nearest others.
+#[derive(Debug)]
+pub struct Row {
+    /// The image.
+    pub query: Picture,
+    /// Its class, where it has one.
+    pub class: Option<String>,
+    /// The nearest first.
+    pub nearest: Vec<Neighbour>,
+}
+
+/// One of the nearest.
+#[derive(Debug)]
+pub struct Neighbour {
+    /// The image.
+    pub picture: Picture,
+    /// Its class, where it has one.
+    pub class: Option<String>,
+    /// Cosine of the angle between the features.
+    pub similarity: f64,
+}
+
+/// Features in two dimensions.
+#[derive(Debug)]
+pub struct Projection {
+    /// Of what, and how much of the variance it shows.
+    pub note: String,
+    /// The plot.
+    pub plot: Scatter,
+}
+
+/// Text as it may stand in HTML, also within quotes.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// The document.
+pub fn html(page: &Page) -> String {
+    let mut html = String::new();
+    // The policy is the proof: the page may load nothing.
+    let _ = write!(
+        html,
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\
+         <link rel=\"icon\" href=\"data:,\"><title>{} · SimSiam</title><style>{}</style></head><body><main>",
+        escape(&page.run),
+        include_str!("style.css"),
+    );
+    let _ = write!(
+        html,
+        "<header><p class=\"kind\">SimSiam run</p><h1>{}</h1><p>{}</p>",
+        escape(&page.run),
+        escape(&page.summary)
+    );
+    html.push_str("<dl class=\"figures\">");
+    for figure in &page.figures {
+        let _ = write!(
+            html,
+            "<div><dt>{}</dt><dd>{}</dd><dd class=\"detail\">{}</dd></div>",
+            escape(&figure.label),
+            escape(&figure.value),
+            escape(&figure.detail)
+        );
+    }
+    html.push_str("</dl></header>");
+
+    section(&mut html, "curves", "Training", "", |html| {
+        html.push_str("<div class=\"charts\">");
+        page.charts.iter().for_each(|chart| html.push_str(&svg::chart(chart)));
+        html.push_str("</div>");
+    });
+    let note = "Training images as they are, and the two views that training made of each in its first epoch. \
+                The network learns to tell one view's features from the other's.";
+    section(&mut html, "views", "Augmented views", note, |html| {
+        part(html, &page.views, |html, rows| views(html, rows))
+    });
+    let note = page.neighbours.as_ref().map_or("", |n| n.note.as_str());
+    section(&mut html, "neighbours", "Nearest neighbours", note, |html| {
+        part(html, &page.neighbours, |html, n| n.rows.iter().for_each(|r| row(html, r)));
+    });
+    let note = page.projection.as_ref().map_or("", |p| p.note.as_str());
+    section(&mut html, "projection", "Features in two dimensions", note, |html| {
+        part(html, &page.projection, |html, p| html.push_str(&svg::scatter(&p.plot)));
+    });
+    section(&mut html, "settings", "Settings", "Defaults and presets filled in.", |html| {
+        html.push_str("<table><tbody>");
+        for (name, value) in &page.settings {
+            let _ = write!(html, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escape(name), escape(value));
+        }
+        html.push_str("</tbody></table>");
+    });
+    section(&mut html, "recipe", "Recipe", "The run's file.", |html| {
+        let _ = write!(html, "<pre tabindex=\"0\"><code>{}</code></pre>", escape(&page.yaml));
+    });
+    let _ = write!(html, "</main><script>{}</script></body></html>\n", include_str!("script.js"));
+    html
+}
+
+fn section(html: &mut String, id: &str, title: &str, note: &str, content: impl FnOnce(&mut String)) {
+    let _ = write!(html, "<section id=\"{id}\"><h2>{title}</h2>");
+    if !note.is_empty() {
+        let _ = write!(html, "<p class=\"note\">{}</p>", escape(note));
+    }
+    content(html);
+    html.push_str("</section>");
+}
+
+/// The content, or why there is none.
+fn part<T>(html: &mut String, part: &Part<T>, content: impl FnOnce(&mut String, &T)) {
+    match part {
+        Ok(found) => content(html, found),
+        Err(why) => {
+            let _ = write!(html, "<p class=\"missing\">{}</p>", escape(why));
+        }
+    }
+}
+
+fn picture(html: &mut String, picture: &Picture, caption: &str) {
+    // What is smaller than its place is shown pixel by pixel.
+    let class = if picture.side < 80 { " class=\"pixels\"" } else { "" };
+    let (data, name, side) = (&picture.data, escape(&picture.name), picture.side);
+    let _ = write!(
+        html,
+        "<figure><img{class} src=\"{data}\" alt=\"{name}\" width=\"{side}\" height=\"{side}\">\
+         <figcaption>{caption}</figcaption></figure>"
+    );
+}
+
+fn views(html: &mut String, rows: &[Views]) {
+    html.push_str("<div class=\"views\">");
+    for row in rows {
+        let _ = write!(html, "<div class=\"triple\" title=\"{}\">", escape(&row.original.name));
+        picture(html, &row.original, "image");
+        picture(html, &row.views[0], "view 1");
+        picture(html, &row.views[1], "view 2");
+        html.push_str("</div>");
+    }
+    html.push_str("</div>");
+}
+
+fn row(html: &mut String, row: &Row) {
+    html.push_str("<div class=\"row\">");
+    let class = row.class.as_deref().unwrap_or("image");
+    picture(html, &row.query, &format!("<b>{}</b>", escape(class)));
+    for near in &row.nearest {
+        let similarity = svg::number((near.similarity * 1000.0).round() / 1000.0);
+        let caption = match (&near.class, &row.class) {
+            (Some(class), Some(of)) => {
+                let (mark, kind, says) =
+                    if class == of { ("✓", "right", "same class") } else { ("✗", "wrong", "other class") };
+                format!(
+                    "<span class=\"{kind}\"><span role=\"img\" aria-label=\"{says}\">{mark}</span> {}</span><br>{similarity}",
+                    escape(class)
+                )
+            }
+            _ => similarity,
+        };
+        picture(html, &near.picture, &caption);
+    }
+    html.push_str("</div>");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVIL: &str = "<img src=x onerror=alert(1)>\"'&";
+
+    fn evil_picture() -> Picture {
+        Picture { data: "data:,".into(), name: EVIL.into(), side: 32 }
+    }
+
+    fn page() -> Page {
+        let near = Neighbour { picture: evil_picture(), class: Some(EVIL.into()), similarity: f64::NAN };
+        let row = Row { query: evil_picture(), class: Some(EVIL.into()), nearest: vec![near] };
+        Page {
+            run: EVIL.into(),
+            summary: EVIL.into(),
+            figures: vec![Figure { label: EVIL.into(), value: EVIL.into(), detail: EVIL.into() }],
+            charts: vec![Chart { title: EVIL.into(), note: EVIL.into(), ..Chart::default() }],
+            views: Ok(vec![Views { original: evil_picture(), views: [evil_picture(), evil_picture()] }]),
+            neighbours: Ok(Neighbours { note: EVIL.into(), rows: vec![row] }),
+            projection: Err(EVIL.into()),
+            settings: vec![(EVIL.into(), EVIL.into())],
+            yaml: EVIL.into(),
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_users_is_taken_for_html() {
+        let html = html(&page());
+        assert!(!html.contains("<img src=x") && !html.contains(EVIL));
+        assert!(html.matches("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;").count() >= 15, "{html}");
+    }
+
+    #[test]
+    fn what_is_missing_is_said_in_its_place() {
+        let page = Page {
+            views: Err("there are no images".into()),
+            neighbours: Err("there is no checkpoint".into()),
+            projection: Err("there is no label".into()),
+            charts: Vec::new(),
+            ..page()
+        };
+        let html = html(&page);
+        for text in ["there are no images", "there is no checkpoint", "there is no label"] {
+            assert!(html.contains(&format!("<p class=\"missing\">{text}</p>")), "{text}");
+        }
+    }
+
+    #[test]
+    fn it_names_nothing_outside_itself() {
+        let html = html(&page());
+        assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("url("));
+        assert!(html.contains("default-src 'none'"));
+    }
+}

@@ -1,0 +1,215 @@
+//! The journal: what rank 0 measured, kept beside the checkpoints for the report and for TensorBoard.
+//!
+//! `<output>/logs/metrics-<stage>-a<attempt>.jsonl` holds one [`Record`] a line, and
+//! `<output>/logs/events.out.tfevents.…` the same numbers as TensorBoard reads them. A thread writes both, so
+//! training does not wait: at every checkpoint, at the stage's end, and now and then between. Objects are written
+//! whole: the lines in one object that grows, the events in a new file each time, as TensorBoard expects of files
+//! that do not change any more. What cannot be written is a warning; the run goes on, and the next try has it.
+
+mod crc32c;
+pub mod record;
+pub mod tensorboard;
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+pub use record::{Record, Training, What};
+
+use super::event::Event;
+use crate::error::Error;
+use crate::storage::Storage;
+use record::Keeper;
+use tensorboard::EventFile;
+
+/// The folder of all journals in a run's output.
+pub const FOLDER: &str = "logs";
+
+/// Least time between two writes that no checkpoint asked for.
+const EVERY: Duration = Duration::from_secs(30);
+/// An attempt that has lasted long writes less often, since its lines are written anew each time.
+const SHARE_OF_AGE: u32 = 50;
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Message {
+    Event(SystemTime, Box<Event>),
+    Close,
+}
+
+/// Takes events for a journal. Cheap to clone; never waits, never fails.
+#[derive(Clone, Debug)]
+pub struct Feed(Sender<Message>);
+
+impl Feed {
+    /// Notes what is a measurement.
+    pub fn send(&self, event: &Event) {
+        if record::is_measurement(event) {
+            // A journal that is closed already has its last word.
+            let _ = self.0.send(Message::Event(SystemTime::now(), Box::new(event.clone())));
+        }
+    }
+}
+
+/// A journal that is being written. Dropping it writes what is left and waits for that.
+#[derive(Debug)]
+pub struct Journal {
+    feed: Feed,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Journal {
+    /// Begins, or continues, the journal of a stage's attempt.
+    ///
+    /// # Errors
+    /// If what an attempt of the same number left cannot be read.
+    pub fn start(storage: Storage, stage: &str, attempt: u32) -> Result<Self, Error> {
+        let name = format!("{FOLDER}/{}", file_name(stage, attempt));
+        let lines = storage.get(&name)?.unwrap_or_default();
+        let now = Instant::now();
+        let work = Work {
+            storage,
+            name,
+            lines,
+            events: EventFile::new(),
+            keeper: Keeper::new(stage, attempt),
+            begun: now,
+            written: now,
+            dirty: false,
+        };
+        let (sender, queue) = channel();
+        let thread = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || work.run(&queue))
+            .map_err(Error::io("the journal's thread"))?;
+        Ok(Self { feed: Feed(sender), thread: Some(thread) })
+    }
+
+    /// Where its events go in.
+    pub fn feed(&self) -> Feed {
+        self.feed.clone()
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        let _ = self.feed.0.send(Message::Close);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Name of the JSON lines of a stage's attempt in [`FOLDER`].
+pub fn file_name(stage: &str, attempt: u32) -> String {
+    format!("metrics-{stage}-a{attempt}.jsonl")
+}
+
+/// Stage and attempt of a file of JSON lines.
+pub fn parse_name(name: &str) -> Option<(&str, u32)> {
+    let (stage, attempt) = name.strip_prefix("metrics-")?.strip_suffix(".jsonl")?.rsplit_once("-a")?;
+    Some((stage, attempt.parse().ok()?))
+}
+
+/// The attempt to use where nobody counts them: one more than any that left a journal of this stage.
+///
+/// # Errors
+/// If the output cannot be listed.
+pub fn next_attempt(storage: &Storage, stage: &str) -> Result<u32, Error> {
+    let names = storage.files(FOLDER)?;
+    let attempts = names.iter().filter_map(|name| parse_name(name)).filter(|(of, _)| *of == stage);
+    Ok(attempts.map(|(_, attempt)| attempt).max().unwrap_or(0) + 1)
+}
+
+/// Everything that a run's attempts have left, by stage and attempt. Lines that cannot be read are passed over.
+///
+/// # Errors
+/// If the output cannot be listed or read.
+pub fn read(storage: &Storage) -> Result<Vec<Record>, Error> {
+    let mut names = storage.files(FOLDER)?;
+    names.retain(|name| parse_name(name).is_some());
+    names.sort_by(|a, b| parse_name(a).cmp(&parse_name(b)));
+    let mut records = Vec::new();
+    for name in names {
+        let lines = storage.get(&format!("{FOLDER}/{name}"))?.unwrap_or_default();
+        let before = records.len();
+        let (mut all, text) = (0, String::from_utf8_lossy(&lines));
+        for line in text.lines() {
+            all += 1;
+            records.extend(serde_json::from_str::<Record>(line).ok());
+        }
+        let lost = all - (records.len() - before);
+        if lost > 0 {
+            tracing::warn!("{}: {lost} of {all} lines cannot be read", storage.uri(&format!("{FOLDER}/{name}")));
+        }
+    }
+    Ok(records)
+}
+
+/// The thread's side.
+struct Work {
+    storage: Storage,
+    name: String,
+    lines: Vec<u8>,
+    events: EventFile,
+    keeper: Keeper,
+    begun: Instant,
+    written: Instant,
+    dirty: bool,
+}
+
+impl Work {
+    fn run(mut self, queue: &Receiver<Message>) {
+        loop {
+            match queue.recv_timeout(self.patience()) {
+                Ok(Message::Event(time, event)) => {
+                    for record in self.keeper.records(time, &event) {
+                        self.note(time, &record);
+                    }
+                    if matches!(*event, Event::Checkpoint { .. }) {
+                        self.write();
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.write(),
+                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => return self.write(),
+            }
+        }
+    }
+
+    /// How long to wait for more before it is time to write.
+    fn patience(&self) -> Duration {
+        let interval = EVERY.max(self.begun.elapsed() / SHARE_OF_AGE);
+        interval.saturating_sub(self.written.elapsed())
+    }
+
+    fn note(&mut self, time: SystemTime, record: &Record) {
+        let Ok(line) = serde_json::to_vec(record) else { return };
+        self.lines.extend(line);
+        self.lines.push(b'\n');
+        self.events.add(time, record);
+        self.dirty = true;
+    }
+
+    fn write(&mut self) {
+        self.written = Instant::now();
+        if !self.dirty {
+            return;
+        }
+        match self.put() {
+            Ok(()) => {
+                self.dirty = false;
+                self.events = EventFile::new();
+            }
+            Err(e) => tracing::warn!("the journal could not be written, the run goes on: {e}"),
+        }
+    }
+
+    fn put(&self) -> Result<(), Error> {
+        self.storage.put(&self.name, self.lines.clone())?;
+        let name = tensorboard::file_name(SystemTime::now());
+        self.storage.put(&format!("{FOLDER}/{name}"), self.events.bytes().to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+//! A journal written and read again, by a reader that checks every frame.
+
+use serde_json::Value;
+use simsiam_recipe::Output;
+
+use super::crc32c::masked;
+use super::*;
+use crate::telemetry::event::{KnnScore, Step};
+
+/// What one event of a file says: its step, whether it is a start, its scalars.
+#[derive(Debug, PartialEq)]
+struct Read {
+    step: u64,
+    start: bool,
+    scalars: Vec<(String, f32)>,
+}
+
+/// The fields of a protobuf message: number and content; scalars as their bytes.
+fn fields(mut data: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    fn varint(data: &mut &[u8]) -> u64 {
+        let (mut value, mut shift) = (0, 0);
+        loop {
+            let byte = data[0];
+            *data = &data[1..];
+            value |= u64::from(byte & 0x7F) << shift;
+            if byte < 0x80 {
+                return value;
+            }
+            shift += 7;
+        }
+    }
+    let mut fields = Vec::new();
+    while !data.is_empty() {
+        let key = varint(&mut data);
+        let content = match key & 7 {
+            0 => varint(&mut data).to_le_bytes().to_vec(),
+            wire => {
+                let length = match wire {
+                    1 => 8,
+                    5 => 4,
+                    2 => varint(&mut data) as usize,
+                    other => panic!("wire type {other}"),
+                };
+                let (content, rest) = data.split_at(length);
+                data = rest;
+                content.to_vec()
+            }
+        };
+        fields.push((key >> 3, content));
+    }
+    fields
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().unwrap())
+}
+
+/// Reads a whole event file, checking frames, versions and times.
+fn events(mut file: &[u8]) -> Vec<Read> {
+    let mut read = Vec::new();
+    let mut first = true;
+    while !file.is_empty() {
+        let length = number(&file[..8]) as usize;
+        assert_eq!(masked(&file[..8]).to_le_bytes(), file[8..12], "the length's checksum");
+        let data = &file[12..12 + length];
+        assert_eq!(masked(data).to_le_bytes(), file[12 + length..16 + length], "the data's checksum");
+        file = &file[16 + length..];
+        let event = fields(data);
+        let field = |n| event.iter().find(|(field, _)| *field == n).map(|(_, content)| content.as_slice());
+        assert!(f64::from_le_bytes(field(1).unwrap().try_into().unwrap()) > 1.6e9, "a wall time");
+        assert_eq!(field(3), first.then_some(b"brain.Event:2".as_slice()));
+        if !std::mem::take(&mut first) {
+            let mut scalars = Vec::new();
+            for (_, value) in field(5).map(fields).unwrap_or_default() {
+                let value = fields(&value);
+                let tag = String::from_utf8(value[0].1.clone()).unwrap();
+                scalars.push((tag, f32::from_le_bytes(value[1].1.clone().try_into().unwrap())));
+            }
+            let start = field(7).is_some_and(|log| number(&fields(log)[0].1) == 1);
+            read.push(Read { step: field(2).map_or(0, number), start, scalars });
+        }
+    }
+    read
+}
+
+fn step(step: u64) -> Event {
+    Event::Step(Step {
+        step,
+        steps: 40,
+        epochs: 4,
+        loss: -0.25,
+        output_std: Some(0.03),
+        healthy_std: Some(0.0625),
+        images: 100,
+        seconds: 2.0,
+        data_wait: 0.5,
+        lr_encoder: Some(0.125),
+        ..Step::default()
+    })
+}
+
+fn knn(step: u64, epoch: u64) -> Event {
+    let scores = vec![KnnScore { k: 20, temperature: 0.07, top1: 51.5 }];
+    Event::Knn { step, epoch, features: "trained".into(), scores }
+}
+
+fn checkpoint(step: u64) -> Event {
+    Event::Checkpoint { step, uri: "c".into(), seconds: 0.1, bytes: 7 }
+}
+
+struct Folder {
+    folder: tempfile::TempDir,
+    _runtime: tokio::runtime::Runtime,
+    storage: Storage,
+}
+
+fn folder() -> Folder {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let uri = folder.path().join("out").display().to_string();
+    let output = Output { uri, credentials_secret: None, endpoint: None, region: None };
+    let storage = Storage::open(&output, runtime.handle().clone()).unwrap();
+    Folder { folder, _runtime: runtime, storage }
+}
+
+/// All event files in the order in which TensorBoard reads them.
+fn all_events(storage: &Storage) -> Vec<Read> {
+    let mut names = storage.files(FOLDER).unwrap();
+    names.retain(|name| name.starts_with("events.out.tfevents."));
+    names.sort();
+    names.iter().flat_map(|name| events(&storage.get(&format!("{FOLDER}/{name}")).unwrap().unwrap())).collect()
+}
+
+fn write(storage: &Storage, attempt: u32, events: &[Event]) {
+    let journal = Journal::start(storage.clone(), "pretrain", attempt).unwrap();
+    events.iter().for_each(|event| journal.feed().send(event));
+}
+
+/// Two attempts: the second goes on from step 10, which voids step 20.
+fn two_attempts(storage: &Storage) {
+    write(storage, 1, &[step(10), checkpoint(10), step(20), Event::Alive]);
+    write(storage, 2, &[Event::Resumed { step: 10, uri: "c".into() }, step(20), knn(20, 2)]);
+}
+
+#[test]
+fn what_was_measured_can_be_read_again() {
+    let Folder { storage, .. } = &folder();
+    assert_eq!(next_attempt(storage, "pretrain").unwrap(), 1);
+    two_attempts(storage);
+    assert_eq!(next_attempt(storage, "pretrain").unwrap(), 3);
+    assert_eq!(next_attempt(storage, "knn").unwrap(), 1);
+
+    let records = read(storage).unwrap();
+    let kinds: Vec<_> = records.iter().map(|r| (r.attempt, r.step, r.epoch)).collect();
+    assert_eq!(
+        kinds,
+        [(1, 0, 0.0), (1, 10, 1.0), (1, 10, 1.0), (1, 20, 2.0), (2, 10, 0.0), (2, 20, 2.0), (2, 20, 2.0)]
+    );
+    let What::Training(t) = &records[1].what else { panic!("{records:?}") };
+    assert_eq!((t.loss, t.images_per_second, t.data_wait, t.effective_rank), (-0.25, 50.0, 0.25, None));
+
+    let line = storage.get("logs/metrics-pretrain-a1.jsonl").unwrap().unwrap();
+    let line: Value = serde_json::from_slice(line.split(|b| *b == b'\n').nth(1).unwrap()).unwrap();
+    assert_eq!(
+        (&line["kind"], &line["stage"], &line["lrEncoder"]),
+        (&"training".into(), &"pretrain".into(), &0.125.into())
+    );
+    assert!(line["time"].as_str().unwrap().ends_with('Z'), "{line}");
+
+    let events = all_events(storage);
+    let steps: Vec<_> = events.iter().map(|e| (e.step, e.start)).collect();
+    assert_eq!(steps, [(1, true), (10, false), (20, false), (11, true), (20, false), (20, false)]);
+    assert!(events[1].scalars.contains(&("pretrain/loss".into(), -0.25)), "{events:?}");
+    assert_eq!(events[5].scalars[0], ("knn/top1".into(), 51.5));
+}
+
+#[test]
+fn a_checkpoint_writes_at_once_and_an_attempt_of_the_same_number_is_continued() {
+    let Folder { storage, .. } = &folder();
+    let journal = Journal::start(storage.clone(), "pretrain", 1).unwrap();
+    journal.feed().send(&step(10));
+    journal.feed().send(&checkpoint(10));
+    let start = Instant::now();
+    while read(storage).unwrap().len() < 3 {
+        assert!(start.elapsed() < Duration::from_secs(10), "no journal after a checkpoint");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(journal);
+    write(storage, 1, &[Event::Resumed { step: 10, uri: "c".into() }, step(20)]);
+    assert_eq!(read(storage).unwrap().len(), 5);
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_ends_nothing() {
+    let Folder { folder, storage, .. } = folder();
+    // A file in the place of the folder.
+    std::fs::write(folder.path().join("out").join(FOLDER), "in the way").unwrap();
+    let started = Journal::start(storage, "pretrain", 1);
+    if let Ok(journal) = started {
+        journal.feed().send(&step(10));
+        journal.feed().send(&checkpoint(10));
+    }
+}
+
+#[test]
+fn a_line_with_nan_and_a_torn_line_do_not_hide_the_others() {
+    let Folder { storage, .. } = &folder();
+    let diverged = Event::Linear {
+        stage: "linear".into(),
+        epoch: 3,
+        epochs: 9,
+        loss: f64::NAN,
+        lr: 1.6,
+        top1: 0.1,
+        top5: 0.5,
+        best_top1: 40.0,
+    };
+    write(storage, 1, &[diverged, step(10)]);
+    let name = format!("{FOLDER}/{}", file_name("pretrain", 1));
+    let mut lines = storage.get(&name).unwrap().unwrap();
+    lines.extend(b"{\"time\": torn");
+    storage.put(&name, lines).unwrap();
+    let records = read(storage).unwrap();
+    assert_eq!(records.len(), 3);
+    assert!(matches!(records[0].what, What::Linear { loss, .. } if loss.is_nan()), "{records:?}");
+}
+
+/// TensorBoard's own reader, where a Python with it is at hand.
+#[test]
+fn tensorboard_reads_it() {
+    let python = std::env::var("SIMSIAM_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let has = |module: &str| {
+        let found = std::process::Command::new(&python).args(["-c", &format!("import {module}")]).output();
+        found.is_ok_and(|o| o.status.success())
+    };
+    if !has("tensorboard") {
+        eprintln!("SKIPPED: {python} has no tensorboard (SIMSIAM_TEST_PYTHON names another Python)");
+        return;
+    }
+    let Folder { folder, storage, .. } = &folder();
+    two_attempts(storage);
+    let script = "import json, sys\n\
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator\n\
+        a = EventAccumulator(sys.argv[1]).Reload()\n\
+        print(json.dumps({t: [(e.step, e.value) for e in a.Scalars(t)] for t in a.Tags()['scalars']}))";
+    let logs = folder.path().join("out").join(FOLDER);
+    let read = std::process::Command::new(&python).arg("-c").arg(script).arg(&logs).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&read.stdout), String::from_utf8_lossy(&read.stderr));
+    let scalars: Value = serde_json::from_str(out.trim()).unwrap_or_else(|e| panic!("{e}: {out}\n{err}"));
+    assert_eq!(scalars["pretrain/loss"], serde_json::json!([[10, -0.25], [20, -0.25]]), "{scalars}");
+    assert_eq!(scalars["knn/top1"], serde_json::json!([[20, 51.5]]));
+    assert_eq!(scalars["pretrain/lr/encoder"][0][1], 0.125);
+}
