@@ -197,6 +197,10 @@ impl RunResult {
         self.images_per_second = self.images_per_second.or(before.images_per_second);
         self.epochs = self.epochs.or(before.epochs);
         self.steps = self.steps.or(before.steps);
+        self.report = self.report.take().or(before.report);
+        if self.exports.is_empty() {
+            self.exports = before.exports;
+        }
         let again: Vec<_> = self.stages.drain(..).collect();
         let others = before.stages.into_iter().filter(|b| !again.iter().any(|a| a.name == b.name));
         self.stages = others.collect();

@@ -524,6 +524,7 @@ impl<'a> Trainer<'a> {
                 top1: accuracy.top1,
                 top5: accuracy.top5,
                 best_top1: self.judged.best_top1,
+                caveat: self.protocol().caveat(),
             });
         }
         self.save()?;

@@ -47,6 +47,8 @@ pub struct Judged {
     pub top5: f64,
     /// Best accuracy so far.
     pub best_top1: f64,
+    /// How it was trained, where that is not the protocol.
+    pub caveat: Option<String>,
 }
 
 impl History {
@@ -78,7 +80,7 @@ impl History {
                     }
                     _ => {}
                 },
-                What::Linear { loss, lr, top1, top5, best_top1, .. } => {
+                What::Linear { loss, lr, top1, top5, best_top1, caveat, .. } => {
                     let points = match record.stage.as_str() {
                         "linear" => &mut history.linear,
                         "finetune" => &mut history.finetune,
@@ -86,7 +88,7 @@ impl History {
                         _ => continue,
                     };
                     points.retain(|p| p.attempt == attempt || p.epoch < epoch);
-                    let value = Judged { loss, lr, top1, top5, best_top1 };
+                    let value = Judged { loss, lr, top1, top5, best_top1, caveat };
                     points.push(Point { step, epoch, value, during_training, attempt });
                 }
             }
@@ -125,7 +127,7 @@ mod tests {
     }
 
     fn linear(top1: f64) -> What {
-        What::Linear { epochs: 3, loss: 1.0, lr: 0.1, top1, top5: 0.0, best_top1: top1 }
+        What::Linear { epochs: 3, loss: 1.0, lr: 0.1, top1, top5: 0.0, best_top1: top1, caveat: None }
     }
 
     #[test]

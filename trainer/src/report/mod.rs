@@ -272,9 +272,13 @@ fn figures(history: &History, found: Option<&Found>) -> Vec<Figure> {
     let percent = |value: f64| format!("{value:.1} %");
     for (name, points) in [("Fine-tuned", &history.finetune), ("Linear", &history.linear)] {
         if let Some(last) = points.last() {
-            let detail =
-                format!("top-5 {}; best of its epochs {}", percent(last.value.top5), percent(last.value.best_top1));
-            figure(&format!("{name} top-1"), percent(last.value.top1), detail);
+            let last = &last.value;
+            let mut detail =
+                format!("of the best epoch; of the last {}, top-5 {}", percent(last.top1), percent(last.top5));
+            if let Some(caveat) = &last.caveat {
+                detail = format!("{detail}; {caveat}");
+            }
+            figure(&format!("{name} top-1"), percent(last.best_top1), detail);
         }
     }
     if let Some(score) = history.knn.last().and_then(|p| p.value.first()) {

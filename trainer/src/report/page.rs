@@ -176,7 +176,7 @@ pub fn html(page: &Page) -> String {
     section(&mut html, "recipe", "Recipe", "The run's file.", |html| {
         let _ = write!(html, "<pre tabindex=\"0\"><code>{}</code></pre>", escape(&page.yaml));
     });
-    let _ = write!(html, "</main><script>{}</script></body></html>\n", include_str!("script.js"));
+    let _ = writeln!(html, "</main><script>{}</script></body></html>", include_str!("script.js"));
     html
 }
 

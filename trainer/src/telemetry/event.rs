@@ -150,6 +150,9 @@ pub enum Event {
         top5: f64,
         /// The best top-1 so far.
         best_top1: f64,
+        /// See [`ClassifierScore::caveat`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caveat: Option<String>,
     },
     /// A long evaluation moves on.
     Evaluated {

@@ -68,6 +68,9 @@ pub enum What {
         /// Best `top1` so far.
         #[serde(deserialize_with = "or_nan")]
         best_top1: f64,
+        /// How it was trained, where that is not the protocol.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caveat: Option<String>,
     },
 }
 
@@ -158,9 +161,9 @@ impl Keeper {
                 let what = What::Knn { features: features.clone(), scores: scores.clone() };
                 vec![self.record(time, *step, *epoch as f64, what)]
             }
-            Event::Linear { stage, epoch, epochs, loss, lr, top1, top5, best_top1 } => {
-                let (epochs, loss, lr) = (*epochs, *loss, *lr);
-                let what = What::Linear { epochs, loss, lr, top1: *top1, top5: *top5, best_top1: *best_top1 };
+            Event::Linear { stage, epoch, epochs, loss, lr, top1, top5, best_top1, caveat } => {
+                let (epochs, loss, lr, caveat) = (*epochs, *loss, *lr, caveat.clone());
+                let what = What::Linear { epochs, loss, lr, top1: *top1, top5: *top5, best_top1: *best_top1, caveat };
                 vec![Record { stage: stage.clone(), ..self.record(time, 0, *epoch as f64, what) }]
             }
             _ => Vec::new(),

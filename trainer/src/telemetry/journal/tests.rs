@@ -214,6 +214,7 @@ fn a_line_with_nan_and_a_torn_line_do_not_hide_the_others() {
         top1: 0.1,
         top5: 0.5,
         best_top1: 40.0,
+        caveat: None,
     };
     write(storage, 1, &[diverged, step(10)]);
     let name = format!("{FOLDER}/{}", file_name("pretrain", 1));
