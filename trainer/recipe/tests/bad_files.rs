@@ -313,6 +313,19 @@ fn presets_and_defaults_are_named() {
 }
 
 #[test]
+fn the_report_has_ranges() {
+    refused(
+        "  pretrain: {}\n  report: {views: 49, queries: -1, bank: 9, points: 5001}",
+        &[
+            "run.yaml:8:12: spec.report.views: Invalid value: 49: must be between 0 and 48",
+            "run.yaml:8:23: spec.report.queries: Invalid value: -1: must be between 0 and 48",
+            "run.yaml:8:36: spec.report.bank: Invalid value: 9: must be between 10 and 1000000",
+            "run.yaml:8:45: spec.report.points: Invalid value: 5001: must be between 10 and 5000",
+        ],
+    );
+}
+
+#[test]
 fn names_that_do_not_exist() {
     refused(
         "  worker: {nodes: 3}\n  momentum: 3\n  frobnicate: 1\n  pretrain:\n    epoch: 3\n    batch_size: 5\n    \
@@ -320,7 +333,7 @@ fn names_that_do_not_exist() {
         &[
             "run.yaml:7:3: spec.worker: Unknown field: did you mean \"workers\"?",
             "run.yaml:8:3: spec.momentum: Unknown field: did you mean spec.finetune.momentum or spec.linear.momentum or spec.pretrain.momentum?",
-            "run.yaml:9:3: spec.frobnicate: Unknown field: known fields: checkpoint, dataset, export, finetune, knn, linear, output, pretrain, weights, activeDeadline, image, imagePullPolicy, imagePullSecrets, managedBy, priorityClassName, queueName, restartPolicy, suspend, terminationGracePeriodSeconds, ttl, workers",
+            "run.yaml:9:3: spec.frobnicate: Unknown field: known fields: checkpoint, dataset, export, finetune, knn, linear, output, pretrain, report, weights, activeDeadline, image, imagePullPolicy, imagePullSecrets, managedBy, priorityClassName, queueName, restartPolicy, suspend, terminationGracePeriodSeconds, ttl, workers",
             "run.yaml:11:5: spec.pretrain.epoch: Unknown field: did you mean \"epochs\"?",
             "run.yaml:12:5: spec.pretrain.batch_size: Unknown field: did you mean \"batchSize\"?",
             "run.yaml:13:5: spec.pretrain.cropSize: Unknown field: did you mean spec.pretrain.augment.cropSize?",

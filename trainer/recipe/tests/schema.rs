@@ -102,6 +102,7 @@ fn every_number_has_a_range() {
         "knn": {"protocols": [{"k": 1, "temperature": 1}]},
         "linear": {},
         "finetune": {},
+        "report": {},
         "checkpoint": {"everySteps": 1},
     });
     let full = serde_json::to_value(Recipe::from_json(&valid).expect("valid")).expect("json");
@@ -132,7 +133,7 @@ fn every_number_has_a_range() {
             );
         }
     });
-    assert_eq!(seen, 61, "numbers in the schema");
+    assert_eq!(seen, 65, "numbers in the schema");
 }
 
 /// An API server's type checker is stricter than the local evaluator: integers are compared with integers
