@@ -154,7 +154,7 @@ pub fn html(page: &Page) -> String {
         html.push_str("</div>");
     });
     let note = "Training images as they are, and the two views that training made of each in its first epoch. \
-                The network learns to tell one view's features from the other's.";
+                The network learns to predict one view's features from the other's.";
     section(&mut html, "views", "Augmented views", note, |html| {
         part(html, &page.views, |html, rows| views(html, rows))
     });

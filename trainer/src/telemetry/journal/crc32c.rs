@@ -43,5 +43,7 @@ mod tests {
             assert_eq!(crc32c(&bytes), crc, "{bytes:?}");
         }
         assert_eq!(crc32c(b"123456789"), 0xE306_9283);
+        // As every event file of TensorFlow's begins: a frame of 24 bytes.
+        assert_eq!(masked(&24u64.to_le_bytes()), 0x224B_7FA3);
     }
 }
