@@ -1,7 +1,7 @@
 //! The page about a run: one HTML file with everything in it, from the journal, the images and the latest checkpoint.
 //!
 //! This module gathers; [`history`] merges what all attempts measured and [`curves`] makes charts of it, [`images`]
-//! draws views and thumbnails, [`features`] looks at the encoder; [`page`] and [`svg`] turn the result into text. What
+//! draws views and thumbnails, [`features`] looks at the encoder; [`mod@page`] and [`svg`] turn the result into text. What
 //! cannot be had (labels, a checkpoint, the images) is said in its place on the page.
 
 pub mod curves;
@@ -63,7 +63,7 @@ pub fn write(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error>
 /// The page as HTML.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn page(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error> {
     rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
     let history = History::of(journal::read(storage)?);
