@@ -81,7 +81,9 @@ fn every_image_counts_once_at_any_world_size_and_the_backbone_stays() {
 fn stopped_and_resumed_it_ends_with_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let mut undisturbed = file(folder.path());
-    undisturbed.set("/linear", json!({"epochs": 25, "batchSize": 96, "lr": 0.5}));
+    // With the untrained encoder's classifier before: it is the one that is stopped, and its state must not become the
+    // other's on any rank.
+    undisturbed.set("/linear", json!({"epochs": 25, "batchSize": 96, "lr": 0.5, "untrainedToo": true}));
     undisturbed
         .set("/finetune", json!({"epochs": 6, "batchSize": 48, "fraction": 0.5, "lr": 0.02, "classifierLr": 0.2}));
     stage(&undisturbed, "run", "2");

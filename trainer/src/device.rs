@@ -1,5 +1,6 @@
 //! What this process computes on.
 
+use simsiam_recipe::Precision;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
@@ -44,11 +45,15 @@ pub fn memory(device: Device) -> Option<u64> {
     }
 }
 
-/// The type that a precision casts to in forward; parameters stay fp32.
-pub fn autocast_kind(precision: simsiam_recipe::Precision) -> Option<Kind> {
+/// Runs a forward pass in a precision: casts in forward, parameters stay fp32.
+pub fn in_precision<T>(
+    device: Device,
+    precision: Precision,
+    forward: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
     match precision {
-        simsiam_recipe::Precision::Fp32 => None,
-        simsiam_recipe::Precision::Bf16 => Some(Kind::BFloat16),
+        Precision::Fp32 => forward(),
+        Precision::Bf16 => tch_ext::autocast(device, Some(Kind::BFloat16), forward)?,
     }
 }
 

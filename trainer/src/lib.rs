@@ -14,6 +14,7 @@ pub mod agent;
 pub mod checkpoint;
 pub mod classify;
 pub mod cli;
+pub mod control;
 pub mod dataset;
 pub mod device;
 pub mod embedding;

@@ -2,25 +2,23 @@
 
 mod alternation;
 mod batches;
+mod resume;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use simsiam_data::{Batch, Loader, LoaderOptions, Output, Source};
 use simsiam_recipe::{Ablation, AugmentDevice, Pretrain, Recipe};
-use tch::{Device, Kind, Tensor};
-use tch_ext::c10d::{Reducer, ReducerOptions};
+use tch::{Kind, Tensor};
+use tch_ext::c10d::Reducer;
 
-use crate::checkpoint::{self, Checkpoints, Environment, Snapshot, State, Writer, snapshot};
+use crate::checkpoint::{Checkpoints, Writer};
+use crate::control::Control;
 use crate::dataset::{Datasets, decode_mode, eval_view, loader_threads, two_views};
 use crate::device;
 use crate::error::Error;
-use crate::interchange;
 use crate::knn::{Evaluation, Features};
 use crate::meter::Meter;
-use crate::model::params::Role;
 use crate::model::simsiam::{effective_rank, output_std};
 use crate::model::{Outputs, Pass, SimSiam};
 use crate::optim::Sgd;
@@ -31,11 +29,6 @@ use crate::storage::Storage;
 use crate::telemetry::event::{Event, Phase, StageResult, Step};
 use alternation::{Intervals, Targets};
 use batches::Batches;
-
-/// Ranks compare notes every so many steps at most: loss, std, and whether any of them was asked to stop.
-const CONTROL_EVERY: u64 = 10;
-/// And about so many seconds: a rank that is asked to stop must not take longer to notice.
-const CONTROL_SECONDS: f64 = 10.0;
 
 /// What the pre-training stage works on.
 pub struct Job<'a> {
@@ -95,17 +88,6 @@ enum Verdict {
     Stop,
 }
 
-/// Where training begins; rank 0 tells the others.
-#[derive(Default, Serialize, Deserialize)]
-struct Start {
-    step: u64,
-    bucket_order: Option<Vec<Vec<usize>>>,
-    /// The momentum buffers are filled.
-    momentum: bool,
-    /// From a checkpoint of this run.
-    resumed: bool,
-}
-
 struct Trainer<'a> {
     rank: &'a Rank,
     recipe: &'a Recipe,
@@ -132,8 +114,7 @@ struct Trainer<'a> {
     targets: VecDeque<Targets>,
     /// Finished steps.
     step: u64,
-    /// The step after which the ranks compare notes again; all have the same.
-    next_control: u64,
+    meetings: Control,
     collapsed_since: Option<u64>,
     /// The state that it begins with is the final one, and not a checkpoint of this run yet.
     unsaved: bool,
@@ -178,7 +159,7 @@ impl<'a> Trainer<'a> {
             intervals: Intervals::new(pretrain.alternation.as_ref(), steps_per_epoch),
             targets: VecDeque::new(),
             step: 0,
-            next_control: 0,
+            meetings: Control::new(),
             collapsed_since: None,
             unsaved: false,
             result: StageResult::default(),
@@ -189,124 +170,10 @@ impl<'a> Trainer<'a> {
         self.steps_per_epoch * u64::from(self.pretrain.epochs)
     }
 
-    /// Rank 0 finds the latest valid checkpoint and gives it to all; then the Reducer is made.
-    fn restore(&mut self) -> Result<(), Error> {
-        let shared = if self.rank.is_first() {
-            let attempt = match self.attempt {
-                Some(attempt) => attempt,
-                None => self.checkpoints.next_attempt()?,
-            };
-            let start = match (self.checkpoints.latest()?, &self.recipe.weights) {
-                (Some(found), _) => self.adopt(found)?,
-                (None, Some(uri)) => self.begin_with(uri)?,
-                (None, None) => Start::default(),
-            };
-            let text = serde_json::to_string(&(attempt, start)).map_err(|e| Error::Usage(e.to_string()))?;
-            self.rank.share("resume", Some(text))?
-        } else {
-            self.rank.share("resume", None)?
-        };
-        let (attempt, start): (u32, Start) = serde_json::from_str(&shared)
-            .map_err(|e| Error::PeerLost { during: "resume".into(), message: e.to_string() })?;
-        self.attempt = Some(attempt);
-        self.step = start.step;
-        self.bucket_order = start.bucket_order;
-        self.sgd.restored(start.momentum);
-        // Other weights that need no training become a checkpoint of this run: the later stages judge it.
-        self.unsaved = !start.resumed && self.step == self.total_steps();
-        if self.rank.is_first() && !self.intervals.ends(self.step) {
-            tracing::warn!(
-                "resuming within an interval of spec.pretrain.alternation: the targets of its rest come from the weights as they are now, so the run will differ from an undisturbed one"
-            );
-        }
-        let tensors = self.model.params().entries().iter().map(|e| &e.tensor);
-        self.rank.broadcast(tensors, "broadcast of the parameters")?;
-        self.rank.broadcast(self.sgd.buffers().map(|(_, t)| t), "broadcast of the momentum")?;
-        if let Some(group) = self.rank.peers() {
-            let params: Vec<_> = self
-                .model
-                .params()
-                .with_role(Role::Trained)
-                .map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()))
-                .collect();
-            let options = ReducerOptions {
-                first_bucket_bytes: self.buckets.0,
-                bucket_bytes: self.buckets.1,
-                order: self.bucket_order.clone(),
-                ..ReducerOptions::default()
-            };
-            self.reducer = Some(Reducer::new(group, &params, &options).map_err(lost("making the Reducer"))?);
-        }
-        Ok(())
-    }
-
-    /// Takes a checkpoint's tensors over, after checking that it belongs to this run.
-    fn adopt(&mut self, found: checkpoint::Found) -> Result<Start, Error> {
-        let (state, uri) = (found.state, found.uri);
-        let digest = self.recipe.digest();
-        if state.digest != digest {
-            let message = match difference(&state.arithmetic, &self.recipe.arithmetic()) {
-                Some(what) => format!("{what}; restore the field, or choose another spec.output.uri"),
-                None => "was written for another recipe; choose another spec.output.uri".to_owned(),
-            };
-            return Err(Error::Checkpoint { uri, message });
-        }
-        if state.samples != self.source.len() as u64 || state.steps_per_epoch != self.steps_per_epoch {
-            return Err(Error::Checkpoint {
-                uri,
-                message: format!(
-                    "was written on {} images, spec.dataset.train now has {}; restore the data, or choose another spec.output.uri",
-                    state.samples,
-                    self.source.len()
-                ),
-            });
-        }
-        snapshot::restore_model(self.model.params(), &found.model, &uri)?;
-        snapshot::restore_optimizer(&mut self.sgd, &found.optimizer, &uri)?;
-        for difference in state.environment.differences(&Environment::of(self.rank)) {
-            tracing::warn!("resuming {uri}: {difference}; the last bits will differ from an undisturbed run's");
-        }
-        self.result.weights_sha256 = Some(checkpoint::store::sha256(&found.model));
-        self.result.checkpoint = Some(uri.clone());
-        self.result.step = Some(state.step);
-        self.result.epoch = Some(state.epoch);
-        tracing::info!("resuming from {uri}");
-        self.rank.sink.send(&Event::Resumed { step: state.step, uri });
-        let momentum = state.step > 0;
-        Ok(Start { step: state.step, bucket_order: state.bucket_order, momentum, resumed: true })
-    }
-
-    /// Takes what another file has of this network: its backbone, its heads if it has them, and if it has the momentum of
-    /// all of that, the epochs it was trained for.
-    fn begin_with(&mut self, uri: &str) -> Result<Start, Error> {
-        let runtime = self.checkpoints.storage().runtime().clone();
-        let weights = interchange::open("spec.weights", uri, &self.recipe.output, &runtime)?;
-        let heads = weights.fill_network(self.model.params())?;
-        let whole = heads.projector && heads.predictor;
-        let momentum = whole && weights.fill_optimizer(&self.sgd)?;
-        let epochs = u64::from(self.pretrain.epochs);
-        // What is trained to the end already needs no optimiser.
-        let done = weights.epochs.filter(|&done| whole && (momentum || done >= epochs)).unwrap_or(0).min(epochs);
-        let word = |taken| if taken { "taken" } else { "initialised" };
-        tracing::info!(
-            "beginning with {uri}: backbone taken, projector {}, predictor {}, momentum {}, {done} of {epochs} epochs done",
-            word(heads.projector),
-            word(heads.predictor),
-            word(momentum),
-        );
-        let step = done * self.steps_per_epoch;
-        (self.result.step, self.result.epoch) = (Some(step), Some(done));
-        Ok(Start { step, bucket_order: None, momentum, resumed: false })
-    }
-
     fn train(mut self) -> Result<StageResult, Error> {
         if self.rank.is_first() {
-            let sink = self.rank.sink.clone();
-            let done = move |w: &checkpoint::Written| {
-                let (uri, seconds) = (w.uri.clone(), w.took.as_secs_f64());
-                sink.send(&Event::Checkpoint { step: w.step, uri, seconds, bytes: w.bytes });
-            };
-            self.writer = Some(Writer::start(self.checkpoints.clone(), self.recipe.checkpoint.clone(), done)?);
+            self.writer =
+                Some(Writer::start(self.checkpoints.clone(), self.recipe.checkpoint.clone(), self.rank.sink.clone())?);
         }
         if self.unsaved {
             self.save()?;
@@ -357,7 +224,6 @@ impl<'a> Trainer<'a> {
         let mut batches = self.batches(epoch)?;
         self.rank.sink.send(&Event::Phase { phase: Phase::Training });
         self.meter.restart();
-        let mut told = Instant::now();
         let mut waited = batches.wait();
         loop {
             if self.targets_due(epoch) && self.compute_targets(epoch)? == Verdict::Stop {
@@ -385,11 +251,8 @@ impl<'a> Trainer<'a> {
             let epoch_ends = self.step.is_multiple_of(self.steps_per_epoch);
             let save = self.checkpoint_due();
             let alone = self.rank.peers().is_none();
-            if told.elapsed().as_secs_f64() > CONTROL_SECONDS {
-                self.rank.sink.send(&Event::Alive);
-                told = Instant::now();
-            }
-            if save || epoch_ends || self.step >= self.next_control || (alone && self.rank.stop_requested()) {
+            self.meetings.alive(&self.rank.sink);
+            if save || epoch_ends || self.meetings.due(self.step) || (alone && self.rank.stop_requested()) {
                 let verdict = self.control(&outputs, epoch_ends)?;
                 if save || verdict == Verdict::Stop {
                     self.save()?;
@@ -428,7 +291,6 @@ impl<'a> Trainer<'a> {
         let micro_batches = i64::from(self.pretrain.accumulate);
         let parts = pairs.len() as i64 * micro_batches;
         let pass = Pass::train(self.rank.peers());
-        let kind = device::autocast_kind(self.pretrain.precision);
         self.sgd.zero_grad()?;
         let mut last = None;
         for i in 0..parts {
@@ -440,7 +302,7 @@ impl<'a> Trainer<'a> {
                 reducer.prepare_forward().map_err(lost("a step"))?;
             }
             let targets = targets.as_ref().map(|targets| &targets[i as usize]);
-            let outputs = cast(self.rank.device, kind, || match targets {
+            let outputs = device::in_precision(self.rank.device, self.pretrain.precision, || match targets {
                 Some([z1, z2]) => self.model.forward_towards(views, [z1, z2], pass),
                 None => self.model.forward(views, pass),
             })?;
@@ -478,8 +340,7 @@ impl<'a> Trainer<'a> {
         let own = [self.meter.mean_loss()?, std, stop, self.meter.mean_step_seconds()];
         let sums = self.rank.sum(&own, &format!("step {}", self.step))?;
         let (loss, std, seconds) = (sums[0] / world, sums[1] / world, sums[3] / world);
-        // From reduced values, so that every rank comes to the next meeting after the same step.
-        self.next_control = self.step + control_interval(seconds);
+        self.meetings.met(self.step, seconds);
         let epoch = (self.step - 1) / self.steps_per_epoch;
         if !loss.is_finite() || !std.is_finite() {
             return Err(Error::NotFinite { loss, step: self.step, epoch, field: "spec.pretrain.lr" });
@@ -523,54 +384,6 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Copies the state to the host and hands it to the writer.
-    fn save(&mut self) -> Result<(), Error> {
-        if let Some(reducer) = &self.reducer {
-            self.bucket_order = reducer.order().or(self.bucket_order.take());
-        }
-        let name = checkpoint::store::Name { step: self.step, attempt: self.attempt.unwrap_or(1) };
-        let uri = self.checkpoints.uri(name);
-        if !self.rank.is_first() || self.result.checkpoint.as_ref() == Some(&uri) {
-            return Ok(());
-        }
-        let start = Instant::now();
-        self.rank.sink.send(&Event::Phase { phase: Phase::Checkpointing });
-        let state = State {
-            step: self.step,
-            epoch: self.step / self.steps_per_epoch,
-            steps_per_epoch: self.steps_per_epoch,
-            attempt: name.attempt,
-            seed: self.pretrain.seed,
-            samples: self.source.len() as u64,
-            digest: self.recipe.digest(),
-            arithmetic: self.recipe.arithmetic(),
-            bucket_order: self.bucket_order.clone(),
-            judged: None,
-            environment: Environment::of(self.rank),
-        };
-        let snapshot = Snapshot::take(self.model.params(), &self.sgd, state)?;
-        if self.step == self.total_steps() {
-            self.result.weights_sha256 = Some(checkpoint::store::sha256(&snapshot.model_file()?));
-        }
-        self.result.checkpoint = Some(uri);
-        if let Some(writer) = &mut self.writer {
-            writer.save(snapshot)?;
-        }
-        self.rank.sink.send(&Event::CheckpointStall { seconds: start.elapsed().as_secs_f64() });
-        self.rank.sink.send(&Event::Phase { phase: Phase::Training });
-        Ok(())
-    }
-
-    /// Every rank was asked to stop and agreed to; rank 0's checkpoint must stand before anyone leaves.
-    fn preempted(&mut self) -> Result<(), Error> {
-        if let Some(writer) = &mut self.writer {
-            writer.wait()?;
-        }
-        self.rank.barrier("the checkpoint before a stop")?;
-        let uri = self.result.checkpoint.clone().unwrap_or_default();
-        Err(Error::Preempted { step: self.step, uri })
-    }
-
     /// kNN during training, at the end of every `knn.everyEpochs`th epoch.
     fn judge(&mut self) -> Result<(), Error> {
         let epoch = self.step / self.steps_per_epoch;
@@ -598,62 +411,8 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Runs a forward pass in the precision asked for.
-fn cast<T>(device: Device, kind: Option<Kind>, forward: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    match kind {
-        None => forward(),
-        Some(_) => tch_ext::autocast(device, kind, forward)?,
-    }
-}
-
 /// Micro-batch `i` of `count` equal ones.
 fn part(views: &[Tensor; 2], i: i64, count: i64) -> Result<[Tensor; 2], Error> {
     let n = views[0].size()[0] / count;
     Ok([views[0].f_narrow(0, i * n, n)?, views[1].f_narrow(0, i * n, n)?])
-}
-
-/// Steps until the ranks compare notes again, when a step takes so many seconds.
-pub fn control_interval(step_seconds: f64) -> u64 {
-    // `as` takes NaN for 0.
-    ((CONTROL_SECONDS / step_seconds.max(1e-9)) as u64).clamp(1, CONTROL_EVERY)
-}
-
-/// The first field in which two documents differ, as `spec.pretrain.arch was "resnet18", is "resnet50"`.
-fn difference(was: &serde_json::Value, is: &serde_json::Value) -> Option<String> {
-    fn walk(path: &str, was: &serde_json::Value, is: &serde_json::Value) -> Option<String> {
-        use serde_json::Value::{Null, Object};
-        match (was, is) {
-            (Object(a), Object(b)) => {
-                let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
-                keys.into_iter().find_map(|key| {
-                    walk(&format!("{path}.{key}"), a.get(key).unwrap_or(&Null), b.get(key).unwrap_or(&Null))
-                })
-            }
-            (a, b) if a == b => None,
-            (a, b) => Some(format!("{path} was {a} when it was written, is {b} now")),
-        }
-    }
-    walk("spec", was, is)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn slow_steps_meet_more_often() {
-        assert_eq!([0.0, 0.1, 1.0, 3.0, 60.0, f64::NAN].map(control_interval), [10, 10, 10, 3, 1, 10]);
-    }
-
-    #[test]
-    fn the_differing_field_is_named() {
-        let was = json!({"pretrain": {"arch": "resnet18", "lr": 0.05}});
-        let is = json!({"pretrain": {"arch": "resnet50", "lr": 0.05}});
-        assert_eq!(
-            difference(&was, &is).as_deref(),
-            Some(r#"spec.pretrain.arch was "resnet18" when it was written, is "resnet50" now"#)
-        );
-        assert_eq!(difference(&was, &was), None);
-    }
 }

@@ -1,14 +1,18 @@
 //! One rank process: who it is among the others, its device, and the stop that SIGTERM asks for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tch::{Device, Tensor};
-use tch_ext::c10d::{Backend, Op, ProcessGroup, Store};
+use tch_ext::c10d::{Backend, Op, ProcessGroup, Reducer, ReducerOptions, Store};
 
 use crate::device;
 use crate::error::Error;
+use crate::model::Params;
+use crate::model::params::Role;
 use crate::telemetry::Sink;
 use crate::telemetry::event::{Event, Phase};
 
@@ -42,6 +46,8 @@ pub struct Rank {
     /// Where its events go.
     pub sink: Sink,
     store: Option<Store>,
+    /// How often [`share`](Self::share) was called.
+    shared: AtomicU64,
     stop: Arc<AtomicBool>,
 }
 
@@ -68,7 +74,7 @@ impl Rank {
         } else {
             (None, None)
         };
-        Ok(Self { place, device, group, sink, store, stop })
+        Ok(Self { place, device, group, sink, store, shared: AtomicU64::new(0), stop })
     }
 
     /// A rank without peers, agent or signals, for commands and tests.
@@ -84,7 +90,7 @@ impl Rank {
         };
         let device = prepare(threads, 0)?;
         let stop = Arc::new(AtomicBool::new(false));
-        Ok(Self { place, device, group: None, sink: Sink::none(), store: None, stop })
+        Ok(Self { place, device, group: None, sink: Sink::none(), store: None, shared: AtomicU64::new(0), stop })
     }
 
     /// Rank 0 writes checkpoints and speaks for all.
@@ -115,15 +121,37 @@ impl Rank {
         self.group.as_ref().map_or(Ok(()), |group| group.barrier().map_err(lost(during)))
     }
 
-    /// Rank 0's text, on every rank.
-    pub fn share(&self, key: &str, text: Option<String>) -> Result<String, Error> {
-        let Some(store) = &self.store else { return Ok(text.unwrap_or_default()) };
-        if let Some(text) = text {
-            store.set(key, text.as_bytes()).map_err(lost(key))?;
-            return Ok(text);
+    /// What rank 0 says, on every rank; the others say `None`. All ranks must call this equally often, in the same order.
+    pub fn share<T: Serialize + DeserializeOwned>(&self, during: &str, own: Option<T>) -> Result<T, Error> {
+        let lost_it = |message: String| Error::PeerLost { during: during.to_owned(), message };
+        // A key for each time: one that was set before would answer at once, with what was said then.
+        let key = format!("{during} {}", self.shared.fetch_add(1, Ordering::Relaxed));
+        if let Some(own) = own {
+            if let Some(store) = &self.store {
+                let text = serde_json::to_vec(&own).map_err(|e| lost_it(e.to_string()))?;
+                store.set(&key, &text).map_err(lost(during))?;
+            }
+            return Ok(own);
         }
-        let bytes = store.get(key).map_err(lost(key))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let store = self.store.as_ref().ok_or_else(|| lost_it("there is no other rank to hear it from".into()))?;
+        let text = store.get(&key).map_err(lost(during))?;
+        serde_json::from_slice(&text).map_err(|e| lost_it(e.to_string()))
+    }
+
+    /// DDP's Reducer for the trained tensors of `params`; none for a rank that is alone. `buckets` are the sizes in bytes
+    /// of the first and the others, `order` the rebuilt order of an interrupted run.
+    pub fn reducer(
+        &self,
+        params: &Params,
+        buckets: (usize, usize),
+        order: Option<Vec<Vec<usize>>>,
+    ) -> Result<Option<Reducer>, Error> {
+        let Some(group) = self.peers() else { return Ok(None) };
+        let trained: Vec<_> =
+            params.with_role(Role::Trained).map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
+        let (first_bucket_bytes, bucket_bytes) = buckets;
+        let options = ReducerOptions { first_bucket_bytes, bucket_bytes, order, ..ReducerOptions::default() };
+        Reducer::new(group, &trained, &options).map(Some).map_err(lost("making the Reducer"))
     }
 
     /// Overwrites `tensors` with rank 0's.

@@ -83,7 +83,7 @@ pub fn execute(run: &RunFile, local: &Local, only: Option<Stage>) -> Result<(), 
         None => stages(run)?,
     };
     let nproc = local.nproc.unwrap_or_else(device::count);
-    if let Some(p) = &run.recipe.pretrain {
+    if let Some(p) = run.recipe.pretrain.as_ref().filter(|_| stages.contains(&Stage::Pretrain)) {
         pretrain::micro_batch(p, nproc)?;
     }
     let runtime = tokio::runtime::Runtime::new().map_err(Error::io("the async runtime"))?;

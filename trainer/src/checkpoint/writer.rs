@@ -8,6 +8,8 @@ use simsiam_recipe::CheckpointPolicy;
 
 use super::{Checkpoints, Snapshot};
 use crate::error::Error;
+use crate::telemetry::Sink;
+use crate::telemetry::event::Event;
 
 /// A checkpoint that was completed.
 #[derive(Clone, Debug)]
@@ -32,19 +34,16 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. `done` is told of every completed checkpoint, on that thread.
-    pub fn start(
-        checkpoints: Checkpoints,
-        policy: CheckpointPolicy,
-        done: impl Fn(&Written) + Send + 'static,
-    ) -> Result<Self, Error> {
+    /// Starts the thread, which tells `sink` of every completed checkpoint.
+    pub fn start(checkpoints: Checkpoints, policy: CheckpointPolicy, sink: Sink) -> Result<Self, Error> {
         let (jobs, queue) = channel::<Snapshot>();
         let (report, results) = channel();
         let work = move || {
             for snapshot in queue {
                 let result = write(&checkpoints, &policy, &snapshot);
-                if let Ok(written) = &result {
-                    done(written);
+                if let Ok(w) = &result {
+                    let (uri, seconds) = (w.uri.clone(), w.took.as_secs_f64());
+                    sink.send(&Event::Checkpoint { step: w.step, uri, seconds, bytes: w.bytes });
                 }
                 if report.send(result).is_err() {
                     return;

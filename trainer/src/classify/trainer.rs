@@ -4,28 +4,28 @@
 //! checkpoints in a folder named by the digest of everything that decides the outcome, so that another learning rate or
 //! another encoder begins anew.
 
+mod resume;
+
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use simsiam_data::{LoaderOptions, Source, Subset, TwoViews};
 use simsiam_recipe::{Pretrain, Recipe, digest_of};
 use tch::{Device, Kind, Reduction, Tensor};
-use tch_ext::c10d::{Op, Reducer, ReducerOptions};
+use tch_ext::c10d::{Op, Reducer};
 
 use super::accuracy::Validation;
 use super::batches::{Batches, Labelled, Table};
 use super::optimizer::Optimizer;
 use super::unchanged::Fingerprint;
 use super::{Classifier, Protocol};
-use crate::checkpoint::{self, Checkpoints, Environment, Judged, Snapshot, State, Writer, snapshot, store};
+use crate::checkpoint::{Checkpoints, Judged, Writer, snapshot, store};
+use crate::control::Control;
 use crate::dataset::{Datasets, decode_mode, eval_view, loader_threads};
 use crate::device;
 use crate::error::Error;
 use crate::meter::Meter;
-use crate::model::params::Role;
 use crate::model::{Pass, SimSiam};
-use crate::pretrain::control_interval;
 use crate::rank::{Rank, lost};
 use crate::schedule::half_cosine;
 use crate::storage::Storage;
@@ -75,11 +75,11 @@ pub fn run(rank: &Rank, job: Job) -> Result<StageResult, Error> {
     trainer.train()
 }
 
-/// How a stretch of training ended.
+/// Whether to go on.
 #[derive(PartialEq)]
-enum End {
-    Epoch,
-    Stopped,
+enum Verdict {
+    GoOn,
+    Stop,
 }
 
 struct Trainer<'a> {
@@ -103,6 +103,7 @@ struct Trainer<'a> {
     backbone: String,
     arithmetic: serde_json::Value,
     meter: Meter,
+    meetings: Control,
     steps_per_epoch: u64,
     step: u64,
     loss: f64,
@@ -175,6 +176,7 @@ impl<'a> Trainer<'a> {
             optimizer: Optimizer::new(network.params(), protocol.peaks(), protocol.sgd())?,
             checkpoints: Checkpoints::in_folder(job.storage.clone(), folder),
             meter: Meter::new(batch, epochs, steps_per_epoch as u64),
+            meetings: Control::new(),
             steps_per_epoch: steps_per_epoch as u64,
             encoder: uri,
             backbone,
@@ -213,79 +215,16 @@ impl<'a> Trainer<'a> {
         u64::from(self.protocol().epochs())
     }
 
-    /// Rank 0 finds the stage's latest checkpoint and gives it to all.
-    fn restore(&mut self) -> Result<(), Error> {
-        let own = if self.rank.is_first() {
-            let attempt = match self.job.attempt {
-                Some(attempt) => attempt,
-                None => self.checkpoints.next_attempt()?,
-            };
-            let found = self.checkpoints.latest()?;
-            if let Some(found) = &found {
-                snapshot::restore_tensors(self.saved(), &found.model, &found.uri)?;
-                if found.state.step > 0 {
-                    snapshot::restore_tensors(self.optimizer.buffers(), &found.optimizer, &found.uri)?;
-                }
-                for difference in found.state.environment.differences(&Environment::of(self.rank)) {
-                    tracing::warn!("resuming {}: {difference}; the last bits may differ", found.uri);
-                }
-                self.rank.sink.send(&Event::Resumed { step: found.state.step, uri: found.uri.clone() });
-            }
-            let state = found.map(|found| found.state);
-            Some(serde_json::to_string(&(attempt, state)).map_err(|e| Error::Usage(e.to_string()))?)
-        } else {
-            None
-        };
-        let shared = self.rank.share("resume", own)?;
-        let (attempt, state): (u32, Option<State>) = serde_json::from_str(&shared)
-            .map_err(|e| Error::PeerLost { during: "resume".into(), message: e.to_string() })?;
-        self.attempt = attempt;
-        if let Some(state) = state {
-            self.step = state.step;
-            self.judged = state.judged.unwrap_or_default();
-            self.bucket_order = state.bucket_order;
-            if state.step > 0 {
-                self.optimizer.restored();
-            }
-        }
-        self.rank.broadcast(self.network.tensors().map(|(_, t)| t), "broadcast of the network")?;
-        self.rank.broadcast(self.optimizer.buffers().map(|(_, t)| t), "broadcast of the momentum")?;
-        if let (Protocol::Finetune(_), Some(group)) = (self.protocol(), self.rank.peers()) {
-            let trained = self.network.params().with_role(Role::Trained);
-            let params: Vec<_> = trained.map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
-            let options = ReducerOptions {
-                first_bucket_bytes: self.job.buckets.0,
-                bucket_bytes: self.job.buckets.1,
-                order: self.bucket_order.clone(),
-                ..ReducerOptions::default()
-            };
-            self.reducer = Some(Reducer::new(group, &params, &options).map_err(lost("making the Reducer"))?);
-        }
-        Ok(())
-    }
-
-    /// What a checkpoint holds: what this stage trains. A frozen backbone is in the encoder's.
-    fn saved(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        let all = self.frozen.is_none();
-        let (classifier, network) = (self.network.classifier_tensors(), self.network.tensors());
-        classifier.filter(move |_| !all).chain(network.filter(move |_| all))
-    }
-
     fn train(mut self) -> Result<StageResult, Error> {
         if self.rank.is_first() {
-            let sink = self.rank.sink.clone();
-            let done = move |w: &checkpoint::Written| {
-                let (uri, seconds) = (w.uri.clone(), w.took.as_secs_f64());
-                sink.send(&Event::Checkpoint { step: w.step, uri, seconds, bytes: w.bytes });
-            };
             let policy = self.job.recipe.checkpoint.clone();
-            self.writer = Some(Writer::start(self.checkpoints.clone(), policy, done)?);
+            self.writer = Some(Writer::start(self.checkpoints.clone(), policy, self.rank.sink.clone())?);
         }
         while self.judged.epochs < self.epochs() {
             let stopped = if self.judged.epochs < self.step / self.steps_per_epoch {
-                self.judge()? == End::Stopped
+                self.judge()? == Verdict::Stop
             } else {
-                self.epoch()? == End::Stopped
+                self.epoch()? == Verdict::Stop
             };
             if stopped {
                 return Err(self.preempted()?);
@@ -362,12 +301,12 @@ impl<'a> Trainer<'a> {
     }
 
     /// The rest of the epoch under way.
-    fn epoch(&mut self) -> Result<End, Error> {
+    fn epoch(&mut self) -> Result<Verdict, Error> {
         let epoch = self.step / self.steps_per_epoch;
         let mut batches = self.batches(epoch)?;
         self.rank.sink.send(&Event::Phase { phase: Phase::Training });
         self.meter.restart();
-        let (mut waited, mut next_control, mut told) = (batches.wait(), self.step, Instant::now());
+        let mut waited = batches.wait();
         while self.step < (epoch + 1) * self.steps_per_epoch {
             let Some(batch) = batches.next(self.rank)? else {
                 return Err(Error::Data(simsiam_data::Error::Worker { what: "ended before the epoch's end".into() }));
@@ -382,20 +321,14 @@ impl<'a> Trainer<'a> {
                 writer.check()?;
             }
             let epoch_ends = self.step.is_multiple_of(self.steps_per_epoch);
-            if told.elapsed().as_secs() > 10 {
-                self.rank.sink.send(&Event::Alive);
-                told = Instant::now();
-            }
+            self.meetings.alive(&self.rank.sink);
             let alone = self.rank.peers().is_none();
-            if epoch_ends || self.step >= next_control || (alone && self.rank.stop_requested()) {
-                let (stop, seconds) = self.control(epoch)?;
-                if stop {
-                    return Ok(End::Stopped);
-                }
-                next_control = self.step + control_interval(seconds);
+            let due = epoch_ends || self.meetings.due(self.step) || (alone && self.rank.stop_requested());
+            if due && self.control(epoch)? == Verdict::Stop {
+                return Ok(Verdict::Stop);
             }
         }
-        Ok(End::Epoch)
+        Ok(Verdict::GoOn)
     }
 
     /// One step. Gives this rank's part of the global batch's mean loss.
@@ -420,7 +353,7 @@ impl<'a> Trainer<'a> {
                 }
                 let pass = Pass::train(self.rank.peers());
                 let logits =
-                    self.under_autocast(|| self.network.classify(&self.network.features(&batch.input, pass)?))?;
+                    self.in_precision(|| self.network.classify(&self.network.features(&batch.input, pass)?))?;
                 let loss = cross_entropy(&logits, &batch.classes)?.f_div_scalar(images)?;
                 match &mut self.reducer {
                     // It takes the mean over the ranks; the parts are to be summed.
@@ -453,19 +386,16 @@ impl<'a> Trainer<'a> {
         if size[0] == 0 {
             return Ok(Tensor::f_zeros([0, self.network.feature_width()], (Kind::Float, self.rank.device))?);
         }
-        let forward = || self.under_autocast(|| self.network.features(input, Pass::EVAL));
+        let forward = || self.in_precision(|| self.network.features(input, Pass::EVAL));
         Ok(tch::no_grad(forward)?.f_to_kind(Kind::Float)?)
     }
 
-    fn under_autocast(&self, forward: impl FnOnce() -> Result<Tensor, Error>) -> Result<Tensor, Error> {
-        match device::autocast_kind(self.pretrain.precision) {
-            None => forward(),
-            kind => tch_ext::autocast(self.rank.device, kind, forward)?,
-        }
+    fn in_precision(&self, forward: impl FnOnce() -> Result<Tensor, Error>) -> Result<Tensor, Error> {
+        device::in_precision(self.rank.device, self.pretrain.precision, forward)
     }
 
     /// The ranks compare notes: whether any was asked to stop, and how long a step takes.
-    fn control(&mut self, epoch: u64) -> Result<(bool, f64), Error> {
+    fn control(&mut self, epoch: u64) -> Result<Verdict, Error> {
         let stop = f64::from(u8::from(self.rank.stop_requested()));
         let own = [self.meter.mean_loss()?, stop, self.meter.mean_step_seconds()];
         let sums = self.rank.sum(&own, &format!("step {}", self.step))?;
@@ -482,25 +412,26 @@ impl<'a> Trainer<'a> {
             gpu_memory: device::memory(self.rank.device),
             ..self.meter.measure(self.step, loss)
         }));
-        Ok((sums[1] > 0.0, sums[2] / self.rank.place.world as f64))
+        self.meetings.met(self.step, sums[2] / self.rank.place.world as f64);
+        Ok(if sums[1] > 0.0 { Verdict::Stop } else { Verdict::GoOn })
     }
 
     /// Judges the network at an epoch's end, keeps it if it is the best, and writes a checkpoint.
-    fn judge(&mut self) -> Result<End, Error> {
+    fn judge(&mut self) -> Result<Verdict, Error> {
         self.rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
         let epoch = self.step / self.steps_per_epoch;
         if let Some(frozen) = self.frozen.as_ref().filter(|_| epoch == 1 || epoch == self.epochs()) {
             frozen.verify(self.network.backbone_tensors())?;
         }
         let logits = |images: &Tensor| {
-            let logits = self.under_autocast(|| {
+            let logits = self.in_precision(|| {
                 let features = self.network.features(images, Pass::EVAL)?;
                 self.network.classify(&features)
             })?;
             Ok(logits.f_to_kind(Kind::Float)?)
         };
         let accuracy = match self.validation.judge(self.rank, logits) {
-            Err(Error::Terminated) => return Ok(End::Stopped),
+            Err(Error::Terminated) => return Ok(Verdict::Stop),
             accuracy => accuracy?,
         };
         let judged = &mut self.judged;
@@ -528,47 +459,7 @@ impl<'a> Trainer<'a> {
             });
         }
         self.save()?;
-        Ok(End::Epoch)
-    }
-
-    fn save(&mut self) -> Result<(), Error> {
-        if let Some(reducer) = &self.reducer {
-            self.bucket_order = reducer.order().or(self.bucket_order.take());
-        }
-        if !self.rank.is_first() {
-            return Ok(());
-        }
-        let start = Instant::now();
-        let state = State {
-            step: self.step,
-            epoch: self.step / self.steps_per_epoch,
-            steps_per_epoch: self.steps_per_epoch,
-            attempt: self.attempt,
-            seed: self.protocol().seed(),
-            samples: self.source.len() as u64,
-            digest: digest_of(&self.arithmetic),
-            arithmetic: self.arithmetic.clone(),
-            bucket_order: self.bucket_order.clone(),
-            judged: Some(self.judged.clone()),
-            environment: Environment::of(self.rank),
-        };
-        let snapshot = Snapshot::of(self.saved(), self.optimizer.state(), state)?;
-        if let Some(writer) = &mut self.writer {
-            writer.save(snapshot)?;
-        }
-        self.rank.sink.send(&Event::CheckpointStall { seconds: start.elapsed().as_secs_f64() });
-        Ok(())
-    }
-
-    /// Every rank was asked to stop and agreed to; the checkpoint must stand before anyone leaves.
-    fn preempted(&mut self) -> Result<Error, Error> {
-        self.save()?;
-        if let Some(writer) = &mut self.writer {
-            writer.wait()?;
-        }
-        self.rank.barrier("the checkpoint before a stop")?;
-        let name = store::Name { step: self.step, attempt: self.attempt };
-        Ok(Error::Preempted { step: self.step, uri: self.checkpoints.uri(name) })
+        Ok(Verdict::GoOn)
     }
 }
 

@@ -60,17 +60,13 @@ pub fn execute(args: &Args) -> Result<(), Error> {
     let (n, s) = (i64::from(args.batch), i64::from(args.crop));
     let image = || Tensor::f_randn([n, 3, s, s], (Kind::Float, device));
     let views = [image()?, image()?];
-    let kind = device::autocast_kind(args.precision);
     let mut loss = f64::NAN;
     let mut times = Vec::new();
     for step in 0..args.warmup + args.steps {
         let start = Instant::now();
         sgd.zero_grad()?;
         let forward = || model.forward([&views[0], &views[1]], Pass::train(None));
-        let outputs = match kind {
-            None => forward()?,
-            Some(_) => tch_ext::autocast(device, kind, forward)??,
-        };
+        let outputs = device::in_precision(device, args.precision, forward)?;
         tch_ext::backward(&outputs.loss)?;
         sgd.step(rates)?;
         // Reading the loss waits for a GPU to be done.

@@ -158,7 +158,7 @@ fn attempt(args: &Args) -> Result<Outcome, Error> {
         env_local_rank: number("LOCAL_RANK")?,
     };
     let topology = Topology::resolve(&asked, device::count())?;
-    if let Some(p) = &run.recipe.pretrain {
+    if let Some(p) = run.recipe.pretrain.as_ref().filter(|_| args.stage == Stage::Pretrain) {
         pretrain::micro_batch(p, topology.world)?;
     }
     let threads = args.threads_per_rank.or(run.threads_per_rank()).unwrap_or_else(|| default_threads(topology.nproc));

@@ -6,10 +6,11 @@ use std::time::Instant;
 use simsiam_recipe::{Alternation, Pretrain};
 use tch::{Device, Tensor};
 
-use super::{CONTROL_SECONDS, Trainer, Verdict, cast, control_interval, part};
+use super::{Trainer, Verdict, part};
+use crate::control::Control;
+use crate::device::in_precision;
 use crate::error::Error;
 use crate::model::Pass;
-use crate::telemetry::event::Event;
 
 /// Most that a rank's targets may take: an epoch of ImageNet in a single rank fits.
 const MOST_BYTES: u64 = 24 << 30;
@@ -81,12 +82,11 @@ impl Trainer<'_> {
     /// agreed to stop meanwhile; nothing has changed then but time.
     pub(super) fn compute_targets(&mut self, epoch: u64) -> Result<Verdict, Error> {
         let mut batches = self.batches(epoch)?;
-        let kind = crate::device::autocast_kind(self.pretrain.precision);
+        let (device, precision) = (self.rank.device, self.pretrain.precision);
         let pass = Pass::train(self.rank.peers());
         let micro_batches = i64::from(self.pretrain.accumulate);
-        let (start, mut told) = (Instant::now(), Instant::now());
+        let (start, mut meetings) = (Instant::now(), Control::new());
         let count = self.intervals.left(self.step);
-        let mut next_control = 1;
         for done in 1..=count {
             let Some(batch) = batches.next() else { break };
             let batch = batch?;
@@ -94,17 +94,14 @@ impl Trainer<'_> {
             for pair in self.pairs(&batch)? {
                 for i in 0..micro_batches {
                     let views = part(&pair, i, micro_batches)?;
-                    let z = cast(self.rank.device, kind, || self.model.targets([&views[0], &views[1]], pass))?;
+                    let z = in_precision(device, precision, || self.model.targets([&views[0], &views[1]], pass))?;
                     targets.push([z[0].f_to_device(Device::Cpu)?, z[1].f_to_device(Device::Cpu)?]);
                 }
             }
             batches.recycle(batch);
             self.targets.push_back(targets);
-            if told.elapsed().as_secs_f64() > CONTROL_SECONDS {
-                self.rank.sink.send(&Event::Alive);
-                told = Instant::now();
-            }
-            if done == next_control || done == count {
+            meetings.alive(&self.rank.sink);
+            if meetings.due(done) || done == count {
                 let stop = f64::from(u8::from(self.rank.stop_requested()));
                 let own = [stop, start.elapsed().as_secs_f64() / done as f64];
                 let sums = self.rank.sum(&own, &format!("the targets after step {}", self.step))?;
@@ -112,7 +109,7 @@ impl Trainer<'_> {
                     self.targets.clear();
                     return Ok(Verdict::Stop);
                 }
-                next_control = done + control_interval(sums[1] / self.rank.place.world as f64);
+                meetings.met(done, sums[1] / self.rank.place.world as f64);
             }
         }
         self.meter.waited(batches.wait());

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use simsiam_data::{EvalLoader, EvalView, Source};
+use simsiam_data::{EvalView, Source, Subset};
 use tch::{Device, Kind, Tensor};
 
-use super::sample::Sample;
 use crate::error::Error;
+use crate::features::Sweep;
 use crate::knn::normalised;
 use crate::model::{Pass, SimSiam};
 use crate::rank::Rank;
-use crate::telemetry::event::Event;
 
 /// Images of a forward pass.
 const BATCH: usize = 128;
@@ -23,37 +22,29 @@ pub struct Features {
     pub ids: Vec<u64>,
 }
 
-/// Computes the features of a sample.
+/// Computes the features of some images.
 pub fn extract(
     rank: &Rank,
     model: &SimSiam,
-    sample: Sample,
+    sample: Subset,
     view: &EvalView,
-    threads: usize,
+    loader_threads: usize,
     what: &str,
 ) -> Result<Features, Error> {
     let outer = sample.ids().to_vec();
-    let of = outer.len() as u64;
     let source: Arc<dyn Source> = Arc::new(sample);
-    let mut loader = EvalLoader::new(source, view.clone(), 0..of, BATCH, threads)?;
-    let (mut rows, mut ids, mut done) = (Vec::new(), Vec::new(), 0);
-    for batch in &mut loader {
-        if rank.stop_requested() {
-            return Err(Error::Terminated);
-        }
-        let batch = batch?;
-        done += (batch.ids.len() + batch.skipped.len()) as u64;
-        if batch.ids.is_empty() {
-            continue;
-        }
-        let shape = batch.shape.map(|n| n as i64);
-        let images = Tensor::f_from_slice(&batch.images)?.f_reshape(shape)?.f_to_device(rank.device)?;
-        let features = tch::no_grad(|| normalised(&model.features(&images, Pass::EVAL)?))?;
-        rows.push(features.f_to_device(Device::Cpu)?);
-        ids.extend(batch.ids.iter().filter_map(|id| outer.get(*id as usize)));
-        rank.sink.send(&Event::Evaluated { done, of, what: what.to_owned() });
-    }
-    rows.push(Tensor::f_zeros([0, model.feature_width()], (Kind::Float, Device::Cpu))?);
+    let sweep = Sweep { source: &source, view: view.clone(), batch: BATCH, loader_threads, what };
+    let mut rows = vec![Tensor::f_zeros([0, model.feature_width()], (Kind::Float, Device::Cpu))?];
+    let mut ids = Vec::new();
+    sweep.run(
+        rank,
+        |images| normalised(&model.features(images, Pass::EVAL)?),
+        |part| {
+            ids.extend(part.ids.iter().filter_map(|id| outer.get(*id as usize)));
+            rows.push(part.values.f_to_device(Device::Cpu)?);
+            Ok(())
+        },
+    )?;
     Ok(Features { rows: Tensor::f_cat(&rows, 0)?, ids })
 }
 

@@ -32,7 +32,7 @@ use features::{Features, extract, nearest, principal};
 use history::History;
 use images::Painter;
 use page::{Figure, Neighbour, Neighbours, Page, Part, Projection, Row, Views};
-use sample::Sample;
+use sample::spread;
 use svg::{MOST_CLASSES, Scatter, number};
 
 /// The page's name in the run's output.
@@ -145,7 +145,7 @@ impl<'a> Gatherer<'a> {
         let train = self.train.as_ref().map_err(Clone::clone)?;
         let pretrain = self.pretrain().map_err(|e| e.to_string())?;
         let mut painter = Painter::new(&pretrain.augment, pretrain.seed);
-        let sample = Sample::spread(train, self.settings.views as usize, |_| true);
+        let sample = spread(train, self.settings.views as usize, |_| true);
         // An image that cannot be read is missing here as it is in training.
         let views: Vec<_> = sample.ids().iter().filter_map(|id| painter.views(&**train, *id).ok()).collect();
         if views.is_empty() { Err("No image is shown.".into()) } else { Ok(views) }
@@ -178,12 +178,12 @@ impl<'a> Gatherer<'a> {
         let threads = loader_threads(&self.recipe.dataset, self.rank);
         let view = eval_view(augment);
         let extract = |sample, what: &str| extract(self.rank, model, sample, &view, threads, what);
-        let bank = extract(Sample::spread(train, self.settings.bank as usize, |_| true), "images to compare with")?;
-        let queries = extract(Sample::spread(judged, self.settings.queries as usize, |_| true), "images to look up")?;
+        let bank = extract(spread(train, self.settings.bank as usize, |_| true), "images to compare with")?;
+        let queries = extract(spread(judged, self.settings.queries as usize, |_| true), "images to look up")?;
         let neighbours = self.neighbours(&bank, &queries, judged, same);
         let shown = shown_classes(judged.classes().len());
         let wanted = |id| judged.label(id).is_none_or(|label| shown.contains_key(&label));
-        let points = extract(Sample::spread(judged, self.settings.points as usize, wanted), "images to project")?;
+        let points = extract(spread(judged, self.settings.points as usize, wanted), "images to project")?;
         Ok((neighbours, projection(&points, judged, same, &shown)))
     }
 

@@ -91,7 +91,8 @@ impl Progress {
             Event::Knn { features, scores, .. } if features == "trained" => {
                 self.knn_top1 = scores.first().map(|s| s.top1);
             }
-            Event::Linear { best_top1, .. } => self.linear_top1 = Some(*best_top1),
+            // Not that of the untrained encoder beside it.
+            Event::Linear { stage, best_top1, .. } if *stage == self.stage => self.linear_top1 = Some(*best_top1),
             Event::Done(result) => self.result = Some((**result).clone()),
             _ => {}
         }

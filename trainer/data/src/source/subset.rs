@@ -6,14 +6,27 @@ use super::Source;
 use crate::Error;
 use crate::rng::CounterRng;
 
-/// Some of a source's samples, under ids of their own, in the order of the source's.
+/// Some of a source's samples, under ids of their own.
 pub struct Subset {
     source: Arc<dyn Source>,
-    /// Ids within the source, ascending.
+    /// Ids within the source.
     ids: Vec<u64>,
 }
 
 impl Subset {
+    /// These samples of a source; ids that it does not have are left out.
+    #[must_use]
+    pub fn of(source: Arc<dyn Source>, mut ids: Vec<u64>) -> Self {
+        ids.retain(|id| *id < source.len() as u64);
+        Self { source, ids }
+    }
+
+    /// The samples' ids within the source, in the order of ids here.
+    #[must_use]
+    pub fn ids(&self) -> &[u64] {
+        &self.ids
+    }
+
     /// The same `fraction` of each class, drawn by `seed` alone: at least one image, and all of them for 1.
     ///
     /// # Errors
