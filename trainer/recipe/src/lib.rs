@@ -23,7 +23,7 @@ mod recipe;
 mod report;
 pub mod rules;
 mod run_file;
-mod schema;
+pub mod schema;
 mod structure;
 mod yaml;
 
@@ -37,5 +37,5 @@ pub use pretrain::{
 };
 pub use recipe::{CheckpointPolicy, ExportFormat, Output, Recipe};
 pub use report::Report;
-pub use run_file::{API_VERSION, CLUSTER_ONLY, KIND, RunFile};
+pub use run_file::{API_VERSION, CACHE_VOLUME, CLUSTER_ONLY, KIND, RunFile};
 pub use schema::schema;

@@ -35,17 +35,17 @@ pub struct Rule {
 
 impl Rule {
     /// A rule on one property.
-    const fn on(property: &'static str, cel: &'static str, text: &'static str) -> Self {
+    pub const fn on(property: &'static str, cel: &'static str, text: &'static str) -> Self {
         Self { on: Some(property), cel, message: Message::Text(text), field_path: None, required: false }
     }
 
     /// A rule over several fields of an object that speaks of one of them.
-    const fn across(field_path: &'static str, cel: &'static str, message: &'static str) -> Self {
+    pub const fn across(field_path: &'static str, cel: &'static str, message: &'static str) -> Self {
         Self { on: None, cel, message: Message::Cel(message), field_path: Some(field_path), required: false }
     }
 
     /// A rule of an object that asks for a field.
-    const fn needs(field_path: &'static str, cel: &'static str, text: &'static str) -> Self {
+    pub const fn needs(field_path: &'static str, cel: &'static str, text: &'static str) -> Self {
         Self { on: None, cel, message: Message::Text(text), field_path: Some(field_path), required: true }
     }
 
@@ -74,7 +74,7 @@ impl Rule {
 }
 
 /// Hangs `rules` into the schema of an object.
-fn attach(schema: &mut Schema, rules: &[Rule]) {
+pub fn attach(schema: &mut Schema, rules: &[Rule]) {
     for rule in rules {
         let target = match rule.on {
             Some(name) => schema.pointer_mut(&format!("/properties/{name}")),

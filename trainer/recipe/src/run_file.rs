@@ -38,7 +38,7 @@ pub const CLUSTER_ONLY: &[&str] = &[
 
 /// The one field inside a recipe's object that belongs to the cluster; it appears under this name in
 /// [`RunFile::cluster_only`].
-const CACHE_VOLUME: &str = "dataset.cache.volume";
+pub const CACHE_VOLUME: &str = "dataset.cache.volume";
 
 /// A run's file is a page of text; anything far larger is another file.
 const LIMIT_BYTES: u64 = 1 << 20;
@@ -105,6 +105,14 @@ impl RunFile {
     /// with it as a run.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Error> {
         Self::parse_with(text, origin, &[])
+    }
+
+    /// Checks a document that is there already, as an API server hands it out; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with everything that is wrong with it as a run.
+    pub fn from_value(document: Value, origin: &str) -> Result<Self, Error> {
+        read(document, &[]).map_err(|violations| Error::Invalid { origin: origin.to_owned(), violations })
     }
 
     fn parse_with(text: &str, origin: &str, fields: &[String]) -> Result<Self, Error> {

@@ -23,7 +23,7 @@ pub(crate) fn cached() -> &'static Value {
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| of::<Recipe>().to_value());
 
 /// The inlined schema of one type.
-pub(crate) fn of<T: JsonSchema>() -> Schema {
+pub fn of<T: JsonSchema>() -> Schema {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
@@ -36,7 +36,7 @@ pub(crate) fn of<T: JsonSchema>() -> Schema {
 /// Shapes an object's schema: absent instead of `null`, no `additionalProperties: false` (API servers do not
 /// allow it; they refuse or drop unknown fields by themselves), and integers without the format and bounds of
 /// the Rust type. The bounds are rules, so that a value out of range is answered in one way, with the range.
-pub(crate) fn plain(schema: &mut Schema) {
+pub fn plain(schema: &mut Schema) {
     schema.remove("additionalProperties");
     if let Some(object) = schema.as_object_mut() {
         describe(object);
@@ -73,7 +73,7 @@ pub(crate) fn under_preset(schema: &mut Schema) {
 
 /// Shapes an enum's schema: one list of names. The variants' descriptions wait under [`VARIANTS`] until
 /// [`plain`] appends them to the description of the field, which replaces the type's.
-pub(crate) fn plain_enum(schema: &mut Schema) {
+pub fn plain_enum(schema: &mut Schema) {
     let Some(Value::Array(variants)) = schema.remove("oneOf") else {
         return;
     };

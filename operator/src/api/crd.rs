@@ -1,0 +1,203 @@
+//! The definition of the resource, as it stands in `crds/`.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::{Value, json};
+use simsiam_recipe::rules::{self, Rule};
+use simsiam_recipe::schema;
+
+use super::{CacheVolume, ClusterSpec, GROUP, PLURAL, Status, VERSION};
+
+/// Training fields: a run is what it was when it was created.
+const IMMUTABLE: &[&str] =
+    &["dataset", "output", "pretrain", "knn", "linear", "finetune", "weights", "export", "report"];
+
+/// On a cluster a path means the inside of a container, which goes with its pod.
+const OUTPUT: Rule = Rule::on(
+    "uri",
+    "self.matches('^(s3|gs|az|pvc)://')",
+    "must be s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or pvc://claim/path on a cluster",
+);
+
+/// The definition of `simsiamruns.simsiam.dev`.
+///
+/// # Errors
+/// If the schema is no schema: a bug.
+pub fn crd() -> Result<CustomResourceDefinition, serde_json::Error> {
+    serde_json::from_value(json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{PLURAL}.{GROUP}")},
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": "SimSiamRun",
+                "listKind": "SimSiamRunList",
+                "plural": PLURAL,
+                "singular": "simsiamrun",
+                "shortNames": ["ssr"],
+                "categories": ["all"],
+            },
+            "scope": "Namespaced",
+            "versions": [{
+                "name": VERSION,
+                "served": true,
+                "storage": true,
+                "additionalPrinterColumns": columns(),
+                "subresources": {
+                    "status": {},
+                    "scale": {
+                        "specReplicasPath": ".spec.workers.nodes",
+                        "statusReplicasPath": ".status.workers.nodes",
+                    },
+                },
+                "schema": {"openAPIV3Schema": root()},
+            }],
+        },
+    }))
+}
+
+/// The same as the YAML file in `crds/`.
+///
+/// # Errors
+/// If the schema is no schema: a bug.
+pub fn crd_yaml() -> Result<String, serde_json::Error> {
+    // JSON is YAML; one key a line keeps differences readable.
+    let value = serde_json::to_value(crd()?)?;
+    Ok(yaml(&value))
+}
+
+fn columns() -> Value {
+    let column = |name: &str, kind: &str, path: &str, priority: u8, text: &str| {
+        json!({"name": name, "type": kind, "jsonPath": path, "priority": priority, "description": text})
+    };
+    json!([
+        column("Phase", "string", ".status.phase", 0, "Where the run stands"),
+        column("Reason", "string", ".status.reason", 0, "Why it stands there"),
+        column("Stage", "string", ".status.stage", 0, "The stage under way"),
+        column("Epoch", "integer", ".status.progress.epoch", 0, "Finished epochs of the stage"),
+        column("Of", "integer", ".status.progress.epochs", 1, "Epochs of the stage"),
+        column("Loss", "number", ".status.progress.loss", 0, "Mean loss of the last interval"),
+        column("Img/s", "number", ".status.progress.imagesPerSecond", 0, "Images a second over all ranks"),
+        column("kNN", "number", ".status.results.knnTop1", 0, "kNN top-1 in percent"),
+        column("Linear", "number", ".status.results.linearTop1", 0, "Linear top-1 in percent"),
+        column("ETA", "string", ".status.progress.eta", 0, "When the stage should end"),
+        column("Pod", "string", ".status.pod", 1, "The pod that the reason is about"),
+        column("Message", "string", ".status.message", 1, "The reason in a sentence"),
+        column("Age", "date", ".metadata.creationTimestamp", 0, "Time since the run was created"),
+    ])
+}
+
+fn root() -> Value {
+    let mut spec = schema::schema();
+    let cluster = schema::of::<ClusterSpec>().to_value();
+    merge(&mut spec, &cluster, "properties");
+    merge(&mut spec, &cluster, "x-kubernetes-validations");
+    for field in IMMUTABLE {
+        let rule = json!({
+            "rule": format!("has(self.{field}) == has(oldSelf.{field}) \
+                && (!has(self.{field}) || self.{field} == oldSelf.{field})"),
+            "message": "is fixed when the run is created: create another run",
+            "fieldPath": format!(".{field}"),
+        });
+        append(&mut spec, rule);
+    }
+    if let Some(cache) = spec.pointer_mut("/properties/dataset/properties/cache/properties") {
+        let mut volume = schema::of::<CacheVolume>().to_value();
+        describe(&mut volume, "Where the copies lie. Default: a volume that goes with the pod.");
+        cache["volume"] = volume;
+    }
+    if let Some(Value::Object(output)) = spec.pointer_mut("/properties/output")
+        && let Ok(mut schema) = schemars::Schema::try_from(Value::Object(output.clone()))
+    {
+        rules::attach(&mut schema, &[OUTPUT]);
+        if let Value::Object(with_rule) = schema.to_value() {
+            *output = with_rule;
+        }
+    }
+    describe(&mut spec, "What to train, and how the cluster runs it.");
+    let mut status = schema::of::<Status>().to_value();
+    describe(&mut status, "Where the run stands, and why.");
+    json!({
+        "type": "object",
+        "description": "A SimSiam pre-training with its evaluation and export.",
+        "required": ["spec"],
+        "x-kubernetes-validations": rules::run_rules(),
+        "properties": {"spec": spec, "status": status},
+    })
+}
+
+fn describe(schema: &mut Value, text: &str) {
+    schema["description"] = text.into();
+}
+
+fn append(schema: &mut Value, rule: Value) {
+    if let Some(rules) = schema["x-kubernetes-validations"].as_array_mut() {
+        rules.push(rule);
+    }
+}
+
+fn merge(into: &mut Value, from: &Value, key: &str) {
+    match (&mut into[key], &from[key]) {
+        (Value::Object(into), Value::Object(from)) => {
+            into.extend(from.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
+        (Value::Array(into), Value::Array(from)) => into.extend(from.iter().cloned()),
+        _ => {}
+    }
+}
+
+/// Writes JSON as block YAML: objects and lists over lines, scalars as JSON writes them, which YAML reads alike.
+fn yaml(value: &Value) -> String {
+    let mut text = String::new();
+    block(value, 0, &mut text);
+    text
+}
+
+fn block(value: &Value, depth: usize, text: &mut String) {
+    let pad = "  ".repeat(depth);
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                text.push_str(&pad);
+                text.push_str(&plain_key(key));
+                text.push(':');
+                inside(value, depth, text);
+            }
+        }
+        Value::Array(entries) => {
+            for entry in entries {
+                let mut lines = String::new();
+                match entry {
+                    Value::Object(fields) if !fields.is_empty() => {
+                        block(entry, depth + 1, &mut lines);
+                        text.push_str(&pad);
+                        text.push_str("- ");
+                        text.push_str(lines.trim_start());
+                    }
+                    scalar => text.push_str(&format!("{pad}- {scalar}\n")),
+                }
+            }
+        }
+        scalar => text.push_str(&format!("{pad}{scalar}\n")),
+    }
+}
+
+
+fn inside(value: &Value, depth: usize, text: &mut String) {
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            text.push('\n');
+            block(value, depth + 1, text);
+        }
+        Value::Array(entries) if !entries.is_empty() => {
+            text.push('\n');
+            block(value, depth + 1, text);
+        }
+        scalar => text.push_str(&format!(" {scalar}\n")),
+    }
+}
+
+fn plain_key(key: &str) -> String {
+    let plain = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if plain && !key.chars().all(|c| c.is_ascii_digit()) { key.to_owned() } else { format!("{key:?}") }
+}

@@ -1,0 +1,227 @@
+//! What a run's `spec` says beside its recipe: how a cluster runs it.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use simsiam_recipe::rules::Rule;
+use simsiam_recipe::schema;
+
+use super::duration;
+use super::workers::Workers;
+
+/// How a cluster runs a recipe.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::plain, transform = rules)]
+pub struct ClusterSpec {
+    /// The trainer's image. Default: the operator's --trainer-image. A change takes effect with the next attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub image: Option<String>,
+    /// When nodes pull the image. Default: IfNotPresent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<ImagePullPolicy>,
+    /// Secrets with the image registry's credentials.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub image_pull_secrets: Vec<NamedReference>,
+    /// The pods of multi-process stages. A change takes effect with the next attempt.
+    pub workers: Workers,
+    /// What happens when an attempt ends before its stage does.
+    pub restart_policy: RestartPolicy,
+    /// Seconds that pods have after SIGTERM to write a checkpoint. Default: 120.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub termination_grace_period_seconds: Option<u32>,
+    /// The pods' priority class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub priority_class_name: Option<String>,
+    /// The local queue of Kueue in which each Job of the run waits for its quota. Default: no queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub queue_name: Option<String>,
+    /// The controller that reconciles this run; the operator leaves a run alone that names another than
+    /// simsiam.dev/operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub managed_by: Option<String>,
+    /// Stop the pods, after a checkpoint, and start none until this is false again.
+    pub suspend: bool,
+    /// How long the run is kept after it has ended, such as 24h; then it is deleted with its pods. What it wrote
+    /// stays. Default: for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub ttl: Option<String>,
+    /// How long the run may take in all from its first pod on, such as 72h; then it fails. Default: no bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub active_deadline: Option<String>,
+}
+
+/// The name by which this operator knows its runs in `managedBy`.
+pub const MANAGER: &str = "simsiam.dev/operator";
+const GRACE_SECONDS: u32 = 120;
+
+impl ClusterSpec {
+    /// Does another controller reconcile this run?
+    pub fn is_anothers(&self) -> bool {
+        self.managed_by.as_ref().is_some_and(|name| name != MANAGER)
+    }
+
+    /// `terminationGracePeriodSeconds`, or its default.
+    pub fn grace_seconds(&self) -> u32 {
+        self.termination_grace_period_seconds.unwrap_or(GRACE_SECONDS)
+    }
+
+    /// `ttl` as a duration.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.ttl.as_deref().and_then(duration::parse)
+    }
+
+    /// `activeDeadline` as a duration.
+    pub fn active_deadline(&self) -> Option<Duration> {
+        self.active_deadline.as_deref().and_then(duration::parse)
+    }
+}
+
+/// When nodes pull an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = schema::plain_enum)]
+pub enum ImagePullPolicy {
+    /// At every start of a pod.
+    Always,
+    /// Where it is missing.
+    IfNotPresent,
+    /// Never: it must be there.
+    Never,
+}
+
+/// An object of the same namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::plain)]
+pub struct NamedReference {
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+}
+
+/// What happens when an attempt ends before its stage does. Crashes and lost peers are counted; pre-emptions, lost nodes
+/// and gangs that could not be scheduled are counted apart. A newer checkpoint sets both counts to 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::plain, transform = restart_rules)]
+pub struct RestartPolicy {
+    /// Restarts after crashes without a newer checkpoint before the run fails.
+    pub max_restarts: u32,
+    /// Restarts after pre-emptions, lost nodes and futile scheduling without a newer checkpoint before the run fails.
+    pub max_preemptions: u32,
+    /// Silence of all ranks of a node, while they train, after which they are taken for hung and restarted; three times
+    /// as long in the first step, in checkpoints and in evaluations.
+    #[schemars(length(max = 32))]
+    pub stall_timeout: String,
+    /// How long an attempt's pods may wait to be scheduled, or to start where their image or a Secret is missing. A gang
+    /// that could not be scheduled is taken down, so that it does not hold others' GPUs, and tried again later; a
+    /// missing image or Secret fails the run.
+    #[schemars(length(max = 32))]
+    pub schedule_timeout: String,
+    /// How long pods wait for one another once they run.
+    #[schemars(length(max = 32))]
+    pub rendezvous_timeout: String,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self {
+            max_restarts: 10,
+            max_preemptions: 20,
+            stall_timeout: "10m".into(),
+            schedule_timeout: "10m".into(),
+            rendezvous_timeout: "10m".into(),
+        }
+    }
+}
+
+impl RestartPolicy {
+    fn duration(text: &str) -> Duration {
+        duration::parse(text).unwrap_or(Duration::from_secs(600))
+    }
+
+    /// `stallTimeout`.
+    pub fn stall(&self) -> Duration {
+        Self::duration(&self.stall_timeout)
+    }
+
+    /// `scheduleTimeout`.
+    pub fn schedule(&self) -> Duration {
+        Self::duration(&self.schedule_timeout)
+    }
+
+    /// `rendezvousTimeout`.
+    pub fn rendezvous(&self) -> Duration {
+        Self::duration(&self.rendezvous_timeout)
+    }
+}
+
+/// Where the copies of remote images lie: one of these; by default a volume that goes with the pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::plain, transform = cache_rules)]
+pub struct CacheVolume {
+    /// A folder of the node, which survives attempts; it must be writable for the pods' group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub host_path: Option<String>,
+    /// A claim that all pods can mount.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub persistent_volume_claim: Option<String>,
+}
+
+const NAME: &str = "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')";
+const NAME_TEXT: &str = "must be a name: lower-case letters, digits, - and .";
+const LABEL: &str = "self.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')";
+const LABEL_TEXT: &str = "must be at most 63 letters, digits, -, _ and .";
+const TIMES: &str = "self >= 0 && self <= 100000";
+const TIMES_TEXT: &str = "must be between 0 and 100000";
+
+/// Rules of the cluster's fields of `spec`.
+pub const CLUSTER: &[Rule] = &[
+    Rule::on("image", "self.matches('^[^ ]+$')", "must be an image's name"),
+    Rule::on("priorityClassName", NAME, NAME_TEXT),
+    Rule::on("queueName", LABEL, LABEL_TEXT),
+    Rule::on("terminationGracePeriodSeconds", "self >= 30 && self <= 86400", "must be between 30 and 86400"),
+    Rule::on("ttl", duration::PATTERN, duration::TEXT),
+    Rule::on("activeDeadline", duration::PATTERN, duration::TEXT),
+];
+
+const RESTART: &[Rule] = &[
+    Rule::on("maxRestarts", TIMES, TIMES_TEXT),
+    Rule::on("maxPreemptions", TIMES, TIMES_TEXT),
+    Rule::on("stallTimeout", duration::PATTERN, duration::TEXT),
+    Rule::on("scheduleTimeout", duration::PATTERN, duration::TEXT),
+    Rule::on("rendezvousTimeout", duration::PATTERN, duration::TEXT),
+];
+
+const CACHE_VOLUME: &[Rule] = &[
+    Rule::on("hostPath", "self.startsWith('/') && !self.contains('..')", "must be an absolute path"),
+    Rule::on("persistentVolumeClaim", NAME, NAME_TEXT),
+    Rule::needs(
+        ".hostPath",
+        "!has(self.hostPath) || !has(self.persistentVolumeClaim)",
+        "give either hostPath or persistentVolumeClaim",
+    ),
+];
+
+fn rules(schema: &mut schemars::Schema) {
+    simsiam_recipe::rules::attach(schema, CLUSTER);
+}
+
+fn restart_rules(schema: &mut schemars::Schema) {
+    simsiam_recipe::rules::attach(schema, RESTART);
+}
+
+fn cache_rules(schema: &mut schemars::Schema) {
+    simsiam_recipe::rules::attach(schema, CACHE_VOLUME);
+}

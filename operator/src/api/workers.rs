@@ -1,0 +1,278 @@
+//! The pods of a run: how many, with what, and where.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use simsiam_recipe::rules::{Rule, attach};
+use simsiam_recipe::schema;
+
+/// The pods of multi-process stages. Stages of one process ask for one pod of the same kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::plain, transform = rules)]
+pub struct Workers {
+    /// Pods, one a node.
+    pub nodes: u32,
+    /// GPUs of each pod, as nvidia.com/gpu; one rank process each. 0 trains on the CPU.
+    pub gpus_per_node: u32,
+    /// Rank processes of each pod. Default: one a GPU, or one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub procs_per_node: Option<u32>,
+    /// Intra-op threads of each rank. Default: the pod's CPUs over its ranks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads_per_rank: Option<u32>,
+    /// What each pod asks for beside its GPUs.
+    pub resources: Resources,
+    /// Size of /dev/shm, which NCCL uses between the ranks of a pod.
+    #[schemars(length(max = 32))]
+    pub shm_size: String,
+    /// How the pods reach one another.
+    pub network: Network,
+    /// Labels that a node must have.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63}))]
+    pub node_selector: BTreeMap<String, String>,
+    /// Further demands on a node; all must hold.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub node_affinity: Vec<NodeTerm>,
+    /// Taints of nodes that the pods tolerate.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
+    /// Environment variables of the trainer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub env: Vec<EnvVar>,
+    /// The service account of the pods, for clouds that hand out storage credentials by it. They get no token for
+    /// the cluster's own API. Default: default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub service_account_name: Option<String>,
+    /// The pods' runtime class, such as nvidia.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub runtime_class_name: Option<String>,
+    /// The scheduler. Default: the cluster's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub scheduler_name: Option<String>,
+    /// Further labels of the pods.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63}))]
+    pub labels: BTreeMap<String, String>,
+    /// Further annotations of the pods.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
+    pub annotations: BTreeMap<String, String>,
+    /// As whom the pods run.
+    pub security_context: SecurityContext,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            gpus_per_node: 0,
+            procs_per_node: None,
+            threads_per_rank: None,
+            resources: Resources::default(),
+            shm_size: "2Gi".into(),
+            network: Network::default(),
+            node_selector: BTreeMap::new(),
+            node_affinity: Vec::new(),
+            tolerations: Vec::new(),
+            env: Vec::new(),
+            service_account_name: None,
+            runtime_class_name: None,
+            scheduler_name: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            security_context: SecurityContext::default(),
+        }
+    }
+}
+
+/// What a pod asks for, as Kubernetes quantities; requests and limits are the same, so that a pod is not evicted for
+/// using what it asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::plain, transform = resource_rules)]
+pub struct Resources {
+    /// CPUs, such as 16. Default: no request and no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub cpu: Option<String>,
+    /// Memory, such as 128Gi. Default: no request and no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub memory: Option<String>,
+    /// Ephemeral storage, which an emptyDir cache takes from. Default: no request and no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub ephemeral_storage: Option<String>,
+}
+
+/// How the pods of a run reach one another. Everything is off by default; the default passes the `restricted` Pod
+/// Security level.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::plain, transform = network_rules)]
+pub struct Network {
+    /// Use the nodes' own network: for InfiniBand and RoCE without a device plugin. NetworkPolicies do not reach such
+    /// pods, and two of a run never share a node.
+    pub host_network: bool,
+    /// An extended resource for RDMA, such as rdma/hca; each pod asks for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub rdma_resource: Option<String>,
+    /// Add the capability IPC_LOCK, which registering memory for RDMA needs.
+    pub ipc_lock: bool,
+    /// Variables for NCCL and Gloo, such as NCCL_SOCKET_IFNAME.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
+    pub env: BTreeMap<String, String>,
+}
+
+/// A variable of the environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::plain)]
+pub struct EnvVar {
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Its value.
+    #[schemars(length(max = 4096))]
+    pub value: String,
+}
+
+/// A demand on a node's labels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::plain)]
+pub struct NodeTerm {
+    /// The label.
+    #[schemars(length(max = 317))]
+    pub key: String,
+    /// How its value is compared.
+    pub operator: Operator,
+    /// The values it is compared with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 63)))]
+    pub values: Vec<String>,
+}
+
+/// How a label is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = schema::plain_enum)]
+pub enum Operator {
+    /// Its value is one of these.
+    In,
+    /// Its value is none of these.
+    NotIn,
+    /// It is there.
+    Exists,
+    /// It is not there.
+    DoesNotExist,
+    /// It is above the one value.
+    Gt,
+    /// It is below the one value.
+    Lt,
+}
+
+/// A taint that pods tolerate.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::plain)]
+pub struct Toleration {
+    /// The taint's key; empty with operator Exists tolerates all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 317))]
+    pub key: Option<String>,
+    /// Exists or Equal. Default: Equal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub operator: Option<String>,
+    /// The taint's value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub value: Option<String>,
+    /// NoSchedule, PreferNoSchedule or NoExecute. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub effect: Option<String>,
+    /// For NoExecute: how long. Default: for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub toleration_seconds: Option<i64>,
+}
+
+/// As whom pods run: never as root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::plain, transform = security_rules)]
+pub struct SecurityContext {
+    /// The user.
+    pub run_as_user: u32,
+    /// The group.
+    pub run_as_group: u32,
+    /// The group that volumes are given to.
+    pub fs_group: u32,
+}
+
+impl Default for SecurityContext {
+    fn default() -> Self {
+        Self { run_as_user: 65532, run_as_group: 65532, fs_group: 65532 }
+    }
+}
+
+const QUANTITY: &str = "self.matches('^[0-9]{1,15}([.][0-9]{1,9})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$')";
+const QUANTITY_TEXT: &str = "must be a quantity such as 16, 500m or 128Gi";
+const ID: &str = "self >= 1 && self <= 2147483647";
+const ID_TEXT: &str = "must be between 1 and 2147483647";
+
+const WORKERS: &[Rule] = &[
+    Rule::on("nodes", "self >= 1 && self <= 1024", "must be between 1 and 1024"),
+    Rule::on("gpusPerNode", "self >= 0 && self <= 64", "must be between 0 and 64"),
+    Rule::on("procsPerNode", "self >= 1 && self <= 256", "must be between 1 and 256"),
+    Rule::on("threadsPerRank", "self >= 1 && self <= 1024", "must be between 1 and 1024"),
+    Rule::on("shmSize", QUANTITY, QUANTITY_TEXT),
+    Rule::across(
+        ".procsPerNode",
+        "!has(self.procsPerNode) || !has(self.gpusPerNode) || self.gpusPerNode == 0 \
+            || self.procsPerNode == self.gpusPerNode",
+        "'must be gpusPerNode (%s) or left out, not %s'.format([self.gpusPerNode, self.procsPerNode])",
+    ),
+];
+
+const RESOURCES: &[Rule] = &[
+    Rule::on("cpu", QUANTITY, QUANTITY_TEXT),
+    Rule::on("memory", QUANTITY, QUANTITY_TEXT),
+    Rule::on("ephemeralStorage", QUANTITY, QUANTITY_TEXT),
+];
+
+const NETWORK: &[Rule] = &[Rule::on(
+    "rdmaResource",
+    "self.matches('^[a-z0-9.-]+/[A-Za-z0-9_.-]+$')",
+    "must be the name of an extended resource such as rdma/hca",
+)];
+
+const SECURITY: &[Rule] =
+    &[Rule::on("runAsUser", ID, ID_TEXT), Rule::on("runAsGroup", ID, ID_TEXT), Rule::on("fsGroup", ID, ID_TEXT)];
+
+fn rules(schema: &mut schemars::Schema) {
+    attach(schema, WORKERS);
+}
+
+fn resource_rules(schema: &mut schemars::Schema) {
+    attach(schema, RESOURCES);
+}
+
+fn network_rules(schema: &mut schemars::Schema) {
+    attach(schema, NETWORK);
+}
+
+fn security_rules(schema: &mut schemars::Schema) {
+    attach(schema, SECURITY);
+}

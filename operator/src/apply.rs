@@ -1,0 +1,215 @@
+//! Doing what a plan says. Every write can be repeated without harm.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::api::{SimSiamRun, Status};
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::names;
+use crate::plan::Action;
+
+/// The edge to the API server.
+#[derive(Clone, Copy)]
+pub struct Cluster<'a> {
+    /// The client.
+    pub client: &'a Client,
+    /// Requests are counted here.
+    pub metrics: &'a Metrics,
+}
+
+/// Whether a status was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It was.
+    Yes,
+    /// There was nothing new.
+    Unchanged,
+    /// The object has changed since it was read: plan again.
+    Stale,
+}
+
+impl Cluster<'_> {
+    fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Writes the status over the very one that was planned from.
+    ///
+    /// # Errors
+    /// If the server refuses it for another reason than that it has changed.
+    pub async fn write_status(&self, object: &SimSiamRun, status: &Status) -> Result<Written, Error> {
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let before = object.status.as_ref().map(|json| json.value()).unwrap_or_else(|| json!({}));
+        let after = serde_json::to_value(status).map_err(|e| Error::Internal(e.to_string()))?;
+        let Some(difference) = difference(&before, &after) else { return Ok(Written::Unchanged) };
+        let patch = json!({"metadata": {"resourceVersion": object.metadata.resource_version}, "status": difference});
+        self.metrics.requested("patch");
+        let api: Api<SimSiamRun> = self.api(object.metadata.namespace.as_deref().unwrap_or_default());
+        match api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Ok(_) => Ok(Written::Yes),
+            Err(kube::Error::Api(said)) if matches!(said.code, 404 | 409) => Ok(Written::Stale),
+            Err(source) => Err(Error::Api { action: "write the status of", kind: "SimSiamRun", name, source }),
+        }
+    }
+
+    /// Does one thing.
+    ///
+    /// # Errors
+    /// If the server refuses it. That something is there already, or gone already, is no error.
+    pub async fn perform(&self, object: &SimSiamRun, action: &Action) -> Result<(), Error> {
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        match action {
+            Action::ApplyService(service) => {
+                self.apply::<Service>(namespace, "Service", service.metadata.name.as_deref(), service).await
+            }
+            Action::ApplyNetworkPolicy(policy) => {
+                self.apply::<NetworkPolicy>(namespace, "NetworkPolicy", policy.metadata.name.as_deref(), policy).await
+            }
+            Action::CreateConfigMap(map) => {
+                self.create::<ConfigMap>(namespace, "ConfigMap", map.metadata.name.as_deref(), map).await
+            }
+            Action::CreateJob(job) => self.create::<Job>(namespace, "Job", job.metadata.name.as_deref(), job).await,
+            Action::DeleteJob { name, uid } => {
+                let how = DeleteParams::foreground();
+                self.delete::<Job>(namespace, "Job", name, Some(uid), how).await
+            }
+            Action::ForcePod { name, uid } => {
+                let how = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+                self.delete::<Pod>(namespace, "Pod", name, Some(uid), how).await
+            }
+            Action::DeleteRun => {
+                let name = object.metadata.name.as_deref().unwrap_or_default();
+                let uid = object.metadata.uid.as_ref();
+                self.delete::<SimSiamRun>(namespace, "SimSiamRun", name, uid, DeleteParams::foreground()).await
+            }
+        }
+    }
+
+    /// Whether nodes are ready; one that may not be asked about is left out, one that does not exist is not ready.
+    pub async fn nodes(&self, names: Vec<String>) -> Vec<(String, bool)> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let mut found = Vec::new();
+        for name in names {
+            self.metrics.requested("get");
+            match api.get_opt(&name).await {
+                Ok(Some(node)) => {
+                    let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+                    let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+                    found.push((name, ready));
+                }
+                Ok(None) => found.push((name, false)),
+                Err(e) => tracing::warn!(node = name, "cannot ask about the node: {e}"),
+            }
+        }
+        found
+    }
+
+    async fn apply<K>(&self, namespace: &str, kind: &'static str, name: Option<&str>, object: &K) -> Result<(), Error>
+    where
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Serialize
+            + Clone
+            + std::fmt::Debug
+            + for<'de> serde::Deserialize<'de>,
+    {
+        let name = name.unwrap_or_default();
+        self.metrics.requested("apply");
+        let how = PatchParams::apply(names::OPERATOR).force();
+        match self.api::<K>(namespace).patch(name, &how, &Patch::Apply(object)).await {
+            Ok(_) => Ok(()),
+            Err(source) => Err(Error::Api { action: "apply", kind, name: name.to_owned(), source }),
+        }
+    }
+
+    async fn create<K>(&self, namespace: &str, kind: &'static str, name: Option<&str>, object: &K) -> Result<(), Error>
+    where
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Serialize
+            + Clone
+            + std::fmt::Debug
+            + for<'de> serde::Deserialize<'de>,
+    {
+        self.metrics.requested("create");
+        let how = PostParams { field_manager: Some(names::OPERATOR.into()), ..PostParams::default() };
+        match self.api::<K>(namespace).create(&how, object).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(said)) if said.code == 409 => Ok(()),
+            Err(source) => {
+                Err(Error::Api { action: "create", kind, name: name.unwrap_or_default().to_owned(), source })
+            }
+        }
+    }
+
+    async fn delete<K>(
+        &self,
+        namespace: &str,
+        kind: &'static str,
+        name: &str,
+        uid: Option<&String>,
+        how: DeleteParams,
+    ) -> Result<(), Error>
+    where
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + for<'de> serde::Deserialize<'de>,
+    {
+        self.metrics.requested("delete");
+        let how =
+            DeleteParams { preconditions: Some(Preconditions { uid: uid.cloned(), resource_version: None }), ..how };
+        match self.api::<K>(namespace).delete(name, &how).await {
+            Ok(_) => Ok(()),
+            // Gone, or another object of the same name.
+            Err(kube::Error::Api(said)) if matches!(said.code, 404 | 409) => Ok(()),
+            Err(source) => Err(Error::Api { action: "delete", kind, name: name.to_owned(), source }),
+        }
+    }
+}
+
+/// The JSON merge patch that makes `after` of `before`; `None` if they are the same.
+fn difference(before: &Value, after: &Value) -> Option<Value> {
+    if before == after {
+        return None;
+    }
+    let (Value::Object(old), Value::Object(new)) = (before, after) else { return Some(after.clone()) };
+    let mut patch = Map::new();
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    for (key, value) in new {
+        match old.get(key) {
+            Some(there) => {
+                if let Some(inner) = difference(there, value) {
+                    patch.insert(key.clone(), inner);
+                }
+            }
+            None => {
+                patch.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    Some(Value::Object(patch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_takes_away_what_is_no_more() {
+        let before = json!({"phase": "Training", "progress": {"loss": -0.5, "step": 1}, "same": [1]});
+        let after = json!({"phase": "Pending", "progress": {"step": 2}, "same": [1], "reason": "X"});
+        let patch = json!({"phase": "Pending", "progress": {"loss": null, "step": 2}, "reason": "X"});
+        assert_eq!(difference(&before, &after), Some(patch));
+        assert_eq!(difference(&before, &before), None);
+    }
+}

@@ -1,0 +1,68 @@
+//! An attempt: one Indexed Job, created once and then only observed or deleted.
+
+use k8s_openapi::api::batch::v1::{
+    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
+    PodFailurePolicyRule,
+};
+
+use super::{Settings, metadata, pod};
+use crate::api::{Attempt, Run, SimSiamRun, Stage};
+use crate::names;
+use crate::plan::stages::Shape;
+
+/// The Job of an attempt.
+pub fn job(object: &SimSiamRun, run: &Run, stage: Stage, attempt: &Attempt, settings: &Settings) -> Job {
+    let shape = Shape::of(run, stage);
+    let nodes = i32::try_from(shape.nodes).unwrap_or(i32::MAX);
+    let mut metadata = metadata(object, run, attempt.job.clone());
+    let labels = metadata.labels.get_or_insert_default();
+    labels.insert(names::STAGE.into(), stage.name().into());
+    labels.insert(names::ATTEMPT.into(), attempt.number.to_string());
+    let queue = run.cluster.queue_name.clone();
+    if let Some(queue) = &queue {
+        labels.insert(names::QUEUE.into(), queue.clone());
+    }
+    Job {
+        metadata,
+        spec: Some(JobSpec {
+            completion_mode: Some("Indexed".into()),
+            completions: Some(nodes),
+            parallelism: Some(nodes),
+            backoff_limit: Some(0),
+            // Where a queue decides, the Job waits for its word from the beginning.
+            suspend: Some(queue.is_some()),
+            // A pod is only replaced together with its gang.
+            pod_replacement_policy: Some("Failed".into()),
+            pod_failure_policy: Some(failure_policy()),
+            template: pod::template(run, stage, attempt, shape, settings, object.metadata.namespace.as_deref()),
+            ..JobSpec::default()
+        }),
+        ..Job::default()
+    }
+}
+
+/// Whatever ends a pod before its stage is done fails the whole Job: `Ignore` and `Count` would make one new pod beside
+/// a broken gang.
+fn failure_policy() -> PodFailurePolicy {
+    PodFailurePolicy {
+        rules: vec![
+            PodFailurePolicyRule {
+                action: "FailJob".into(),
+                on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
+                    type_: "DisruptionTarget".into(),
+                    status: "True".into(),
+                }]),
+                on_exit_codes: None,
+            },
+            PodFailurePolicyRule {
+                action: "FailJob".into(),
+                on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+                    container_name: None,
+                    operator: "NotIn".into(),
+                    values: vec![0],
+                }),
+                on_pod_conditions: None,
+            },
+        ],
+    }
+}

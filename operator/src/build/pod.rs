@@ -1,0 +1,353 @@
+//! The pods of an attempt: the trainer's agent, without a token for the cluster, without root, on a root file system
+//! that can't be written to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource,
+    EnvVar, EnvVarSource, HTTPGetAction, HostPathVolumeSource, LocalObjectReference, NodeAffinity, NodeSelector,
+    NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodAffinityTerm,
+    PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+    SecretEnvSource, SecurityContext, Toleration, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::config_map::FILE;
+use super::{Settings, pods_of};
+use crate::api::{Attempt, CacheVolume, Operator, Run, Stage, Workers};
+use crate::plan::stages::Shape;
+use crate::{names, progress};
+
+const RUN_FOLDER: &str = "/etc/simsiam";
+const CLAIMS: &str = "/mnt/claims";
+const CACHE: &str = "/cache";
+const GPU: &str = "nvidia.com/gpu";
+const MASTER_PORT: &str = "29500";
+/// What is left of the grace period for the agent, after the ranks had theirs.
+const AGENT_SECONDS: u32 = 15;
+/// How long a pod stays on a node that does not answer.
+const LOST_NODE_SECONDS: i64 = 30;
+
+/// The template of an attempt's pods.
+pub fn template(
+    run: &Run,
+    stage: Stage,
+    attempt: &Attempt,
+    shape: Shape,
+    settings: &Settings,
+    namespace: Option<&str>,
+) -> PodTemplateSpec {
+    let workers = &run.cluster.workers;
+    let host_network = workers.network.host_network;
+    let claims = claims(run);
+    let mut labels = workers.labels.clone();
+    labels.extend(names::labels(&run.name));
+    labels.insert(names::STAGE.into(), stage.name().into());
+    labels.insert(names::ATTEMPT.into(), attempt.number.to_string());
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            annotations: Some(workers.annotations.clone()).filter(|map| !map.is_empty()),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            restart_policy: Some("Never".into()),
+            subdomain: Some(names::service(&run.name)),
+            termination_grace_period_seconds: Some(i64::from(run.cluster.grace_seconds())),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            service_account_name: workers.service_account_name.clone(),
+            runtime_class_name: workers.runtime_class_name.clone(),
+            scheduler_name: workers.scheduler_name.clone(),
+            priority_class_name: run.cluster.priority_class_name.clone(),
+            image_pull_secrets: some(&run.cluster.image_pull_secrets, |reference| LocalObjectReference {
+                name: reference.name.clone(),
+            }),
+            host_network: host_network.then_some(true),
+            dns_policy: host_network.then(|| "ClusterFirstWithHostNet".into()),
+            node_selector: Some(workers.node_selector.clone()).filter(|map| !map.is_empty()),
+            affinity: affinity(run, host_network),
+            tolerations: Some(tolerations(workers)),
+            security_context: Some(PodSecurityContext {
+                run_as_non_root: Some(true),
+                run_as_user: Some(i64::from(workers.security_context.run_as_user)),
+                run_as_group: Some(i64::from(workers.security_context.run_as_group)),
+                fs_group: Some(i64::from(workers.security_context.fs_group)),
+                // Changing the owner of every file of a large volume takes minutes.
+                fs_group_change_policy: Some("OnRootMismatch".into()),
+                seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+                ..PodSecurityContext::default()
+            }),
+            volumes: Some(volumes(run, &claims)),
+            containers: vec![container(run, stage, attempt, shape, settings, namespace.unwrap_or_default(), &claims)],
+            ..PodSpec::default()
+        }),
+    }
+}
+
+fn container(
+    run: &Run,
+    stage: Stage,
+    attempt: &Attempt,
+    shape: Shape,
+    settings: &Settings,
+    namespace: &str,
+    claims: &BTreeSet<String>,
+) -> Container {
+    let workers = &run.cluster.workers;
+    let port = i32::from(progress::PORT);
+    let mount = |name: &str, path: &str| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        ..VolumeMount::default()
+    };
+    let mut mounts = vec![
+        VolumeMount { read_only: Some(true), ..mount("run", RUN_FOLDER) },
+        mount("cache", CACHE),
+        mount("tmp", "/tmp"),
+        mount("shm", "/dev/shm"),
+    ];
+    mounts.extend(claims.iter().enumerate().map(|(i, claim)| mount(&format!("claim-{i}"), &format!("{CLAIMS}/{claim}"))));
+    Container {
+        name: names::CONTAINER.into(),
+        image: Some(run.cluster.image.clone().unwrap_or_else(|| settings.trainer_image.clone())),
+        image_pull_policy: run.cluster.image_pull_policy.map(|policy| format!("{policy:?}")),
+        args: Some(arguments(run, stage, attempt, shape, namespace, claims)),
+        env: Some(environment(workers)),
+        env_from: run.recipe.output.credentials_secret.as_ref().map(|secret| {
+            vec![EnvFromSource {
+                secret_ref: Some(SecretEnvSource { name: secret.clone(), optional: Some(false) }),
+                ..EnvFromSource::default()
+            }]
+        }),
+        ports: Some(vec![ContainerPort {
+            name: Some("metrics".into()),
+            container_port: port,
+            protocol: Some("TCP".into()),
+            ..ContainerPort::default()
+        }]),
+        // No liveness probe: the agent's own watchdog knows what its ranks are at.
+        readiness_probe: Some(Probe {
+            http_get: Some(HTTPGetAction {
+                path: Some("/healthz".into()),
+                port: IntOrString::String("metrics".into()),
+                ..HTTPGetAction::default()
+            }),
+            period_seconds: Some(5),
+            timeout_seconds: Some(2),
+            ..Probe::default()
+        }),
+        resources: Some(resources(workers, shape)),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".into()]),
+                add: workers.network.ipc_lock.then(|| vec!["IPC_LOCK".into()]),
+            }),
+            ..SecurityContext::default()
+        }),
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}
+
+/// The agent's command line; torchrun's names where it has them.
+fn arguments(
+    run: &Run,
+    stage: Stage,
+    attempt: &Attempt,
+    shape: Shape,
+    namespace: &str,
+    claims: &BTreeSet<String>,
+) -> Vec<String> {
+    let policy = &run.cluster.restart_policy;
+    let mut arguments: Vec<String> = ["worker", "--file", &format!("{RUN_FOLDER}/{FILE}")].map(str::to_owned).into();
+    let mut option = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
+    option("stage", stage.name().into());
+    option("attempt", attempt.number.to_string());
+    option("nnodes", shape.nodes.to_string());
+    option("node-rank", "$(JOB_COMPLETION_INDEX)".into());
+    option("nproc-per-node", shape.procs.to_string());
+    option("master-addr", names::leader(&run.name, &attempt.job, namespace));
+    option("master-port", MASTER_PORT.into());
+    option("stall-timeout", policy.stall().as_secs().to_string());
+    option("rendezvous-timeout", policy.rendezvous().as_secs().to_string());
+    option("stop-grace", run.cluster.grace_seconds().saturating_sub(AGENT_SECONDS).to_string());
+    if let Some(threads) = run.cluster.workers.threads_per_rank {
+        option("threads-per-rank", threads.to_string());
+    }
+    for claim in claims {
+        option("mount", format!("{claim}={CLAIMS}/{claim}"));
+    }
+    arguments
+}
+
+fn environment(workers: &Workers) -> Vec<EnvVar> {
+    let literal = |name: &str, value: &str| EnvVar {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+        ..EnvVar::default()
+    };
+    let field = |name: &str, path: &str| EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector { field_path: path.to_owned(), api_version: None }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    };
+    let mut variables = vec![
+        // Kubernetes adds it behind ours, too late to be used in arguments.
+        field("JOB_COMPLETION_INDEX", &format!("metadata.annotations['{}']", names::COMPLETION_INDEX)),
+        field("NODE_NAME", "spec.nodeName"),
+        literal("HOME", "/tmp"),
+        literal("CUDA_CACHE_PATH", &format!("{CACHE}/cuda")),
+    ];
+    variables.extend(workers.network.env.iter().map(|(name, value)| literal(name, value)));
+    variables.extend(workers.env.iter().map(|variable| literal(&variable.name, &variable.value)));
+    variables
+}
+
+fn resources(workers: &Workers, shape: Shape) -> ResourceRequirements {
+    let asked = &workers.resources;
+    let mut quantities: BTreeMap<String, Quantity> = BTreeMap::new();
+    let mut ask = |name: &str, value: Option<&String>| {
+        if let Some(value) = value {
+            quantities.insert(name.to_owned(), Quantity(value.clone()));
+        }
+    };
+    ask("cpu", asked.cpu.as_ref());
+    ask("memory", asked.memory.as_ref());
+    ask("ephemeral-storage", asked.ephemeral_storage.as_ref());
+    if shape.gpus > 0 {
+        ask(GPU, Some(&shape.gpus.to_string()));
+    }
+    if shape.nodes > 1
+        && let Some(name) = &workers.network.rdma_resource
+    {
+        ask(name, Some(&"1".to_owned()));
+    }
+    let quantities = Some(quantities).filter(|map| !map.is_empty());
+    ResourceRequirements { limits: quantities.clone(), requests: quantities, claims: None }
+}
+
+/// Claims that addresses of the recipe name.
+fn claims(run: &Run) -> BTreeSet<String> {
+    let recipe = &run.recipe;
+    let addresses = [Some(&recipe.dataset.train), recipe.dataset.val.as_ref(), Some(&recipe.output.uri)];
+    addresses
+        .into_iter()
+        .flatten()
+        .chain(recipe.weights.as_ref())
+        .filter_map(|address| address.strip_prefix("pvc://"))
+        .map(|rest| rest.split('/').next().unwrap_or(rest).to_owned())
+        .collect()
+}
+
+fn volumes(run: &Run, claims: &BTreeSet<String>) -> Vec<Volume> {
+    let volume = |name: &str| Volume { name: name.to_owned(), ..Volume::default() };
+    let empty = |medium: Option<&str>, limit: Option<&str>| {
+        Some(EmptyDirVolumeSource {
+            medium: medium.map(str::to_owned),
+            size_limit: limit.map(|limit| Quantity(limit.to_owned())),
+        })
+    };
+    let claim = |name: &str| {
+        Some(PersistentVolumeClaimVolumeSource { claim_name: name.to_owned(), read_only: None })
+    };
+    let mut cache = volume("cache");
+    match &run.cache_volume {
+        CacheVolume { host_path: Some(path), .. } => {
+            cache.host_path =
+                Some(HostPathVolumeSource { path: path.clone(), type_: Some("DirectoryOrCreate".into()) });
+        }
+        CacheVolume { persistent_volume_claim: Some(name), .. } => cache.persistent_volume_claim = claim(name),
+        // The trainer keeps to the limit by itself; the volume's own would evict the pod.
+        CacheVolume { .. } => cache.empty_dir = empty(None, None),
+    }
+    let mut volumes = vec![
+        Volume {
+            config_map: Some(ConfigMapVolumeSource {
+                name: names::config_map(&run.name, run.document()),
+                ..ConfigMapVolumeSource::default()
+            }),
+            ..volume("run")
+        },
+        cache,
+        Volume { empty_dir: empty(None, None), ..volume("tmp") },
+        Volume { empty_dir: empty(Some("Memory"), Some(&run.cluster.workers.shm_size)), ..volume("shm") },
+    ];
+    volumes.extend(claims.iter().enumerate().map(|(i, name)| Volume {
+        persistent_volume_claim: claim(name),
+        ..volume(&format!("claim-{i}"))
+    }));
+    volumes
+}
+
+fn affinity(run: &Run, host_network: bool) -> Option<Affinity> {
+    let terms = &run.cluster.workers.node_affinity;
+    let node = (!terms.is_empty()).then(|| NodeAffinity {
+        required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+            node_selector_terms: vec![NodeSelectorTerm {
+                match_expressions: some(terms, |term| NodeSelectorRequirement {
+                    key: term.key.clone(),
+                    operator: operator(term.operator).to_owned(),
+                    values: Some(term.values.clone()).filter(|values| !values.is_empty()),
+                }),
+                match_fields: None,
+            }],
+        }),
+        ..NodeAffinity::default()
+    });
+    // On the host's network two pods would want the same ports.
+    let apart = host_network.then(|| PodAntiAffinity {
+        required_during_scheduling_ignored_during_execution: Some(vec![PodAffinityTerm {
+            label_selector: Some(LabelSelector { match_labels: Some(pods_of(run)), match_expressions: None }),
+            topology_key: "kubernetes.io/hostname".into(),
+            ..PodAffinityTerm::default()
+        }]),
+        ..PodAntiAffinity::default()
+    });
+    (node.is_some() || apart.is_some()).then(|| Affinity {
+        node_affinity: node,
+        pod_anti_affinity: apart,
+        pod_affinity: None,
+    })
+}
+
+fn operator(operator: Operator) -> &'static str {
+    match operator {
+        Operator::In => "In",
+        Operator::NotIn => "NotIn",
+        Operator::Exists => "Exists",
+        Operator::DoesNotExist => "DoesNotExist",
+        Operator::Gt => "Gt",
+        Operator::Lt => "Lt",
+    }
+}
+
+fn tolerations(workers: &Workers) -> Vec<Toleration> {
+    let lost = ["not-ready", "unreachable"].map(|taint| Toleration {
+        key: Some(format!("node.kubernetes.io/{taint}")),
+        operator: Some("Exists".into()),
+        effect: Some("NoExecute".into()),
+        toleration_seconds: Some(LOST_NODE_SECONDS),
+        value: None,
+    });
+    let asked = workers.tolerations.iter().map(|toleration| Toleration {
+        key: toleration.key.clone(),
+        operator: toleration.operator.clone(),
+        value: toleration.value.clone(),
+        effect: toleration.effect.clone(),
+        toleration_seconds: toleration.toleration_seconds,
+    });
+    asked.chain(lost).collect()
+}
+
+fn some<A, B>(list: &[A], f: impl Fn(&A) -> B) -> Option<Vec<B>> {
+    (!list.is_empty()).then(|| list.iter().map(f).collect())
+}

@@ -1,0 +1,229 @@
+//! The leaders' `/progress`: live display, pulled outside of reconciling.
+//!
+//! A pull that fails is no news, and never by itself a stall: the agent's own watchdog decides that.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use crate::api::{Checkpoint, Stage};
+use crate::observe::Key;
+
+/// The port that agents answer on.
+pub const PORT: u16 = 9400;
+/// Between two pulls of a run.
+const EVERY: Duration = Duration::from_secs(15);
+/// Of one pull.
+const TIMEOUT: Duration = Duration::from_secs(2);
+const CONCURRENT: usize = 64;
+const BODY_LIMIT: usize = 64 << 10;
+
+/// What an agent told, as much of it as the operator shows.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Report {
+    /// The stage under way.
+    pub stage: String,
+    /// What the ranks are at: rendezvous, starting, training, checkpointing or evaluating.
+    pub phase: Option<String>,
+    /// Finished epochs.
+    pub epoch: u64,
+    /// Epochs of the stage.
+    pub epochs: u64,
+    /// Finished steps.
+    pub step: u64,
+    /// Steps of the stage.
+    pub steps: u64,
+    /// Mean loss of the last interval.
+    pub loss: Option<f64>,
+    /// Output std.
+    pub output_std: Option<f64>,
+    /// What it is near while all is well.
+    pub healthy_std: Option<f64>,
+    /// Images a second over all ranks.
+    pub images_per_second: Option<f64>,
+    /// kNN accuracy in percent.
+    pub knn_top1: Option<f64>,
+    /// The classifier's best accuracy in percent.
+    pub linear_top1: Option<f64>,
+    /// The newest checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+    /// When the stage should end.
+    pub eta: Option<Timestamp>,
+    /// Is the silence of the ranks longer than half of what their watchdog allows?
+    pub quiet: bool,
+    /// When it was pulled.
+    #[serde(skip)]
+    pub seen: Option<Timestamp>,
+    /// The attempt's Job.
+    #[serde(skip)]
+    pub job: String,
+}
+
+impl Report {
+    /// Is it about this stage?
+    pub fn is_of(&self, stage: Stage, job: &str) -> bool {
+        self.stage == stage.name() && self.job == job
+    }
+}
+
+/// Where a run's leader is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leader {
+    /// Its address.
+    pub ip: String,
+    /// Its Job.
+    pub job: String,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    leaders: HashMap<Key, Leader>,
+    reports: HashMap<Key, Report>,
+}
+
+/// The leaders that are asked, and what they told. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Reports {
+    state: Arc<Mutex<State>>,
+    /// Answers in the place of every leader: for measuring.
+    stub: Option<Arc<str>>,
+}
+
+impl Reports {
+    /// Asks this address instead of the leaders'.
+    #[must_use]
+    pub fn with_stub(self, address: Option<&str>) -> Self {
+        Self { stub: address.map(Arc::from), ..self }
+    }
+
+    /// Begins to ask, or ceases to with `None`.
+    pub fn follow(&self, key: &Key, leader: Option<Leader>) {
+        let Ok(mut state) = self.state.lock() else { return };
+        match leader {
+            Some(leader) => {
+                state.leaders.insert(key.clone(), leader);
+            }
+            None => {
+                state.leaders.remove(key);
+                state.reports.remove(key);
+            }
+        }
+    }
+
+    /// What the leader last told.
+    pub fn of(&self, key: &Key) -> Option<Report> {
+        self.state.lock().ok()?.reports.get(key).cloned()
+    }
+
+    fn leaders(&self) -> Vec<(Key, Leader)> {
+        let Ok(state) = self.state.lock() else { return Vec::new() };
+        state.leaders.iter().map(|(key, leader)| (key.clone(), leader.clone())).collect()
+    }
+
+    /// Keeps an answer; whether it says anything new.
+    fn keep(&self, key: &Key, mut report: Report, leader: &Leader) -> bool {
+        report.seen = Some(Timestamp::now());
+        report.job.clone_from(&leader.job);
+        let Ok(mut state) = self.state.lock() else { return false };
+        if state.leaders.get(key) != Some(leader) {
+            return false;
+        }
+        let news = state.reports.get(key).is_none_or(|before| {
+            (before.step, &before.phase, before.quiet, before.epoch, &before.checkpoint)
+                != (report.step, &report.phase, report.quiet, report.epoch, &report.checkpoint)
+        });
+        state.reports.insert(key.clone(), report);
+        news
+    }
+
+    /// Asks all leaders, again and again; runs with news go to `wake`. Ends when nobody listens.
+    pub async fn pull(self, client: reqwest::Client, wake: mpsc::UnboundedSender<Key>) {
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !wake.is_closed() {
+            tick.tick().await;
+            futures_util::stream::iter(self.leaders())
+                .for_each_concurrent(CONCURRENT, |(key, leader)| {
+                    let (reports, client, wake) = (&self, &client, &wake);
+                    async move {
+                        match ask(client, &reports.address(&leader)).await {
+                            Ok(report) => {
+                                if reports.keep(&key, report, &leader) {
+                                    let _ = wake.send(key);
+                                }
+                            }
+                            Err(why) => tracing::debug!(run = key.run, namespace = key.namespace, "no progress: {why}"),
+                        }
+                    }
+                })
+                .await;
+        }
+    }
+
+    fn address(&self, leader: &Leader) -> String {
+        match &self.stub {
+            Some(address) => format!("http://{address}/progress"),
+            None if leader.ip.contains(':') => format!("http://[{}]:{PORT}/progress", leader.ip),
+            None => format!("http://{}:{PORT}/progress", leader.ip),
+        }
+    }
+}
+
+/// A client for pulling.
+///
+/// # Errors
+/// If the system gives it no sockets.
+pub fn client() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .build()
+}
+
+async fn ask(client: &reqwest::Client, url: &str) -> Result<Report, String> {
+    let answer = client.get(url).send().await.map_err(|e| e.to_string())?;
+    let mut answer = answer.error_for_status().map_err(|e| e.to_string())?;
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|e| e.to_string())? {
+        if body.len() + chunk.len() > BODY_LIMIT {
+            return Err(format!("the answer is longer than {BODY_LIMIT} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    serde_json::from_slice(&body).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_comes_after_its_attempt_is_not_kept() {
+        let reports = Reports::default();
+        let key = Key { namespace: "n".into(), run: "r".into() };
+        let first = Leader { ip: "10.0.0.1".into(), job: "r-pretrain-1".into() };
+        reports.follow(&key, Some(first.clone()));
+        assert!(reports.keep(&key, Report { step: 1, ..Report::default() }, &first));
+        assert!(!reports.keep(&key, Report { step: 1, ..Report::default() }, &first), "no news");
+        reports.follow(&key, Some(Leader { ip: "10.0.0.2".into(), job: "r-pretrain-2".into() }));
+        assert!(!reports.keep(&key, Report { step: 2, ..Report::default() }, &first));
+        reports.follow(&key, None);
+        assert_eq!(reports.of(&key), None);
+    }
+
+    #[test]
+    fn addresses() {
+        let reports = Reports::default();
+        let leader = |ip: &str| Leader { ip: ip.into(), job: String::new() };
+        assert_eq!(reports.address(&leader("10.0.0.1")), "http://10.0.0.1:9400/progress");
+        assert_eq!(reports.address(&leader("fd00::1")), "http://[fd00::1]:9400/progress");
+    }
+}
