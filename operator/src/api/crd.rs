@@ -60,10 +60,9 @@ pub fn crd() -> Result<CustomResourceDefinition, serde_json::Error> {
 ///
 /// # Errors
 /// If the schema is no schema: a bug.
-pub fn crd_yaml() -> Result<String, serde_json::Error> {
-    // JSON is YAML; one key a line keeps differences readable.
-    let value = serde_json::to_value(crd()?)?;
-    Ok(yaml(&value))
+pub fn crd_yaml() -> Result<String, String> {
+    let crd = crd().and_then(serde_json::to_value).map_err(|e| e.to_string())?;
+    serde_saphyr::to_string(&crd).map_err(|e| e.to_string())
 }
 
 fn columns() -> Value {
@@ -144,60 +143,4 @@ fn merge(into: &mut Value, from: &Value, key: &str) {
         (Value::Array(into), Value::Array(from)) => into.extend(from.iter().cloned()),
         _ => {}
     }
-}
-
-/// Writes JSON as block YAML: objects and lists over lines, scalars as JSON writes them, which YAML reads alike.
-fn yaml(value: &Value) -> String {
-    let mut text = String::new();
-    block(value, 0, &mut text);
-    text
-}
-
-fn block(value: &Value, depth: usize, text: &mut String) {
-    let pad = "  ".repeat(depth);
-    match value {
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                text.push_str(&pad);
-                text.push_str(&plain_key(key));
-                text.push(':');
-                inside(value, depth, text);
-            }
-        }
-        Value::Array(entries) => {
-            for entry in entries {
-                let mut lines = String::new();
-                match entry {
-                    Value::Object(fields) if !fields.is_empty() => {
-                        block(entry, depth + 1, &mut lines);
-                        text.push_str(&pad);
-                        text.push_str("- ");
-                        text.push_str(lines.trim_start());
-                    }
-                    scalar => text.push_str(&format!("{pad}- {scalar}\n")),
-                }
-            }
-        }
-        scalar => text.push_str(&format!("{pad}{scalar}\n")),
-    }
-}
-
-
-fn inside(value: &Value, depth: usize, text: &mut String) {
-    match value {
-        Value::Object(fields) if !fields.is_empty() => {
-            text.push('\n');
-            block(value, depth + 1, text);
-        }
-        Value::Array(entries) if !entries.is_empty() => {
-            text.push('\n');
-            block(value, depth + 1, text);
-        }
-        scalar => text.push_str(&format!(" {scalar}\n")),
-    }
-}
-
-fn plain_key(key: &str) -> String {
-    let plain = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    if plain && !key.chars().all(|c| c.is_ascii_digit()) { key.to_owned() } else { format!("{key:?}") }
 }
