@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use simsiam_recipe::RunFile;
+use tokio::runtime::Runtime;
 
 use crate::agent::{Board, Outcome, Spec, Stage, Topology, supervise};
 use crate::cli::Patience;
@@ -86,7 +87,7 @@ pub fn execute(run: &RunFile, local: &Local, only: Option<Stage>) -> Result<(), 
     if let Some(p) = run.recipe.pretrain.as_ref().filter(|_| stages.contains(&Stage::Pretrain)) {
         pretrain::micro_batch(p, nproc)?;
     }
-    let runtime = tokio::runtime::Runtime::new().map_err(Error::io("the async runtime"))?;
+    let runtime = Runtime::new().map_err(Error::io("the async runtime"))?;
     let storage = Storage::open(&run.recipe.output, runtime.handle().clone())?;
     let board = Board::new(&run.name)?;
     let address = runtime.block_on(serve(local.metrics_addr, &board))?;
@@ -119,11 +120,18 @@ pub fn execute(run: &RunFile, local: &Local, only: Option<Stage>) -> Result<(), 
         result.take(done);
         result.stages.push(StageTime { name: stage.name().into(), seconds: start.elapsed().as_secs_f64() });
     }
-    result.fill_from_before(&storage)?;
-    let json = serde_json::to_vec_pretty(&result).map_err(|e| Error::Usage(e.to_string()))?;
-    storage.put(RESULT, json)?;
+    result.write(&storage)?;
     print!("{}", result.table(&storage.uri(RESULT)));
     Ok(())
+}
+
+/// Adds what a stage found to `result.json`: where the stages of a run are processes of their own, as on a cluster.
+pub fn record(run: &RunFile, stage: Stage, done: StageResult, took: Duration, runtime: &Runtime) -> Result<(), Error> {
+    let storage = Storage::open(&run.recipe.output, runtime.handle().clone())?;
+    let mut result = RunResult { run: run.name.clone(), ..RunResult::default() };
+    result.take(done);
+    result.stages.push(StageTime { name: stage.name().into(), seconds: took.as_secs_f64() });
+    result.write(&storage)
 }
 
 /// The stages of this version that the file asks for, in order.
@@ -177,14 +185,23 @@ impl RunResult {
         self.report = done.report.or(self.report.take());
     }
 
+    fn write(&mut self, storage: &Storage) -> Result<(), Error> {
+        self.fill_from_before(storage)?;
+        let json = serde_json::to_vec_pretty(self).map_err(|e| Error::Usage(e.to_string()))?;
+        storage.put(RESULT, json)
+    }
+
     /// What was measured before of the same weights still holds: a run that was finished trains nothing again, and a
     /// stage may be run alone.
     fn fill_from_before(&mut self, storage: &Storage) -> Result<(), Error> {
         let Some(before) = storage.get(RESULT)? else { return Ok(()) };
         let Ok(before) = serde_json::from_slice::<Self>(&before) else { return Ok(()) };
-        if before.weights_sha256 != self.weights_sha256 {
+        // Packing has no weights to speak of.
+        if self.weights_sha256.is_some() && before.weights_sha256 != self.weights_sha256 {
             return Ok(());
         }
+        self.weights_sha256 = self.weights_sha256.take().or(before.weights_sha256);
+        self.checkpoint = self.checkpoint.take().or(before.checkpoint);
         let Self { knn, knn_untrained, linear, linear_untrained, finetune, loss, output_std, .. } = before;
         self.knn = self.knn.take().or(knn);
         self.knn_untrained = self.knn_untrained.take().or(knn_untrained);

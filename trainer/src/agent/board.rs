@@ -9,8 +9,16 @@ use crate::telemetry::{Event, Metrics, Progress};
 
 struct Inner {
     progress: Progress,
+    /// Bounds on silence: in a step, and until all peers have come.
+    bounds: Option<(Duration, Duration)>,
     metrics: Metrics,
     display: Display,
+}
+
+impl Inner {
+    fn patience(&self) -> Option<Duration> {
+        self.bounds.map(|(stall, rendezvous)| self.progress.patience(stall, rendezvous))
+    }
 }
 
 /// A handle to it; clones are the same board.
@@ -21,7 +29,7 @@ impl Board {
     /// An empty board of a run.
     pub fn new(run: &str) -> Result<Self, Error> {
         let (progress, metrics, display) = (Progress::new(run, ""), Metrics::new()?, Display::new());
-        Ok(Self(Arc::new(Mutex::new(Inner { progress, metrics, display }))))
+        Ok(Self(Arc::new(Mutex::new(Inner { progress, bounds: None, metrics, display }))))
     }
 
     /// Another stage begins.
@@ -57,12 +65,22 @@ impl Board {
 
     /// The progress document.
     pub fn progress(&self) -> Progress {
-        self.lock().progress.clone()
+        let inner = self.lock();
+        let mut progress = inner.progress.clone();
+        progress.quiet = inner.patience().is_some_and(|patience| progress.silence() > patience / 2);
+        progress
     }
 
-    /// How long no rank has said anything.
-    pub fn silence(&self) -> Duration {
-        self.lock().progress.silence()
+    /// Sets how long the ranks may be silent: in a step of training, and until all peers have come.
+    pub fn watch(&self, stall: Duration, rendezvous: Duration) {
+        self.lock().bounds = Some((stall, rendezvous));
+    }
+
+    /// How long the ranks have been silent, if that is longer than they may be.
+    pub fn stalled(&self) -> Option<Duration> {
+        let inner = self.lock();
+        let silence = inner.progress.silence();
+        inner.patience().filter(|patience| silence > *patience).map(|_| silence)
     }
 
     /// The metrics in Prometheus' text format.

@@ -70,7 +70,7 @@ pub struct Spec {
     pub threads: u32,
     /// Bound on finding each other.
     pub rendezvous_timeout: Duration,
-    /// Bound on the ranks' silence; beyond it they are taken for hung.
+    /// Bound on the ranks' silence while they train; beyond it they are taken for hung. Three times as long elsewhere.
     pub stall_timeout: Duration,
     /// Between SIGTERM and SIGKILL when a rank failed.
     pub grace: Duration,
@@ -82,6 +82,8 @@ pub struct Spec {
 pub async fn supervise(spec: &Spec, board: &Board) -> Result<Outcome, Error> {
     let topology = &spec.topology;
     let address = |port| format!("{}:{port}", topology.master_addr);
+    // From the beginning: as PID 1 of a container a process without handlers does not hear SIGTERM at all.
+    let mut signals = Signals::new()?;
     // A store server of node 0 lives as long as its agent, so that a lost rank does not take it along.
     let (port, _store) = if topology.hosts_store() {
         let (host, port) = (topology.master_addr.clone(), topology.master_port);
@@ -92,10 +94,35 @@ pub async fn supervise(spec: &Spec, board: &Board) -> Result<Outcome, Error> {
             .map_err(|e| Error::Rendezvous { address: address(port), message: e.to_string() })?;
         (store.port(), Some(store))
     } else {
-        rendezvous::reach(&topology.master_addr, topology.master_port, spec.rendezvous_timeout).await?;
+        let reached = rendezvous::reach(&topology.master_addr, topology.master_port, spec.rendezvous_timeout);
+        tokio::select! {
+            reached = reached => reached?,
+            () = signals.next() => return Ok(Outcome::of(&[], true, StageResult::default())),
+        }
         (topology.master_port, None)
     };
-    Gang::start(spec, board, port)?.watch(spec, board).await
+    board.watch(spec.stall_timeout, spec.rendezvous_timeout);
+    Gang::start(spec, board, port)?.watch(spec, board, &mut signals).await
+}
+
+/// What tells an agent to stop.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let handler = |kind| signal(kind).map_err(Error::io("a signal handler"));
+        Ok(Self { terminate: handler(SignalKind::terminate())?, interrupt: handler(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// The ranks of this agent.
@@ -142,12 +169,10 @@ impl Gang {
         Ok(Self { ranks, pids, relays, words, own, listener, open, _folder: folder })
     }
 
-    async fn watch(mut self, spec: &Spec, board: &Board) -> Result<Outcome, Error> {
-        let handler = |kind| signal(kind).map_err(Error::io("a signal handler"));
-        let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+    async fn watch(mut self, spec: &Spec, board: &Board, signals: &mut Signals) -> Result<Outcome, Error> {
         let mut endings: Vec<Ending> = Vec::new();
         let mut asked = false;
-        let mut stalled = false;
+        let mut stalled = None;
         let mut kill_at: Option<tokio::time::Instant> = None;
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         while !self.ranks.is_empty() {
@@ -163,14 +188,13 @@ impl Gang {
                     }
                     endings.push(ending);
                 }
-                _ = terminate.recv() => { asked = true; kill_at = Some(self.stop(spec)); }
-                _ = interrupt.recv() => { asked = true; kill_at = Some(self.stop(spec)); }
+                () = signals.next() => { asked = true; kill_at = Some(self.stop(spec)); }
                 _ = tick.tick() => {
                     if kill_at.is_some_and(|t| tokio::time::Instant::now() >= t) {
                         self.signal_all(Signal::SIGKILL);
-                    } else if kill_at.is_none() && board.silence() > spec.stall_timeout {
-                        stalled = true;
-                        board.line(&format!("no rank has made progress for {} s; ending them", spec.stall_timeout.as_secs()));
+                    } else if kill_at.is_none() && let Some(silence) = board.stalled() {
+                        stalled = Some(silence.as_secs());
+                        board.line(&format!("no rank has made progress for {} s; ending them", silence.as_secs()));
                         self.signal_all(Signal::SIGKILL);
                         kill_at = Some(tokio::time::Instant::now());
                     }
@@ -201,8 +225,8 @@ impl Gang {
                 _ => {}
             }
         }
-        if stalled {
-            let message = format!("no rank made progress for {} s, so all were ended", spec.stall_timeout.as_secs());
+        if let Some(seconds) = stalled {
+            let message = format!("no rank made progress for {seconds} s, so all were ended");
             return Ok(Outcome { code: ExitCode::Temporary, message, subject: None, result });
         }
         Ok(Outcome::of(&endings, asked, result))

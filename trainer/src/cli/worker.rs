@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::file::FileArgs;
 use crate::agent::topology::Asked;
@@ -10,7 +10,7 @@ use crate::agent::{Board, Outcome, Spec, Stage, Topology, supervise, termination
 use crate::error::{Error, ExitCode};
 use crate::stage::{self, Order};
 use crate::telemetry::http;
-use crate::{device, pretrain};
+use crate::{device, pretrain, run};
 
 /// What a rank needs besides its place.
 #[derive(clap::Args, Clone, Debug)]
@@ -52,7 +52,8 @@ pub struct Patience {
     /// Seconds to wait for the other nodes, and for peers in a collective
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub rendezvous_timeout: u64,
-    /// Seconds of silence of all ranks after which they are taken for hung
+    /// Seconds of silence of all ranks after which they are taken for hung; three times as many in the first step, in
+    /// checkpoints and in evaluations
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub stall_timeout: u64,
     /// Seconds that the ranks have for a checkpoint after SIGTERM
@@ -175,6 +176,7 @@ fn attempt(args: &Args) -> Result<Outcome, Error> {
     let board = Board::new(&run.name)?;
     board.begin(spec.stage.name());
     let runtime = tokio::runtime::Runtime::new().map_err(Error::io("the async runtime"))?;
+    let begun = Instant::now();
     // The ranks ask the kernel to end with the thread that started them: this one, which stays.
     let outcome = runtime.block_on(async {
         http::serve(args.metrics_addr, board.clone()).await?;
@@ -182,6 +184,12 @@ fn attempt(args: &Args) -> Result<Outcome, Error> {
     })?;
     board.end();
     say_goodbye(args, &outcome, &board);
+    if outcome.code == ExitCode::Done && spec.topology.hosts_store() {
+        // The stage is done, and its results are in the termination message, whatever becomes of this copy.
+        if let Err(e) = run::record(&run, spec.stage, outcome.result.clone(), begun.elapsed(), &runtime) {
+            tracing::warn!("the results were not added to result.json: {e}");
+        }
+    }
     Ok(outcome)
 }
 

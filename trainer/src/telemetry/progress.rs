@@ -46,8 +46,13 @@ pub struct Progress {
     pub corrupt: u64,
     /// The stage's results, once it is done.
     pub result: Option<StageResult>,
+    /// Have the ranks been silent for more than half of what their watchdog allows?
+    pub quiet: bool,
     #[serde(skip)]
     last_event: Option<Instant>,
+    /// What this node's ranks are at, wherever rank 0 is.
+    #[serde(skip)]
+    phase_here: Option<Phase>,
 }
 
 /// A checkpoint's step and address.
@@ -71,9 +76,23 @@ impl Progress {
         self.last_event.map_or(Duration::ZERO, |t| t.elapsed())
     }
 
+    /// How long the ranks may be silent, where `stall` is the bound on a step of training: before the first step they
+    /// list and open the data, a checkpoint waits for the storage and an evaluation reads another data set, which takes
+    /// longer without anything being wrong; and peers have all of `rendezvous` to come.
+    pub fn patience(&self, stall: Duration, rendezvous: Duration) -> Duration {
+        match self.phase_here {
+            None | Some(Phase::Rendezvous) => stall.max(rendezvous) + Duration::from_secs(10),
+            Some(Phase::Starting | Phase::Checkpointing | Phase::Evaluating) => stall * 3,
+            Some(Phase::Training) => stall,
+        }
+    }
+
     /// Takes in what `rank` said.
     pub fn update(&mut self, rank: usize, event: &Event) {
         self.last_event = Some(Instant::now());
+        if let Event::Phase { phase } = event {
+            self.phase_here = Some(*phase);
+        }
         if rank != 0 {
             return;
         }
@@ -129,6 +148,22 @@ pub fn reported(scores: &Option<Vec<KnnScore>>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn silence_is_judged_by_what_the_ranks_are_at() {
+        let mut progress = Progress::new("r", "pretrain");
+        let (stall, rendezvous) = (Duration::from_secs(10), Duration::from_secs(60));
+        let mut patience = |phase| {
+            // Of a node without rank 0.
+            progress.update(3, &Event::Phase { phase });
+            progress.patience(stall, rendezvous).as_secs()
+        };
+        assert_eq!(patience(Phase::Rendezvous), 70);
+        assert_eq!(patience(Phase::Starting), 30);
+        assert_eq!(patience(Phase::Training), 10);
+        assert_eq!(patience(Phase::Checkpointing), 30);
+        assert_eq!(progress.phase, None, "what is shown is rank 0's");
+    }
 
     #[test]
     fn only_rank_0_moves_the_numbers_but_every_rank_is_a_sign_of_life() {
