@@ -315,4 +315,3 @@ fn error_policy(object: Arc<SimSiamRun>, _: &Error, context: Arc<Context>) -> Ac
     *times = times.saturating_add(1);
     Action::requeue(Duration::from_secs(1 << (*times - 1).min(8)).min(Duration::from_secs(300)))
 }
-

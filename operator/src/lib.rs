@@ -5,13 +5,13 @@
 //! [`apply`] and [`controller`] hold a client. [`progress`] asks the runs' first pods how far they are.
 
 pub mod api;
+pub mod apply;
 pub mod build;
+pub mod controller;
+pub mod error;
+pub mod metrics;
 pub mod names;
 pub mod observe;
 pub mod plan;
 pub mod progress;
-pub mod apply;
-pub mod controller;
-pub mod error;
-pub mod metrics;
 pub mod serve;

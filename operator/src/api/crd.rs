@@ -66,9 +66,7 @@ pub fn crd_yaml() -> Result<String, String> {
 }
 
 fn columns() -> Value {
-    let column = |name: &str, kind: &str, path: &str, priority: u8, text: &str| {
-        json!({"name": name, "type": kind, "jsonPath": path, "priority": priority, "description": text})
-    };
+    let column = |name: &str, kind: &str, path: &str, priority: u8, text: &str| json!({"name": name, "type": kind, "jsonPath": path, "priority": priority, "description": text});
     json!([
         column("Phase", "string", ".status.phase", 0, "Where the run stands"),
         column("Reason", "string", ".status.reason", 0, "Why it stands there"),

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use kube::Resource;
 use k8s_openapi::NamespaceResourceScope;
+use kube::Resource;
 use kube::core::ObjectMeta;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
@@ -97,7 +97,6 @@ impl Resource for SimSiamRun {
         &mut self.metadata
     }
 }
-
 
 impl SimSiamRun {
     /// Drops what the operator never reads: half of an object's size.

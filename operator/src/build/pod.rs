@@ -109,7 +109,8 @@ fn container(
         mount("tmp", "/tmp"),
         mount("shm", "/dev/shm"),
     ];
-    mounts.extend(claims.iter().enumerate().map(|(i, claim)| mount(&format!("claim-{i}"), &format!("{CLAIMS}/{claim}"))));
+    mounts
+        .extend(claims.iter().enumerate().map(|(i, claim)| mount(&format!("claim-{i}"), &format!("{CLAIMS}/{claim}"))));
     Container {
         name: names::CONTAINER.into(),
         image: Some(run.cluster.image.clone().unwrap_or_else(|| settings.trainer_image.clone())),
@@ -187,11 +188,8 @@ fn arguments(
 }
 
 fn environment(workers: &Workers) -> Vec<EnvVar> {
-    let literal = |name: &str, value: &str| EnvVar {
-        name: name.to_owned(),
-        value: Some(value.to_owned()),
-        ..EnvVar::default()
-    };
+    let literal =
+        |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), ..EnvVar::default() };
     let field = |name: &str, path: &str| EnvVar {
         name: name.to_owned(),
         value_from: Some(EnvVarSource {
@@ -256,9 +254,7 @@ fn volumes(run: &Run, claims: &BTreeSet<String>) -> Vec<Volume> {
             size_limit: limit.map(|limit| Quantity(limit.to_owned())),
         })
     };
-    let claim = |name: &str| {
-        Some(PersistentVolumeClaimVolumeSource { claim_name: name.to_owned(), read_only: None })
-    };
+    let claim = |name: &str| Some(PersistentVolumeClaimVolumeSource { claim_name: name.to_owned(), read_only: None });
     let mut cache = volume("cache");
     match &run.cache_volume {
         CacheVolume { host_path: Some(path), .. } => {
@@ -281,10 +277,12 @@ fn volumes(run: &Run, claims: &BTreeSet<String>) -> Vec<Volume> {
         Volume { empty_dir: empty(None, None), ..volume("tmp") },
         Volume { empty_dir: empty(Some("Memory"), Some(&run.cluster.workers.shm_size)), ..volume("shm") },
     ];
-    volumes.extend(claims.iter().enumerate().map(|(i, name)| Volume {
-        persistent_volume_claim: claim(name),
-        ..volume(&format!("claim-{i}"))
-    }));
+    volumes.extend(
+        claims
+            .iter()
+            .enumerate()
+            .map(|(i, name)| Volume { persistent_volume_claim: claim(name), ..volume(&format!("claim-{i}")) }),
+    );
     volumes
 }
 

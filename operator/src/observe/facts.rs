@@ -109,8 +109,7 @@ impl Facts for PodFacts {
         let status = pod.status.clone().unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default();
         let find = |kind: &str, value: &str| conditions.iter().find(|c| c.type_ == kind && c.status == value);
-        let container =
-            status.container_statuses.unwrap_or_default().into_iter().find(|c| c.name == names::CONTAINER);
+        let container = status.container_statuses.unwrap_or_default().into_iter().find(|c| c.name == names::CONTAINER);
         let state = container.as_ref().and_then(|c| c.state.clone()).unwrap_or_default();
         let terminated = state.terminated.map(|t| Ended {
             code: t.exit_code,
@@ -209,9 +208,9 @@ impl Facts for JobFacts {
             suspended: spec.suspend.unwrap_or(false),
             started: status.start_time.map(|time| time.0),
             complete: find("Complete").map(since),
-            failing: find("FailureTarget").or_else(|| find("Failed")).map(|c| {
-                (since(c), c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default())
-            }),
+            failing: find("FailureTarget")
+                .or_else(|| find("Failed"))
+                .map(|c| (since(c), c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default())),
             deleting: job.metadata.deletion_timestamp.as_ref().map(|time| time.0),
         }
     }

@@ -150,8 +150,10 @@ mod tests {
     use super::*;
 
     fn pod(name: &str) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": name, "namespace": "n", "labels": {"simsiam.dev/run": "r"}}}))
-            .unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": name, "namespace": "n", "labels": {"simsiam.dev/run": "r"}}}),
+        )
+        .unwrap()
     }
 
     fn names(index: &Index<PodFacts>) -> Vec<(String, bool)> {

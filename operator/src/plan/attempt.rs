@@ -7,7 +7,8 @@ use super::stages::{self, Shape};
 use super::verdict::{Cause, Judgement, Verdict, is_lost, judge, plus};
 use super::{Action, Input, Note, Plan, RECONCILED, finish, own_job, phase, record, whole_seconds};
 use crate::api::{
-    Attempt, AttemptState, Checkpoint, ConditionStatus, Phase, Results, Run, Stage, StageRecord, StageState, Status, WorkersStatus,
+    Attempt, AttemptState, Checkpoint, ConditionStatus, Phase, Results, Run, Stage, StageRecord, StageState, Status,
+    WorkersStatus,
 };
 use crate::build;
 use crate::names;

@@ -58,4 +58,3 @@ pub fn keep(input: &Input, run: &Run, plan: &mut Plan) {
         plan.again_at(over);
     }
 }
-

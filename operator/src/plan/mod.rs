@@ -131,14 +131,7 @@ impl Plan {
 }
 
 /// Sets a condition; its transition time changes only when its status does.
-fn set_condition(
-    status: &mut Status,
-    input: &Input,
-    kind: &str,
-    holds: ConditionStatus,
-    reason: &str,
-    message: &str,
-) {
+fn set_condition(status: &mut Status, input: &Input, kind: &str, holds: ConditionStatus, reason: &str, message: &str) {
     let generation = input.object.metadata.generation.unwrap_or(0);
     let before = status.conditions.iter().find(|c| c.kind == kind && c.status == holds);
     let condition = Condition {
@@ -203,7 +196,10 @@ pub fn plan(input: &Input) -> Plan {
     if let (Some(bound), Some(start)) = (run.cluster.active_deadline(), plan.status.start_time) {
         let deadline = plus(start, bound);
         if input.now >= deadline {
-            let message = format!("the run has taken longer than spec.activeDeadline ({})", run.cluster.active_deadline.as_deref().unwrap_or_default());
+            let message = format!(
+                "the run has taken longer than spec.activeDeadline ({})",
+                run.cluster.active_deadline.as_deref().unwrap_or_default()
+            );
             finish::fail(input, "DeadlineExceeded", &message, None, &mut plan);
             finish::keep(input, run, &mut plan);
             return plan;

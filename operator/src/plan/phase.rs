@@ -42,10 +42,8 @@ pub fn show(input: &Input, run: &Run, job: &JobFacts, pods: &[&PodFacts], plan: 
     let message = if all { String::new() } else { format!("{ready} of {} pods answer", job.pods) };
     plan.condition(input, "PodsReady", all, if all { "AllReady" } else { "NotAllReady" }, &message);
     let leader = present.iter().find(|pod| pod.index == 0);
-    plan.follow = leader
-        .filter(|pod| pod.running)
-        .and_then(|pod| pod.ip.clone())
-        .map(|ip| Leader { ip, job: job.name.clone() });
+    plan.follow =
+        leader.filter(|pod| pod.running).and_then(|pod| pod.ip.clone()).map(|ip| Leader { ip, job: job.name.clone() });
     let report = input.observed.progress.as_ref().filter(|report| report.is_of(stage, &job.name));
     let before = plan.status.phase;
     let (phase, reason) = of_report(stage, report);

@@ -99,7 +99,8 @@ pub fn judge(
     if let Some(pod) = causes.iter().find(|pod| pod.is_gone && pod.ended.is_none()) {
         return uncounted(pod, "PodDeleted".into(), "the pod was deleted before it had ended".into());
     }
-    let crash = first(&causes, |_, ended| !matches!(ended.code, 0 | 75)).or_else(|| first(&causes, |_, e| e.code == 75));
+    let crash =
+        first(&causes, |_, ended| !matches!(ended.code, 0 | 75)).or_else(|| first(&causes, |_, e| e.code == 75));
     match (crash, &job.failing) {
         (Some((pod, ended)), _) => {
             // Peers of a dead node end with 75 long before anyone knows that it is dead.
@@ -124,12 +125,7 @@ fn uncounted(pod: &PodFacts, reason: String, message: String) -> Judgement {
 }
 
 /// What keeps pods from being scheduled or from starting, for too long.
-fn before_the_start(
-    job: &JobFacts,
-    pods: &[&PodFacts],
-    policy: &RestartPolicy,
-    now: Timestamp,
-) -> Option<Judgement> {
+fn before_the_start(job: &JobFacts, pods: &[&PodFacts], policy: &RestartPolicy, now: Timestamp) -> Option<Judgement> {
     let since = job.started?;
     if now < plus(since, policy.schedule()) {
         return None;

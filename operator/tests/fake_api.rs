@@ -1,0 +1,231 @@
+//! The controller against an API server of a few lines, which answers what a real one does not on demand: conflicts,
+//! refusals, and watches that break.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod world;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+use simsiam_operator::apply::{Cluster, Written};
+use simsiam_operator::controller::{self, Context};
+use simsiam_operator::metrics::Metrics;
+use simsiam_operator::progress::Reports;
+use world::{object, settings, spec};
+
+/// What the server has and what it was asked.
+#[derive(Default)]
+struct Server {
+    /// Objects by plural.
+    objects: BTreeMap<String, Vec<Value>>,
+    /// Requests that are answered otherwise: method, part of the path, code and how often.
+    refusals: Vec<(&'static str, &'static str, u16, usize)>,
+    /// How many watches of a plural end with 410 before one stays.
+    broken: BTreeMap<String, usize>,
+    log: Vec<String>,
+    patches: Vec<Value>,
+}
+
+type Shared = Arc<Mutex<Server>>;
+type Answer = UnsyncBoxBody<Bytes, std::io::Error>;
+
+fn whole(text: String) -> Answer {
+    Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync()
+}
+
+fn client(server: &Shared) -> Client {
+    let server = server.clone();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let server = server.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            Ok::<_, std::convert::Infallible>(answer(&server, &parts, &body))
+        }
+    });
+    Client::new(service, "n")
+}
+
+fn respond(code: u16, value: &Value) -> Response<Answer> {
+    Response::builder().status(code).body(whole(value.to_string())).unwrap()
+}
+
+fn refused(code: u16) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "refused by the test",
+        "reason": "Test"})
+}
+
+fn answer(server: &Shared, parts: &http::request::Parts, body: &Bytes) -> Response<Answer> {
+    let mut server = server.lock().unwrap();
+    let (method, path) = (parts.method.as_str(), parts.uri.path());
+    let query = parts.uri.query().unwrap_or_default();
+    let watch = query.contains("watch=true");
+    server.log.push(format!("{} {path}", if watch { "WATCH" } else { method }));
+    for (what, part, code, times) in &mut server.refusals {
+        if *what == method && path.contains(*part) && *times > 0 {
+            *times -= 1;
+            let code = *code;
+            return respond(code, &refused(code));
+        }
+    }
+    let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
+    if watch {
+        let broken = server.broken.entry(plural).or_default();
+        if *broken > 0 {
+            *broken -= 1;
+            let line = json!({"type": "ERROR", "object": refused(410)});
+            return Response::new(whole(format!("{line}\n")));
+        }
+        let silent = futures_util::stream::pending::<Result<http_body::Frame<Bytes>, std::io::Error>>();
+        return Response::new(StreamBody::new(silent).boxed_unsync());
+    }
+    match method {
+        "GET" => {
+            let items = server.objects.get(&plural).cloned().unwrap_or_default();
+            respond(
+                200,
+                &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}),
+            )
+        }
+        "PATCH" | "POST" => {
+            let value: Value = serde_json::from_slice(body).unwrap_or_default();
+            if path.ends_with("/status") {
+                server.patches.push(value.clone());
+                let run = server.objects.get_mut("simsiamruns").and_then(|runs| runs.first_mut()).unwrap();
+                merge(&mut run["status"], &value["status"]);
+                let run = run.clone();
+                return respond(200, &run);
+            }
+            if method == "POST" && !path.contains("events") {
+                let objects = server.objects.entry(plural).or_default();
+                if objects.iter().any(|there| there["metadata"]["name"] == value["metadata"]["name"]) {
+                    return respond(409, &refused(409));
+                }
+                objects.push(value.clone());
+            }
+            respond(200, &value)
+        }
+        _ => respond(200, &json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})),
+    }
+}
+
+fn merge(into: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        *into = patch.clone();
+        return;
+    };
+    if !into.is_object() {
+        *into = json!({});
+    }
+    for (key, value) in fields {
+        if value.is_null() {
+            into.as_object_mut().unwrap().remove(key);
+        } else {
+            merge(&mut into[key], value);
+        }
+    }
+}
+
+fn server() -> Shared {
+    let run = serde_json::to_value(object(&spec())).unwrap();
+    Arc::new(Mutex::new(Server { objects: [("simsiamruns".to_owned(), vec![run])].into(), ..Server::default() }))
+}
+
+/// Runs the controller until `enough` holds, or for ten seconds.
+async fn run_until(server: &Shared, enough: impl Fn(&Server) -> bool) -> bool {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let context = Arc::new(Context::new(client(server), settings(), Reports::default(), metrics));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let controller = tokio::spawn(async move {
+        controller::run(context, None, async {
+            let _ = stopped.await;
+        })
+        .await;
+    });
+    let mut held = false;
+    for _ in 0..200 {
+        held = enough(&server.lock().unwrap());
+        if held {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let _ = stop.send(());
+    tokio::time::timeout(Duration::from_secs(5), controller).await.expect("it stops when it is told to").unwrap();
+    held
+}
+
+#[tokio::test]
+async fn a_conflict_is_no_error_and_nothing_is_done_on_old_knowledge() {
+    let server = server();
+    server.lock().unwrap().refusals.push(("PATCH", "/status", 409, 3));
+    let created = |server: &Server| server.objects.get("jobs").is_some_and(|jobs| jobs.len() == 1);
+    assert!(run_until(&server, created).await, "{:#?}", server.lock().unwrap().log);
+    let server = server.lock().unwrap();
+    let first_job = server.log.iter().position(|line| line.starts_with("POST") && line.ends_with("/jobs")).unwrap();
+    let statuses = server.log[..first_job].iter().filter(|line| line.ends_with("/status")).count();
+    assert!(statuses >= 4, "a Job was created before the status was written: {:#?}", server.log);
+    assert_eq!(server.patches[0]["metadata"]["resourceVersion"], "1", "it is written over what was read");
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_the_status_and_is_tried_again() {
+    let server = server();
+    server.lock().unwrap().refusals.push(("POST", "/jobs", 403, 2));
+    let both = |server: &Server| {
+        let told = server.patches.iter().any(|patch| patch.to_string().contains("refused by the test"));
+        told && server.objects.contains_key("jobs")
+    };
+    assert!(run_until(&server, both).await, "{:#?}", server.lock().unwrap().patches);
+}
+
+#[tokio::test]
+async fn broken_watches_are_listed_anew_and_only_they_are() {
+    let server = server();
+    server.lock().unwrap().broken.insert("pods".into(), 2);
+    let enough = |server: &Server| {
+        let lists = |plural: &str| server.log.iter().filter(|l| l.starts_with("GET") && l.ends_with(plural)).count();
+        lists("/pods") == 3 && lists("/jobs") == 1
+    };
+    assert!(run_until(&server, enough).await, "{:#?}", server.lock().unwrap().log);
+}
+
+#[tokio::test]
+async fn one_malformed_run_does_not_disturb_the_others() {
+    let server = server();
+    {
+        let mut server = server.lock().unwrap();
+        let mut bad = server.objects["simsiamruns"][0].clone();
+        bad["metadata"]["name"] = json!("bad");
+        bad["metadata"]["uid"] = json!("bad-uid");
+        bad["spec"] = json!({"pretrain": "yes please", "dataset": 7});
+        bad["status"] = json!("not even an object");
+        server.objects.get_mut("simsiamruns").unwrap().push(bad);
+    }
+    let created = |server: &Server| server.objects.get("jobs").is_some_and(|jobs| !jobs.is_empty());
+    assert!(run_until(&server, created).await, "{:#?}", server.lock().unwrap().log);
+}
+
+#[tokio::test]
+async fn a_status_that_says_nothing_new_is_not_written() {
+    let server = server();
+    let metrics = Metrics::new().unwrap();
+    let client = client(&server);
+    let cluster = Cluster { client: &client, metrics: &metrics };
+    let mut object = object(&spec());
+    let mut status = object.status();
+    status.reason = Some("X".into());
+    assert_eq!(cluster.write_status(&object, &status).await.unwrap(), Written::Yes);
+    object.status = Some((&serde_json::to_value(&status).unwrap()).into());
+    assert_eq!(cluster.write_status(&object, &status).await.unwrap(), Written::Unchanged);
+    assert_eq!(server.lock().unwrap().patches.len(), 1);
+}

@@ -1,0 +1,241 @@
+//! A cluster in memory, as far as planning sees one: what a plan does to it, and what kubelets do.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use simsiam_operator::api::{Json, Run, SimSiamRun, Status};
+use simsiam_operator::build::{Peer, Settings};
+use simsiam_operator::observe::{Applied, Ended, JobFacts, LastWord, Observed, PodFacts};
+use simsiam_operator::plan::{Action, Input, Plan, plan};
+use simsiam_operator::progress::Report;
+
+pub struct World {
+    pub object: SimSiamRun,
+    pub observed: Observed,
+    pub settings: Settings,
+    pub now: Timestamp,
+    jobs: u32,
+}
+
+pub fn spec() -> Value {
+    json!({
+        "dataset": {"train": "s3://data/train", "val": "s3://data/val"},
+        "output": {"uri": "s3://models/r", "credentialsSecret": "keys"},
+        "pretrain": {"epochs": 10},
+        "knn": {},
+        "export": ["safetensors"],
+        "workers": {"nodes": 2, "gpusPerNode": 4},
+    })
+}
+
+pub fn object(spec: &Value) -> SimSiamRun {
+    serde_json::from_value(json!({
+        "metadata": {"name": "r", "namespace": "n", "uid": "run-uid", "generation": 1, "resourceVersion": "1"},
+        "spec": spec,
+    }))
+    .unwrap()
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        trainer_image: "trainer:1".into(),
+        namespace: "simsiam-system".into(),
+        operator_labels: [("app.kubernetes.io/name".into(), "simsiam-operator".into())].into(),
+        prometheus: Some(Peer {
+            namespace: Some("monitoring".into()),
+            labels: [("app.kubernetes.io/name".into(), "prometheus".into())].into(),
+        }),
+    }
+}
+
+impl World {
+    pub fn new(spec: &Value) -> Self {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        Self { object: object(spec), observed: Observed::default(), settings: settings(), now, jobs: 0 }
+    }
+
+    /// Changes a field of `spec`, as `workers.nodes`.
+    pub fn set(&mut self, field: &str, value: Value) {
+        let mut spec = self.object.spec.value();
+        let (parents, last) = field.rsplit_once('.').map_or(("", field), |parts| parts);
+        let pointer: String = parents.split('.').filter(|p| !p.is_empty()).map(|p| format!("/{p}")).collect();
+        spec.pointer_mut(&pointer).unwrap()[last] = value;
+        self.object.spec = Json::from(&spec);
+        *self.object.metadata.generation.as_mut().unwrap() += 1;
+    }
+
+    pub fn after(&mut self, seconds: u64) {
+        self.now = self.now.checked_add(SignedDuration::try_from(Duration::from_secs(seconds)).unwrap()).unwrap();
+    }
+
+    pub fn status(&self) -> Status {
+        self.object.status()
+    }
+
+    /// Plans once without doing anything.
+    pub fn plan(&self) -> Plan {
+        let run = Run::read(&self.object);
+        plan(&Input {
+            object: &self.object,
+            run: run.as_ref().map_err(String::as_str),
+            observed: &self.observed,
+            settings: &self.settings,
+            now: self.now,
+        })
+    }
+
+    /// Plans, writes the status, and does what the API server and the Job controller do then.
+    pub fn step(&mut self) -> Plan {
+        let plan = self.plan();
+        self.object.status = Some(Json::from(&serde_json::to_value(&plan.status).unwrap()));
+        for action in &plan.actions {
+            match action {
+                Action::ApplyService(service) => {
+                    let json = Json::from(&serde_json::to_value(service).unwrap());
+                    self.observed.services = vec![Applied { name: service.metadata.name.clone().unwrap(), json }];
+                }
+                Action::ApplyNetworkPolicy(policy) => {
+                    let json = Json::from(&serde_json::to_value(policy).unwrap());
+                    self.observed.policies = vec![Applied { name: policy.metadata.name.clone().unwrap(), json }];
+                }
+                Action::CreateConfigMap(map) => {
+                    self.observed.config_maps.push(map.metadata.name.clone().unwrap());
+                }
+                Action::CreateJob(job) => {
+                    let spec = job.spec.clone().unwrap();
+                    self.jobs += 1;
+                    let name = job.metadata.name.clone().unwrap();
+                    assert!(self.observed.job(&name).is_none(), "{name} is created twice");
+                    let uid = format!("job-{}", self.jobs);
+                    let pods = u32::try_from(spec.completions.unwrap()).unwrap();
+                    let suspended = spec.suspend.unwrap();
+                    let started = (!suspended).then_some(self.now);
+                    let owner = "run-uid".to_owned();
+                    let facts = JobFacts { name, uid, owner, pods, suspended, started, ..JobFacts::default() };
+                    self.observed.jobs.push(facts.clone());
+                    if !suspended {
+                        self.pods(&facts);
+                    }
+                }
+                Action::DeleteJob { uid, .. } => {
+                    let now = self.now;
+                    for job in self.observed.jobs.iter_mut().filter(|job| job.uid == *uid) {
+                        job.deleting = Some(now);
+                    }
+                    // One that has ended goes at once.
+                    self.observed.pods.retain(|pod| pod.owner != *uid || pod.ended.is_none());
+                    for pod in self.observed.pods.iter_mut().filter(|pod| pod.owner == *uid && pod.deleting.is_none()) {
+                        pod.deleting = Some(now);
+                        pod.deadline = now.checked_add(SignedDuration::from_secs(120)).ok();
+                    }
+                }
+                Action::ForcePod { uid, .. } => self.observed.pods.retain(|pod| pod.uid != *uid),
+                Action::DeleteRun => {
+                    self.object.metadata.deletion_timestamp =
+                        serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap()
+                }
+            }
+        }
+        plan
+    }
+
+    fn pods(&mut self, job: &JobFacts) {
+        for index in 0..job.pods {
+            let name = format!("{}-{index}-abcde", job.name);
+            self.observed.pods.push(PodFacts {
+                uid: format!("{name}-uid"),
+                name,
+                job: job.name.clone(),
+                owner: job.uid.clone(),
+                index,
+                ..PodFacts::default()
+            });
+        }
+    }
+
+    /// The newest Job.
+    pub fn job(&mut self) -> &mut JobFacts {
+        self.observed.jobs.last_mut().expect("a Job")
+    }
+
+    /// A pod of the newest Job.
+    pub fn pod(&mut self, index: u32) -> &mut PodFacts {
+        let owner = self.job().uid.clone();
+        self.observed.pods.iter_mut().find(|pod| pod.owner == owner && pod.index == index).expect("a pod")
+    }
+
+    /// All pods of the newest Job run.
+    pub fn run(&mut self) {
+        let job = self.job().clone();
+        for pod in self.observed.pods.iter_mut().filter(|pod| pod.owner == job.uid) {
+            pod.node = Some(format!("node-{}", pod.index));
+            pod.ip = Some(format!("10.0.0.{}", pod.index + 1));
+            (pod.running, pod.ready) = (true, true);
+        }
+    }
+
+    /// A pod's container ends now.
+    pub fn ends(&mut self, index: u32, code: i32, word: &Value) {
+        let now = self.now;
+        let pod = self.pod(index);
+        (pod.running, pod.ready) = (false, false);
+        let word: LastWord = serde_json::from_value(word.clone()).unwrap();
+        pod.ended = Some(Ended { code, reason: "Error".into(), at: Some(now), word });
+    }
+
+    /// The Job controller gives up for a pod, and deletes the others.
+    pub fn gives_up_for(&mut self, index: u32) {
+        let now = self.now;
+        let name = self.pod(index).name.clone();
+        let message =
+            format!("Container trainer for pod n/{name} failed with exit code 1 matching FailJob rule at index 1");
+        self.job().failing = Some((now, "PodFailurePolicy".into(), message));
+        let owner = self.job().uid.clone();
+        for pod in self.observed.pods.iter_mut().filter(|pod| pod.owner == owner && pod.ended.is_none()) {
+            pod.deleting = Some(now);
+            pod.deadline = now.checked_add(SignedDuration::from_secs(120)).ok();
+        }
+    }
+
+    /// Every pod succeeds, and the Job with them.
+    pub fn succeeds(&mut self, result: &Value) {
+        for index in 0..self.job().pods {
+            self.ends(index, 0, &json!({"result": result}));
+        }
+        let now = self.now;
+        self.job().complete = Some(now);
+    }
+
+    /// The deleted Job and its pods are gone.
+    pub fn cleared(&mut self) {
+        let gone: Vec<_> = self.observed.jobs.iter().filter(|j| j.deleting.is_some()).map(|j| j.uid.clone()).collect();
+        assert!(!gone.is_empty(), "no Job is being deleted");
+        self.observed.jobs.retain(|job| !gone.contains(&job.uid));
+        self.observed.pods.retain(|pod| !gone.contains(&pod.owner));
+    }
+
+    /// The leader tells.
+    pub fn tells(&mut self, phase: &str, step: u64) {
+        let job = self.job().name.clone();
+        let status = self.status();
+        let report: Report = serde_json::from_value(json!({
+            "stage": status.stage.unwrap().name(), "phase": phase, "step": step, "steps": 100, "epochs": 10, "loss": -0.5,
+            "imagesPerSecond": 1234.567,
+        }))
+        .unwrap();
+        self.observed.progress = Some(Report { seen: Some(self.now), job, ..report });
+    }
+
+    /// As far as training.
+    pub fn training(spec: &Value) -> Self {
+        let mut world = Self::new(spec);
+        world.step();
+        world.run();
+        world.tells("training", 10);
+        world.step();
+        world
+    }
+}
