@@ -2,7 +2,7 @@
 
 mod bench;
 mod build;
-mod cache;
+mod cluster;
 mod counts;
 mod download;
 mod error;
@@ -47,6 +47,11 @@ enum Command {
         #[command(subcommand)]
         what: Bench,
     },
+    /// A real Kubernetes cluster for tests on this machine
+    Cluster {
+        #[command(subcommand)]
+        action: cluster::Action,
+    },
     /// Pack what a check on a GPU machine needs into dist/gpu-bundle (that machine: no Rust, no network)
     GpuBundle(gpu_bundle::Options),
 }
@@ -66,6 +71,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::test(&options),
         Command::Bench { what: Bench::Train(options) } => bench::train::train(&options),
         Command::Bench { what: Bench::Data(options) } => bench::data::data(&options),
+        Command::Cluster { action } => cluster::cluster(action),
         Command::GpuBundle(options) => gpu_bundle::bundle(&options),
     };
     match result {
