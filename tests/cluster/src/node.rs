@@ -229,6 +229,8 @@ disabled_plugins = [
 address = "{SOCKET}"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{POD_IMAGE}"
+# For machines that deny CAP_SYS_RESOURCE even to root.
+restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".cni]

@@ -93,8 +93,9 @@ mod tests {
 
     #[test]
     fn ending_waits_until_it_is_gone() {
-        let child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
         assert!(end(child.id() as i32, Signal::SIGKILL, Duration::from_secs(5)));
+        child.wait().unwrap();
         assert!(end(child.id() as i32, Signal::SIGKILL, Duration::from_secs(5)));
     }
 }

@@ -78,12 +78,26 @@ impl Sandbox {
 
     /// Ends the box with all that is in it. Fine where it does not run.
     pub fn kill(&self) -> Result<()> {
-        match self.pid() {
-            Some(pid) if !processes::end(pid, Signal::SIGKILL, PATIENCE) => {
-                Err(Error::Left(vec![format!("process {pid} ({})", self.name)]))
+        let Some(pid) = self.pid() else { return Ok(()) };
+        let mut left = vec![];
+        // `nsenter` and `unshare` wait outside for what they started inside, and end by themselves.
+        let waiting = self.waiting(pid);
+        for (pid, signal) in std::iter::once((pid, Signal::SIGKILL)).chain(waiting.map(|pid| (pid, Signal::SIGCONT))) {
+            if !processes::end(pid, signal, PATIENCE) {
+                left.push(format!("process {pid} ({})", self.name));
             }
-            _ => Ok(()),
         }
+        if left.is_empty() { Ok(()) } else { Err(Error::Left(left)) }
+    }
+
+    fn waiting(&self, pid: i32) -> impl Iterator<Item = i32> {
+        let (mark, target) = (format!("{MARK}{}", self.state.display()), pid.to_string());
+        let name = self.name.clone();
+        let entered = move |process: &Process| process.is("nsenter") && process.arguments.get(2) == Some(&target);
+        let made = move |process: &Process| {
+            process.is("unshare") && process.arguments.ends_with(&[mark.clone(), name.clone()])
+        };
+        processes::all().into_iter().filter(move |process| entered(process) || made(process)).map(|process| process.pid)
     }
 
     /// A command in the box, as root.
@@ -113,11 +127,6 @@ impl Sandbox {
         let own = processes::pid_namespace(self.pid()?)?;
         let mut found = processes::all().into_iter().filter(|process| process.is(program));
         found.find(|process| processes::pid_namespace(process.pid).as_ref() == Some(&own)).map(|process| process.pid)
-    }
-
-    /// The log of a component.
-    pub fn log(&self, program: &str) -> PathBuf {
-        self.log_of(&self.component(program))
     }
 
     fn log_of(&self, component: &str) -> PathBuf {

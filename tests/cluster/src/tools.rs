@@ -21,7 +21,7 @@ pub const POD_IMAGE: &str = "simsiam.test/pod:1";
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools");
 const FILES: [&str; 5] = ["go.mod", "go.sum", "kube/main.go", "pod/main.go", "pod/certs.go"];
 /// No debug information: it would be a third of the time and half of the size.
-const FLAGS: [&str; 5] = ["build", "-trimpath", "-v", "-gcflags=all=-dwarf=false", "-ldflags=-s -w"];
+const FLAGS: [&str; 4] = ["build", "-trimpath", "-v", "-gcflags=all=-dwarf=false"];
 /// What Go's own cache, its modules and the programs take.
 const DISK: u64 = 5_000_000_000;
 
@@ -98,7 +98,7 @@ impl Tools {
 
 /// The folder's name in the cache: what is built, and how.
 fn name() -> Result<String> {
-    let mut all = FLAGS.join(" ").into_bytes();
+    let mut all = format!("{} {}", FLAGS.join(" "), link_flags()?).into_bytes();
     for file in FILES {
         let path = Path::new(SOURCES).join(file);
         all.extend(fs::read(&path).map_err(Error::io("read", &path))?);
@@ -107,11 +107,26 @@ fn name() -> Result<String> {
     Ok(format!("cluster-tools-{}", &digest[..16]))
 }
 
+/// A line of `go.mod` that begins so, without that.
+fn module(beginning: &str) -> Result<String> {
+    let path = Path::new(SOURCES).join("go.mod");
+    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    Ok(text.lines().find_map(|line| line.trim().strip_prefix(beginning)).unwrap_or_default().to_owned())
+}
+
+/// Kubernetes' own build sets its version so; clients (Helm's charts, capability checks) go by it.
+fn link_flags() -> Result<String> {
+    let version = module("k8s.io/kubernetes ")?;
+    let minor = version.split('.').nth(1).unwrap_or_default();
+    let set = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].map(|package| {
+        format!(" -X {package}.gitVersion={version} -X {package}.gitMajor=1 -X {package}.gitMinor={minor}")
+    });
+    Ok(format!("-ldflags=-s -w{}", set.concat()))
+}
+
 /// A Go that can build them.
 fn go() -> Result<PathBuf> {
-    let module = Path::new(SOURCES).join("go.mod");
-    let text = fs::read_to_string(&module).map_err(Error::io("read", &module))?;
-    let needed = text.lines().find_map(|line| line.strip_prefix("go ")).unwrap_or_default().to_owned();
+    let needed = module("go ")?;
     let mut found = Vec::new();
     for go in ["go", "/usr/local/go/bin/go", "/usr/lib/go/bin/go"] {
         // Whether Go may bring a newer one of itself is for the user's GOTOOLCHAIN to say; where it may, this asks that.
@@ -142,7 +157,7 @@ fn build(go: &Path, folder: &Path, package: &str) -> Result<()> {
     println!("building the cluster's program `{name}` (once; minutes for `kube` on a machine that has nothing of it)");
     let begun = Instant::now();
     let mut command = Command::new(go);
-    command.args(FLAGS).arg("-o").arg(folder.join(name)).arg(package).current_dir(SOURCES);
+    command.args(FLAGS).arg(link_flags()?).arg("-o").arg(folder.join(name)).arg(package).current_dir(SOURCES);
     command.env("CGO_ENABLED", "0").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|source| Error::Start { program: "go".into(), source })?;
     let (mut packages, mut said) = (0, 0);

@@ -4,6 +4,7 @@
 //	pod pause                     waits for a signal and reaps what is left to it
 //	pod serve ADDRESS TEXT        answers every TCP connection with TEXT
 //	pod ask NAME:PORT [SECONDS]   resolves, connects, prints the answer; tries again until the time is over
+//	pod reach NAME:PORT [SECONDS] as ask, but only connects
 //	pod certs DIR < LIST          makes a certificate authority and the certificates of the list
 package main
 
@@ -33,11 +34,13 @@ func run(args []string) error {
 	case len(args) == 3 && args[0] == "serve":
 		return serve(args[1], args[2])
 	case len(args) >= 2 && args[0] == "ask":
-		return ask(args[1:])
+		return ask(args[1:], askOnce)
+	case len(args) >= 2 && args[0] == "reach":
+		return ask(args[1:], reachOnce)
 	case len(args) == 2 && args[0] == "certs":
 		return certs(args[1], os.Stdin)
 	}
-	return fmt.Errorf("usage: pod pause | serve ADDRESS TEXT | ask NAME:PORT [SECONDS] | certs DIR")
+	return fmt.Errorf("usage: pod pause | serve ADDRESS TEXT | ask NAME:PORT [SECONDS] | reach NAME:PORT [SECONDS] | certs DIR")
 }
 
 // pause is PID 1 of a pod or node: children whose parents ended become its own, and nobody else reaps them.
@@ -79,7 +82,7 @@ func serve(address, text string) error {
 	}
 }
 
-func ask(args []string) error {
+func ask(args []string, once func(string) (string, error)) error {
 	seconds := 0
 	if len(args) > 1 {
 		var err error
@@ -89,7 +92,7 @@ func ask(args []string) error {
 	}
 	end := time.Now().Add(time.Duration(seconds) * time.Second)
 	for {
-		answer, err := askOnce(args[0])
+		answer, err := once(args[0])
 		if err == nil {
 			_, err = fmt.Println(answer)
 			return err
@@ -112,4 +115,12 @@ func askOnce(address string) (string, error) {
 	}
 	answer, err := io.ReadAll(connection)
 	return string(answer), err
+}
+
+func reachOnce(address string) (string, error) {
+	connection, err := net.DialTimeout("tcp", address, 2*time.Second)
+	if err != nil {
+		return "", err
+	}
+	return "reached", connection.Close()
 }
