@@ -18,6 +18,9 @@ pub enum Action {
         /// GPUs that each node claims to have
         #[arg(long, default_value_t = 4)]
         gpus_per_node: usize,
+        /// Leave NetworkPolicies without effect
+        #[arg(long)]
+        no_network_policies: bool,
         /// Where its files lie [default: `cluster` in the cache]
         #[arg(long, value_name = "DIR")]
         state: Option<PathBuf>,
@@ -40,9 +43,10 @@ pub enum Action {
 /// If it fails; the error has the end of the log of what failed.
 pub fn cluster(action: Action) -> Result<()> {
     match action {
-        Action::Up { nodes, gpus_per_node, state } => {
+        Action::Up { nodes, gpus_per_node, no_network_policies, state } => {
             system::ensure(system::CLUSTER)?;
-            up(&Options { nodes, gpus_per_node, state, keep: true, quiet: false })
+            let network_policies = !no_network_policies;
+            up(&Options { nodes, gpus_per_node, network_policies, state, keep: true, quiet: false })
         }
         Action::Down { state } => down(state),
         Action::Status => status(),

@@ -30,6 +30,8 @@ pub struct Options {
     pub nodes: usize,
     /// GPUs that each node claims to have.
     pub gpus_per_node: usize,
+    /// Whether NetworkPolicies are obeyed, by kube-router's firewall in each node.
+    pub network_policies: bool,
     /// Where its files lie; none for [`default_state`].
     pub state: Option<PathBuf>,
     /// Leave it up when this process ends. Otherwise it goes down when the [`Cluster`] is dropped, and where even that does not
@@ -41,7 +43,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 2, gpus_per_node: 4, state: None, keep: false, quiet: false }
+        Self { nodes: 2, gpus_per_node: 4, network_policies: true, state: None, keep: false, quiet: false }
     }
 }
 
@@ -93,6 +95,7 @@ impl Cluster {
         let state = State {
             nodes: options.nodes,
             gpus_per_node: options.gpus_per_node,
+            network_policies: options.network_policies,
             tools: tools.folder().to_path_buf(),
             sysctls: machine::sysctls(),
             made: machine::to_be_made(),
@@ -251,6 +254,7 @@ impl Cluster {
         for machine in local.machines() {
             let of = |program: &str| (machine.sandbox.component(program), machine.sandbox.find(program));
             all.extend(["containerd", "kubelet", "kube-proxy"].map(of));
+            all.extend(local.state.network_policies.then(|| of("network-policies")));
         }
         Ok(all)
     }
@@ -283,6 +287,10 @@ impl Cluster {
         plane.wait_for_controllers(&self.kubectl)?;
         for number in 1..=options.nodes {
             self.furnish(number, READY_WITHIN)?;
+            if options.network_policies {
+                // Only now, since it reads its node's object when it starts.
+                local.machine(number).start_policies()?;
+            }
             progress.say(&format!("{} is ready", node_name(number)));
         }
         Ok(())
@@ -402,7 +410,12 @@ impl Node<'_> {
         if self.machine.sandbox.find("kubelet").is_none() {
             self.machine.start_kubelet()?;
         }
-        self.cluster.furnish(self.number, READY_WITHIN)
+        self.cluster.furnish(self.number, READY_WITHIN)?;
+        let policies = self.cluster.local("node")?.state.network_policies;
+        if policies && self.machine.sandbox.find("network-policies").is_none() {
+            self.machine.start_policies()?;
+        }
+        Ok(())
     }
 
     /// Drops every packet from and to the node; all in it goes on.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::addresses::{DNS_SERVICE, PODS, node, node_name, pods};
+use crate::addresses::{DNS_SERVICE, PODS, SERVICES, node, node_name, pods};
 use crate::error::{Error, Result};
 use crate::machine::plugins;
 use crate::sandbox::Sandbox;
@@ -95,6 +95,18 @@ impl<'a> Machine<'a> {
                 "--conntrack-min=0".to_owned(),
                 "--conntrack-tcp-timeout-established=0s".to_owned(),
                 "--conntrack-tcp-timeout-close-wait=0s".to_owned(),
+            ],
+        )
+    }
+
+    /// Makes the node's packet filter obey NetworkPolicies.
+    pub fn start_policies(&self) -> Result<()> {
+        self.spawn(
+            "network-policies",
+            &[
+                format!("--kubeconfig={}", self.state.join("kubeconfig").display()),
+                format!("--node={}", self.sandbox.name()),
+                format!("--services={SERVICES}"),
             ],
         )
     }

@@ -27,6 +27,8 @@ pub struct State {
     pub nodes: usize,
     /// GPUs that each node claims to have.
     pub gpus_per_node: usize,
+    /// Whether NetworkPolicies are obeyed.
+    pub network_policies: bool,
     /// The folder of the cluster's programs.
     pub tools: PathBuf,
     /// Kernel settings as they were.
@@ -102,7 +104,15 @@ mod tests {
     use super::*;
 
     fn state(owner: Option<(i32, u64)>) -> State {
-        State { nodes: 2, gpus_per_node: 4, tools: "/t".into(), sysctls: BTreeMap::new(), made: vec![], owner }
+        State {
+            nodes: 2,
+            gpus_per_node: 4,
+            network_policies: true,
+            tools: "/t".into(),
+            sysctls: BTreeMap::new(),
+            made: vec![],
+            owner,
+        }
     }
 
     #[test]

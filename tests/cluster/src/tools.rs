@@ -1,6 +1,7 @@
 //! The cluster's programs, built from Go modules once and kept in the cache.
 //!
-//! Two programs: `kube`, which is every Kubernetes program, etcd, CoreDNS and Helm in one (what they share is compiled and
+//! Two programs: `kube`, which is every Kubernetes program, etcd, CoreDNS, Helm and
+//! kube-router's firewall in one (what they share is compiled and
 //! linked once), and `pod`, a small static one that runs inside nodes and pods.
 
 use std::fs::{self, File};
@@ -19,7 +20,7 @@ use crate::oci::{self, Image, Layer};
 pub const POD_IMAGE: &str = "simsiam.test/pod:1";
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools");
-const FILES: [&str; 5] = ["go.mod", "go.sum", "kube/main.go", "pod/main.go", "pod/certs.go"];
+const FILES: [&str; 6] = ["go.mod", "go.sum", "kube/main.go", "kube/policies.go", "pod/main.go", "pod/certs.go"];
 /// No debug information: it would be a third of the time and half of the size.
 const FLAGS: [&str; 4] = ["build", "-trimpath", "-v", "-gcflags=all=-dwarf=false"];
 /// What Go's own cache, its modules and the programs take.

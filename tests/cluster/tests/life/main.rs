@@ -50,6 +50,7 @@ fn a_cluster_lives_and_leaves_nothing() {
     assert!(cluster.node(3).is_err());
 
     pods_reach_one_another(&cluster);
+    network_policies_are_obeyed(&cluster);
     gpus_are_counted(&cluster);
     a_lost_node_is_seen(&cluster);
 
@@ -112,6 +113,35 @@ fn pods_reach_one_another(cluster: &Cluster) {
     server.join().unwrap();
 }
 
+fn network_policies_are_obeyed(cluster: &Cluster) {
+    let only_friends = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "friends"},
+        "spec": {
+            "podSelector": {"matchLabels": {"name": "guarded"}}, "policyTypes": ["Ingress"],
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"name": "friend"}}}]}],
+        },
+    });
+    let guarded = pod("guarded", 1, 0, &["serve", ":7000", "for friends"]);
+    for object in [only_friends, guarded] {
+        cluster.apply(&object.to_string()).unwrap();
+    }
+    wait_for_phase(cluster, "guarded", "Running");
+    let pod_address = cluster.json(&["get", "pod", "guarded"]).unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
+    // A pod is open until its node has heard of the policy, here as anywhere.
+    let guard = format!("-d {pod_address}/32");
+    let end = Instant::now() + Duration::from_secs(20);
+    while !cluster.node(1).unwrap().run(&["iptables-save", "-t", "filter"]).unwrap().contains(&guard) {
+        assert!(Instant::now() < end, "no packet filter for {pod_address}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    cluster.apply(&pod("stranger", 2, 0, &["ask", "guarded.peers.default.svc:7000", "0"]).to_string()).unwrap();
+    cluster.apply(&pod("friend", 2, 0, &["ask", "guarded.peers.default.svc:7000", "20"]).to_string()).unwrap();
+    wait_for_phase(cluster, "friend", "Succeeded");
+    wait_for_phase(cluster, "stranger", "Failed");
+    let log = cluster.kubectl(&["logs", "stranger"]).unwrap();
+    assert!(log.contains("i/o timeout") || log.contains("connection refused"), "{log}");
+}
+
 fn gpus_are_counted(cluster: &Cluster) {
     cluster.apply(&pod("greedy", 1, 5, &["pause"]).to_string()).unwrap();
     let end = Instant::now() + Duration::from_secs(20);
@@ -149,7 +179,7 @@ fn a_lost_node_is_seen(cluster: &Cluster) {
 
 fn pod(name: &str, node: usize, gpus: usize, arguments: &[&str]) -> Value {
     json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "peers"}},
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "peers", "name": name}},
         "spec": {
             "hostname": name, "subdomain": "peers", "restartPolicy": "Never", "terminationGracePeriodSeconds": 1,
             "nodeSelector": {"kubernetes.io/hostname": format!("node-{node}")},
