@@ -7,6 +7,7 @@ mod counts;
 mod download;
 mod error;
 mod gpu_bundle;
+mod images;
 mod libtorch;
 mod pins;
 mod process;
@@ -52,6 +53,8 @@ enum Command {
         #[command(subcommand)]
         action: cluster::Action,
     },
+    /// Container images of operator and trainer as archives in target/images, without Docker
+    Images(images::Options),
     /// Pack what a check on a GPU machine needs into dist/gpu-bundle (that machine: no Rust, no network)
     GpuBundle(gpu_bundle::Options),
 }
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Bench { what: Bench::Train(options) } => bench::train::train(&options),
         Command::Bench { what: Bench::Data(options) } => bench::data::data(&options),
         Command::Cluster { action } => cluster::cluster(action),
+        Command::Images(options) => images::images(&options),
         Command::GpuBundle(options) => gpu_bundle::bundle(&options),
     };
     match result {

@@ -25,6 +25,7 @@ mod cluster;
 mod command;
 mod control_plane;
 mod error;
+pub mod images;
 mod kubectl;
 mod leftovers;
 mod machine;
