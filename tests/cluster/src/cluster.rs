@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -99,15 +100,16 @@ impl Cluster {
             tools: tools.folder().to_path_buf(),
             sysctls: machine::sysctls(),
             made: machine::to_be_made(),
-            owner: if options.keep { None } else { state::this_process() },
+            // Until it is up even one that is to stay: if this process is killed on the way, it is nobody's.
+            owner: state::this_process(),
         };
         state.save(&folder)?;
         let kubeconfig = folder.join("kubeconfig");
         let kubectl = Kubectl::own(&tools.kube(), &kubeconfig);
-        let local = Local { folder, tools, state, keep: options.keep };
+        let local = Local { folder, tools, state, keep: false };
         // From here on, dropping it takes down whatever was started.
         let mut cluster = Self { kubectl, kubeconfig, local: Some(local) };
-        match cluster.start(options) {
+        match cluster.start(options).and_then(|()| if options.keep { cluster.disown() } else { Ok(()) }) {
             Ok(()) => Ok(cluster),
             Err(error) => {
                 // The first error is the one to tell; what can't be cleared away now is found by the next `up`.
@@ -219,7 +221,14 @@ impl Cluster {
     /// If it is no image archive, or with a cluster that is not ours.
     pub fn import_image(&self, archive: &Path) -> Result<()> {
         let archive = std::path::absolute(archive).map_err(Error::io("find", archive))?;
-        self.local("import_image")?.machines().try_for_each(|machine| machine.import(&archive))
+        let local = self.local("import_image")?;
+        // All nodes at once: half of it is waiting for the disk.
+        std::thread::scope(|scope| {
+            let import = |machine: Machine<'_>| machine.import(&archive);
+            let started: Vec<_> = local.machines().map(|machine| scope.spawn(move || import(machine))).collect();
+            let mut ended = started.into_iter().map(|thread| thread.join().unwrap_or_else(|p| resume_unwind(p)));
+            ended.try_for_each(|result| result)
+        })
     }
 
     /// How many nodes there are.
@@ -294,6 +303,14 @@ impl Cluster {
             progress.say(&format!("{} is ready", node_name(number)));
         }
         Ok(())
+    }
+
+    /// Makes it stay when this process ends.
+    fn disown(&mut self) -> Result<()> {
+        let local = self.local.as_mut().ok_or(Error::NotOurs("keep"))?;
+        local.state.owner = None;
+        local.keep = true;
+        local.state.save(&local.folder)
     }
 
     /// Waits for a node and tells the API server what no kubelet would: its pods' network and its GPUs.

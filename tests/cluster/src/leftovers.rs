@@ -13,8 +13,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Removes everything but the state folder: processes (and by them mounts and networks), interfaces, control groups,
 /// folders, and puts settings back. Goes on after an error, and tells the first.
 pub fn remove(folder: &Path, state: Option<&State>) -> Result<()> {
-    let own = Sandbox::all().into_iter().filter(|sandbox| sandbox.state() == folder);
-    let killed = own.map(|sandbox| sandbox.kill()).fold(Ok(()), Result::and);
+    let (own, others): (Vec<_>, Vec<_>) = Sandbox::all().into_iter().partition(|sandbox| sandbox.state() == folder);
+    let killed = own.iter().map(Sandbox::kill).fold(Ok(()), Result::and);
+    if !others.is_empty() {
+        // The bridge and the groups are theirs then: only one cluster has them at a time.
+        return killed;
+    }
     let links = network::remove();
     let groups = cgroups::remove(PATIENCE);
     let settings = match state {

@@ -1,12 +1,13 @@
 //! The host's bridge, and each node's cable to it.
 //!
-//! Only the bridge, the host's ends of the cables and routes over them are the host's; all else, the packet filters
-//! too, lies in the nodes' own networks and goes with them.
+//! Only the bridge, the host's ends of the cables and routes over them are the host's (and two rules in a packet filter
+//! that drops by default); all else lies in the nodes' own networks and goes with them.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::addresses::{BRIDGE, HOST, MOST_NODES, SERVICES, cable, node, pods};
-use crate::command::run_words;
+use crate::command::{output, run_words};
 use crate::error::{Error, Result};
 use crate::sandbox::Sandbox;
 
@@ -14,7 +15,35 @@ use crate::sandbox::Sandbox;
 pub fn make_bridge() -> Result<()> {
     run_words(&["ip", "link", "add", BRIDGE, "type", "bridge"])?;
     run_words(&["ip", "address", "add", &format!("{HOST}/24"), "dev", BRIDGE])?;
-    run_words(&["ip", "link", "set", BRIDGE, "up"])
+    run_words(&["ip", "link", "set", BRIDGE, "up"])?;
+    for (chain, rule) in PASSAGES {
+        // Docker and ufw drop what they do not know. Where nothing is dropped, the host's packet filter is not touched.
+        if filter(chain)?.contains(&format!("-P {chain} DROP")) {
+            let words: Vec<_> = ["iptables", "-w", "-I", chain].into_iter().chain(rule.split(' ')).collect();
+            run_words(&words)?;
+        }
+    }
+    Ok(())
+}
+
+/// What must pass through the host's packet filter: between the nodes (where it is asked about bridged packets), and from
+/// them to the host.
+const PASSAGES: [(&str, &str); 2] =
+    [("FORWARD", "-i simsiam0 -o simsiam0 -j ACCEPT"), ("INPUT", "-i simsiam0 -j ACCEPT")];
+
+fn filter(chain: &str) -> Result<String> {
+    output(Command::new("iptables").args(["-w", "-S", chain]))
+}
+
+fn close_passages() -> Result<()> {
+    for (chain, rule) in PASSAGES {
+        // Without iptables there never was a cluster here.
+        while filter(chain).is_ok_and(|rules| rules.contains(&format!("-A {chain} {rule}"))) {
+            let words: Vec<_> = ["iptables", "-w", "-D", chain].into_iter().chain(rule.split(' ')).collect();
+            run_words(&words)?;
+        }
+    }
+    Ok(())
 }
 
 /// Connects a node that has just started, and gives it its address and its routes.
@@ -60,6 +89,7 @@ pub fn mend(sandbox: &Sandbox) -> Result<()> {
 
 /// Removes bridge and cables; the routes go with them.
 pub fn remove() -> Result<()> {
+    close_passages()?;
     (1..=MOST_NODES).map(cable).chain([BRIDGE.to_owned()]).try_for_each(|name| remove_link(&name))
 }
 

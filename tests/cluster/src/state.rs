@@ -42,7 +42,7 @@ pub struct State {
 impl State {
     /// Whether the process that the cluster was for has ended without taking it down.
     pub fn abandoned(&self) -> bool {
-        self.owner.is_some_and(|(pid, began)| processes::start_time(pid) != Some(began))
+        self.owner.is_some_and(|(pid, began)| !processes::alive(pid) || processes::start_time(pid) != Some(began))
     }
 
     /// Writes it into its folder.
