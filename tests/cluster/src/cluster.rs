@@ -512,3 +512,30 @@ fn clear_the_way(folder: &Path) -> Result<()> {
         Err(_) => down(folder),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn somebody_elses_nodes_are_left_alone() {
+        let cluster = Cluster::existing(Path::new("/home/me/.kube/config"));
+        assert_eq!(cluster.kubeconfig(), Path::new("/home/me/.kube/config"));
+        let refused = [
+            cluster.node(1).map(drop),
+            cluster.import_image(Path::new("x.tar")),
+            cluster.host_address().map(drop),
+            cluster.logs().map(drop),
+        ];
+        assert!(refused.iter().all(|result| matches!(result, Err(Error::NotOurs(_)))), "{refused:?}");
+        cluster.down().unwrap();
+    }
+
+    #[test]
+    fn a_condition_is_found_by_its_kind() {
+        let node = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
+        assert_eq!(condition(&node, "Ready").as_deref(), Some("Unknown"));
+        assert_eq!(condition(&node, "DiskPressure"), None);
+        assert_eq!(condition(&json!({}), "Ready"), None);
+    }
+}
