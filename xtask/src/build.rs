@@ -41,13 +41,25 @@ pub fn release(cuda: bool) -> Result<Built> {
     Ok(built)
 }
 
+/// Builds a program of one of our packages and returns its path.
+///
+/// # Errors
+/// If it doesn't build.
+pub fn binary(package: &str, name: &str, release: bool) -> Result<PathBuf> {
+    built(package, "--bin", name, release)
+}
+
 /// Builds an example of one of our packages for release, and returns its program. Says nothing on standard output.
 ///
 /// # Errors
 /// If it doesn't build.
 pub fn example(package: &str, name: &str) -> Result<PathBuf> {
+    built(package, "--example", name, true)
+}
+
+fn built(package: &str, kind: &str, name: &str, release: bool) -> Result<PathBuf> {
     let mut command = cargo();
-    command.args(["build", "--release", "-p", package, "--example", name]);
+    command.args(["build", "-p", package, kind, name]).args(release.then_some("--release"));
     eprintln!("$ {}", line(&command));
     command.arg("--message-format=json-render-diagnostics").stdin(Stdio::null());
     let text = output(&mut command)?;

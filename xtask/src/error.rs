@@ -93,6 +93,12 @@ pub enum Error {
     /// Something that this command needs is not so; the text says what and what to do.
     #[error("{0}")]
     Refused(String),
+    /// The cache can't be used.
+    #[error(transparent)]
+    Cache(#[from] simsiam_cache::Error),
+    /// The cluster for tests.
+    #[error(transparent)]
+    Cluster(#[from] simsiam_cluster::Error),
     /// Steps of `cargo xtask test` failed; the table above the message has the details.
     #[error("failed: {}", .0.join(", "))]
     Steps(Vec<String>),
@@ -109,6 +115,10 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Packages { .. } | Self::Libtorch { .. } | Self::Refused(_) => ExitCode::from(64),
+            Self::Cache(simsiam_cache::Error::NoFolder | simsiam_cache::Error::Full { .. }) => ExitCode::from(64),
+            Self::Cluster(simsiam_cluster::Error::Impossible(_) | simsiam_cluster::Error::Running { .. }) => {
+                ExitCode::from(64)
+            }
             _ => ExitCode::FAILURE,
         }
     }

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 
-use crate::cache::{self, Staging};
 use crate::download::{self, Progress};
 use crate::error::{Error, Result};
 use crate::pins::{Flavour, LIBTORCH_VERSION, Wheel};
@@ -103,17 +102,17 @@ fn version_in_header(header: &str) -> Option<String> {
 
 /// The folder in the cache that holds `torch/` and `nvidia/`; downloaded where it isn't there.
 fn in_cache(flavour: Flavour) -> Result<PathBuf> {
-    let root = cache::root()?;
+    let root = simsiam_cache::root()?;
     let site = root.join(flavour.folder());
     if flavour.required().iter().all(|path| site.join(path).is_file()) && check(&site.join("torch"), flavour).is_ok() {
         return Ok(site);
     }
     system::ensure(system::DOWNLOAD)?;
-    cache::room(&root, flavour.disk())?;
+    simsiam_cache::room(&root, flavour.disk())?;
     let wheels = flavour.wheels();
     let total: u64 = wheels.iter().map(|wheel| wheel.size).sum();
     println!("Bringing libtorch {LIBTORCH_VERSION} ({} MB) into {}", total / 1_000_000, root.display());
-    let staging = Staging::begin(&root, &flavour.folder())?;
+    let staging = simsiam_cache::Staging::begin(&root, &flavour.folder())?;
     // Downloads lie beside the result in the same partial folder, so that they are cleared with it.
     let downloads = staging.path().join("download");
     let mut progress = Progress::new(total);
@@ -130,7 +129,7 @@ fn in_cache(flavour: Flavour) -> Result<PathBuf> {
     if let Some(missing) = flavour.required().iter().find(|path| !staging.path().join(path).is_file()) {
         return Err(Error::Wheel { package: flavour.folder(), what: format!("no wheel holds {missing}") });
     }
-    staging.finish()
+    Ok(staging.finish()?)
 }
 
 /// Writes the files of a wheel that we keep below `site`. The zip format's own CRC of each is checked on the way.

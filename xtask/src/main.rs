@@ -2,11 +2,12 @@
 
 mod bench;
 mod build;
-mod cache;
+mod cluster;
 mod counts;
 mod download;
 mod error;
 mod gpu_bundle;
+mod images;
 mod libtorch;
 mod pins;
 mod process;
@@ -47,6 +48,13 @@ enum Command {
         #[command(subcommand)]
         what: Bench,
     },
+    /// A real Kubernetes cluster for tests on this machine
+    Cluster {
+        #[command(subcommand)]
+        action: cluster::Action,
+    },
+    /// Container images of operator and trainer as archives in target/images, without Docker
+    Images(images::Options),
     /// Pack what a check on a GPU machine needs into dist/gpu-bundle (that machine: no Rust, no network)
     GpuBundle(gpu_bundle::Options),
 }
@@ -66,6 +74,8 @@ fn main() -> ExitCode {
         Command::Test(options) => test::test(&options),
         Command::Bench { what: Bench::Train(options) } => bench::train::train(&options),
         Command::Bench { what: Bench::Data(options) } => bench::data::data(&options),
+        Command::Cluster { action } => cluster::cluster(action),
+        Command::Images(options) => images::images(&options),
         Command::GpuBundle(options) => gpu_bundle::bundle(&options),
     };
     match result {

@@ -34,6 +34,21 @@ pub const DOWNLOAD: &[Need] = &[
 pub const BROWSER: &[Need] =
     &[Need { program: "chromium", package: "chromium", why: "the report's test in a browser" }];
 
+/// What the cluster for tests runs on.
+pub const CLUSTER: &[Need] = &[
+    Need { program: "containerd", package: "containerd", why: "the cluster for tests: containers" },
+    Need { program: "runc", package: "runc", why: "the cluster for tests: containers" },
+    Need {
+        program: "/usr/lib/cni/ptp",
+        package: "containernetworking-plugins",
+        why: "the cluster for tests: pods' networks",
+    },
+    Need { program: "ip", package: "iproute2", why: "the cluster for tests: nodes' networks" },
+    Need { program: "iptables", package: "iptables", why: "the cluster for tests: Services" },
+    Need { program: "ipset", package: "ipset", why: "the cluster for tests: network policies" },
+    Need { program: "conntrack", package: "conntrack", why: "the cluster for tests: Services" },
+];
+
 /// Installs those system packages that are missing, as root or by `sudo` without a password.
 ///
 /// # Errors
@@ -69,7 +84,8 @@ fn present(need: &Need) -> bool {
     }
 }
 
-fn on_path(program: &str) -> bool {
+/// Whether a program is on the path, or a file at an absolute one.
+pub fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use simsiam_cluster::Tools;
+
 use crate::counts::Counts;
 use crate::error::{Error, Result};
 use crate::pins::Flavour;
@@ -48,6 +50,10 @@ pub fn test(options: &Options) -> Result<()> {
         Ok(()) => Outcome::Passed,
         Err(why) => Outcome::Skipped(why.to_string()),
     });
+    if !options.fast {
+        // Here rather than inside the first test that wants it, where it would be minutes of silence.
+        step(&mut steps, "cluster", cluster);
+    }
     if options.filter.is_none() {
         step(&mut steps, "format", format);
         step(&mut steps, "clippy", clippy);
@@ -103,6 +109,17 @@ fn clippy() -> Outcome {
         return Outcome::Skipped("clippy is not installed (rustup component add clippy)".into());
     }
     passed(run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])))
+}
+
+/// The cluster's packages and programs. Its tests say so and pass where it can't be.
+fn cluster() -> Outcome {
+    if let Err(why) = system::ensure(system::CLUSTER) {
+        return Outcome::Skipped(why.to_string());
+    }
+    match simsiam_cluster::machine_obstacle().or_else(Tools::obstacle) {
+        Some(why) => Outcome::Skipped(why),
+        None => passed(Tools::ensure().map(drop).map_err(Error::from)),
+    }
 }
 
 const NO_DENY: &str = "cargo-deny is not installed (cargo install cargo-deny --locked)";

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cache;
 use crate::download::PYTHON;
 use crate::error::{Error, Result};
 use crate::pins::LIBTORCH_VERSION;
@@ -27,7 +26,7 @@ pub(super) fn with_torch() -> Result<PathBuf> {
             )))
         };
     }
-    let root = cache::root()?;
+    let root = simsiam_cache::root()?;
     let venv = root.join(format!("venv-torch-{LIBTORCH_VERSION}"));
     let python = venv.join("bin/python");
     if has_torch(&python) {

@@ -1,12 +1,13 @@
 //! The cache outside `target/`, in which a thing either is whole or is not there.
 
+mod error;
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::error::{Error, Result};
-use crate::process::output;
+pub use error::{Error, Result};
 
 const PARTIAL: &str = ".partial-";
 
@@ -23,15 +24,12 @@ fn from_variables(get: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(get("XDG_CACHE_HOME")?).join("simsiam")))
         .or_else(|| Some(PathBuf::from(get("HOME")?).join(".cache/simsiam")))
-        .ok_or_else(|| {
-            Error::Refused(
-                "none of SIMSIAM_CACHE, XDG_CACHE_HOME and HOME is set: set SIMSIAM_CACHE to a folder".into(),
-            )
-        })?;
+        .ok_or(Error::NoFolder)?;
     std::path::absolute(&root).map_err(Error::io("find", &root))
 }
 
 /// A folder being filled. It is moved to its final name by [`Staging::finish`], or removed when dropped.
+#[derive(Debug)]
 pub struct Staging {
     path: PathBuf,
     target: PathBuf,
@@ -90,14 +88,9 @@ pub fn room(root: &Path, bytes: u64) -> Result<()> {
         existing = parent;
     }
     // Where `df` can't tell, the task itself will.
-    let text = output(Command::new("df").arg("-Pk").arg(existing)).unwrap_or_default();
-    match free_bytes(&text) {
-        Some(free) if free < bytes => Err(Error::Refused(format!(
-            "{} has {:.1} GB free and {:.1} GB are needed: free some, or set SIMSIAM_CACHE to a folder on a larger disk",
-            existing.display(),
-            free as f64 / 1e9,
-            bytes as f64 / 1e9
-        ))),
+    let text = Command::new("df").arg("-Pk").arg(existing).output().map(|df| df.stdout).unwrap_or_default();
+    match free_bytes(&String::from_utf8_lossy(&text)) {
+        Some(free) if free < bytes => Err(Error::Full { path: existing.to_path_buf(), free, needed: bytes }),
         _ => Ok(()),
     }
 }

@@ -1,0 +1,42 @@
+//! Removing all that a cluster changed on the machine, in whatever state it is found.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::sandbox::Sandbox;
+use crate::state::State;
+use crate::{cgroups, machine, network};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Removes everything but the state folder: processes (and by them mounts and networks), interfaces, control groups,
+/// folders, and puts settings back. Goes on after an error, and tells the first.
+pub fn remove(folder: &Path, state: Option<&State>) -> Result<()> {
+    let (own, others): (Vec<_>, Vec<_>) = Sandbox::all().into_iter().partition(|sandbox| sandbox.state() == folder);
+    let killed = own.iter().map(Sandbox::kill).fold(Ok(()), Result::and);
+    if !others.is_empty() {
+        // The bridge and the groups are theirs then: only one cluster has them at a time.
+        return killed;
+    }
+    let links = network::remove();
+    let groups = cgroups::remove(PATIENCE);
+    let settings = match state {
+        Some(state) => {
+            machine::remove_made(&state.made);
+            machine::restore_sysctls(&state.sysctls)
+        }
+        None => Ok(()),
+    };
+    killed.and(links).and(groups).and(settings)?;
+    let left = existing();
+    if left.is_empty() { Ok(()) } else { Err(Error::Left(left)) }
+}
+
+/// What there is of any cluster on this machine, in words.
+pub fn existing() -> Vec<String> {
+    let boxes = Sandbox::all().into_iter().map(|sandbox| format!("processes of {}", sandbox.name()));
+    let links = network::existing().into_iter().map(|link| format!("interface {link}"));
+    let groups = cgroups::existing().into_iter().map(|group| format!("control group {}", group.display()));
+    boxes.chain(links).chain(groups).collect()
+}

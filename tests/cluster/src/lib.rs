@@ -1,0 +1,47 @@
+//! A real Kubernetes cluster for tests on one machine: no Docker, no registry, no other machine.
+//!
+//! [`Cluster::up`] starts etcd, the API server, controllers, scheduler and CoreDNS as processes, and each node (2 by
+//! default) as a containerd, kubelet and kube-proxy in namespaces of its own, with an address, a network for its pods and
+//! mimicked GPUs. Nodes can be stopped, killed, cut off and started again, which is what it is for.
+//!
+//! ```no_run
+//! use simsiam_cluster::{Cluster, Options};
+//!
+//! let cluster = Cluster::up(&Options { gpus_per_node: 2, ..Options::default() })?;
+//! cluster.import_image("target/images/trainer.tar".as_ref())?;
+//! println!("{}", cluster.kubectl(&["get", "nodes"])?);
+//! cluster.node(2)?.kill()?;
+//! cluster.down()?;
+//! # Ok::<(), simsiam_cluster::Error>(())
+//! ```
+//!
+//! The host's part of it is small and all found by name: boxes of processes (`sandbox.rs`, by their command
+//! line), interfaces `simsiam0` and `simsiam-n…`, control groups `simsiam-cluster`, a state folder. All else (mounts,
+//! packet filters, the pods' networks) lies in the boxes and goes with them.
+
+mod addresses;
+mod cgroups;
+mod cluster;
+mod command;
+mod control_plane;
+mod error;
+pub mod images;
+mod kubectl;
+mod leftovers;
+mod machine;
+mod network;
+mod node;
+pub mod oci;
+mod pki;
+mod processes;
+mod progress;
+mod sandbox;
+mod state;
+mod tools;
+
+pub use cluster::{Cluster, GPU, Node, Options, condition, default_state, down};
+pub use control_plane::NODE_GRACE;
+pub use error::{Error, Result};
+pub use leftovers::existing as left_behind;
+pub use machine::obstacle as machine_obstacle;
+pub use tools::{POD_IMAGE, Tools};

@@ -1,0 +1,104 @@
+//! `cargo xtask cluster`: a Kubernetes cluster for tests on this machine.
+
+use std::path::PathBuf;
+
+use simsiam_cluster::{Cluster, Options, Tools};
+
+use crate::error::{Error, Result};
+use crate::{system, table};
+
+/// What to do with the cluster.
+#[derive(Debug, clap::Subcommand)]
+pub enum Action {
+    /// Build its programs where needed and bring it up; it stays until `down`
+    Up {
+        /// Nodes, 1 to 9
+        #[arg(long, default_value_t = 2)]
+        nodes: usize,
+        /// GPUs that each node claims to have
+        #[arg(long, default_value_t = 4)]
+        gpus_per_node: usize,
+        /// Leave NetworkPolicies without effect
+        #[arg(long)]
+        no_network_policies: bool,
+        /// Where its files lie [default: `cluster` in the cache]
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
+    },
+    /// Take it down, or what a crash left of it; only the logs stay
+    Down {
+        /// Where its files lie [default: those of the cluster that is up, else `cluster` in the cache]
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
+    },
+    /// Show what runs of it
+    Status,
+    /// Only build its programs into the cache
+    Build,
+}
+
+/// Carries out one action.
+///
+/// # Errors
+/// If it fails; the error has the end of the log of what failed.
+pub fn cluster(action: Action) -> Result<()> {
+    match action {
+        Action::Up { nodes, gpus_per_node, no_network_policies, state } => {
+            system::ensure(system::CLUSTER)?;
+            let network_policies = !no_network_policies;
+            up(&Options { nodes, gpus_per_node, network_policies, state, keep: true, quiet: false })
+        }
+        Action::Down { state } => down(state),
+        Action::Status => status(),
+        Action::Build => Tools::ensure().map(|tools| println!("{}", tools.folder().display())).map_err(Error::from),
+    }
+}
+
+fn up(options: &Options) -> Result<()> {
+    let cluster = Cluster::up(options)?;
+    println!("\nThe cluster is up. Use it:");
+    println!("    export KUBECONFIG={}", cluster.kubeconfig().display());
+    if !system::on_path("kubectl") {
+        println!("    alias kubectl='{} kubectl'", Tools::ensure()?.kube().display());
+    }
+    println!("Its logs:\n    {}", cluster.logs()?.display());
+    println!("Images (there is no registry):\n    cargo xtask images --import");
+    println!("Take it down:\n    cargo xtask cluster down");
+    Ok(())
+}
+
+fn down(state: Option<PathBuf>) -> Result<()> {
+    let running = Cluster::running()?;
+    let state = match (state, running) {
+        (Some(state), _) => state,
+        (None, Some(running)) => running.state()?.to_path_buf(),
+        (None, None) => simsiam_cluster::default_state()?,
+    };
+    simsiam_cluster::down(&state)?;
+    println!("Down; nothing is left but the logs in {}", state.join("logs").display());
+    Ok(())
+}
+
+fn status() -> Result<()> {
+    let Some(cluster) = Cluster::running()? else {
+        let left = simsiam_cluster::left_behind();
+        if left.is_empty() {
+            println!("No cluster is up.");
+        } else {
+            println!(
+                "No cluster is up, but there is left of one: {}\nRemove it: cargo xtask cluster down",
+                left.join(", ")
+            );
+        }
+        return Ok(());
+    };
+    let components = cluster.components()?;
+    let row =
+        |(name, pid): &(String, Option<i32>)| vec![name.clone(), pid.map_or("DOWN".into(), |pid| pid.to_string())];
+    let rows: Vec<_> =
+        [vec!["component".to_owned(), "process".to_owned()]].into_iter().chain(components.iter().map(row)).collect();
+    println!("{}\n", table::columns(&rows));
+    println!("{}", cluster.kubectl(&["get", "nodes", "--output=wide"])?);
+    println!("export KUBECONFIG={}", cluster.kubeconfig().display());
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! `cargo xtask images`: the operator's and the trainer's images, without Docker or a registry.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use simsiam_cluster::Cluster;
+use simsiam_cluster::images::{PRODUCTS, Product};
+
+use crate::build::binary;
+use crate::error::{Error, Result};
+use crate::pins::Flavour;
+use crate::process::repo;
+use crate::setup::setup;
+
+const FOLDER: &str = "target/images";
+
+/// Which images, and of what.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Only this one: operator or trainer
+    #[arg(value_parser = PRODUCTS.map(|product| product.name))]
+    only: Option<String>,
+    /// Of unoptimised programs, which build faster
+    #[arg(long)]
+    debug: bool,
+    /// Of this program, which is built already
+    #[arg(long, value_name = "FILE", requires = "only")]
+    program: Option<PathBuf>,
+    /// Put them onto the nodes of the cluster that is up
+    #[arg(long)]
+    import: bool,
+}
+
+/// Builds the programs and writes `target/images/<name>.tar`.
+///
+/// # Errors
+/// If a program doesn't build, or a library of it is missing.
+pub fn images(options: &Options) -> Result<()> {
+    let cluster = match Cluster::running()? {
+        None if options.import => {
+            return Err(Error::Refused("no cluster is up to import into: cargo xtask cluster up".into()));
+        }
+        cluster => cluster.filter(|_| options.import),
+    };
+    for product in PRODUCTS.iter().filter(|product| options.only.as_deref().is_none_or(|only| only == product.name)) {
+        if options.program.is_none() && !exists(product) {
+            println!("{}: there is no package {} yet", product.name, product.package);
+            continue;
+        }
+        let program = match &options.program {
+            Some(program) => program.clone(),
+            None => build(product, options.debug)?,
+        };
+        let begun = Instant::now();
+        let archive = repo().join(FOLDER).join(format!("{}.tar", product.name));
+        product.archive(&program, &archive)?;
+        let size = fs::metadata(&archive).map_err(Error::io("read", &archive))?.len();
+        println!(
+            "{}: {} ({} MB, {:.1} s)",
+            product.image(),
+            archive.display(),
+            size / 1_000_000,
+            begun.elapsed().as_secs_f64()
+        );
+        if let Some(cluster) = &cluster {
+            let begun = Instant::now();
+            cluster.import_image(&archive)?;
+            println!("{}: on {} nodes ({:.1} s)", product.image(), cluster.nodes()?, begun.elapsed().as_secs_f64());
+        }
+    }
+    Ok(())
+}
+
+/// Whether this checkout has the package.
+fn exists(product: &Product) -> bool {
+    repo().join(product.name).join("Cargo.toml").is_file()
+}
+
+fn build(product: &Product, debug: bool) -> Result<PathBuf> {
+    if product.package == "simsiam-trainer" {
+        setup(Flavour::Cpu)?;
+    }
+    binary(product.package, product.program, !debug)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_is_named_after_its_folder() {
+        assert!(exists(&simsiam_cluster::images::TRAINER));
+        for product in &PRODUCTS {
+            let dockerfile = fs::read_to_string(repo().join(product.name).join("Dockerfile")).unwrap();
+            assert!(dockerfile.contains("xtask/image/rootfs.sh"), "{}: the same root file system", product.name);
+            assert!(
+                dockerfile.contains(&format!("/usr/local/bin/{}", product.program)) && dockerfile.contains("65532")
+            );
+        }
+    }
+}
