@@ -4,11 +4,12 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use simsiam_tests::{command, done, root, told, until};
+use simsiam_tests::{command, done, root, told, until, weights};
 
 /// One GET, by hand.
 fn get(address: &str, path: &str) -> Option<String> {
@@ -29,7 +30,9 @@ fn it_learns_and_shows_it() {
         command.current_dir(folder.path());
         command
     };
-    let synth = simsiam(&["data", "synth", "runs/quickstart/data"]).output().unwrap();
+    // Fewer images than the quickstart has: the same road in less time.
+    let few = ["--train-per-class", "300", "--val-per-class", "50"];
+    let synth = simsiam(&[&["data", "synth", "runs/quickstart/data"][..], &few[..]].concat()).output().unwrap();
     assert!(synth.status.success(), "{synth:?}");
     done(&["validate", "-f", file.to_str().unwrap()]);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -66,11 +69,37 @@ fn it_learns_and_shows_it() {
     let top1 = |key: &str| result[key]["top1"].as_f64().unwrap();
     let (trained, untrained) = (top1("knn"), top1("knnUntrained"));
     assert!(trained > untrained + 15.0, "trained {trained} %, untrained {untrained} %");
-    for figure in [trained, untrained] {
+    let (linear, linear_untrained) = (top1("linear"), top1("linearUntrained"));
+    assert!(linear > linear_untrained + 30.0, "linear: trained {linear} %, untrained {linear_untrained} %");
+    for figure in [trained, untrained, linear, linear_untrained] {
         assert!(out.contains(&format!("{figure:.2} %")), "{figure} is not in the table:\n{out}");
     }
     assert!(result["imagesPerSecond"].as_f64().unwrap() > 0.0);
     assert_eq!(result["weightsSha256"].as_str().unwrap().len(), 64);
-    assert_eq!(result["stages"][0]["name"], "pretrain");
+    let stages: Vec<_> = result["stages"].as_array().unwrap().iter().map(|stage| &stage["name"]).collect();
+    assert_eq!(stages, ["pretrain", "knn", "linear", "export", "report"]);
+    weights_and_page_are_there(&folder.path().join("runs/quickstart/out"), &result);
     assert!(err.contains("epoch") && err.contains("std"), "log lines where there is no terminal:\n{err}");
+}
+
+/// What the run is for: weights that can be loaded, and a page to look at.
+fn weights_and_page_are_there(output: &Path, result: &Value) {
+    let files: Vec<_> = result["exports"].as_array().unwrap().iter().map(|e| e["file"].as_str().unwrap()).collect();
+    assert_eq!(files, ["export/backbone.safetensors", "export/backbone.torchvision.pth"]);
+    let [safetensors, torchvision] = [files[0], files[1]].map(|file| std::fs::read(output.join(file)).unwrap());
+    let tensors = weights(&safetensors);
+    assert!(tensors.contains_key("layer4.1.bn2.running_var") && !tensors.keys().any(|name| name.starts_with("fc.")));
+    let pickled = simsiam_pth::read(&torchvision).unwrap();
+    for (name, values) in &tensors {
+        let tensor =
+            pickled.get(name).and_then(|value| value.as_tensor()).unwrap_or_else(|| panic!("{name} is missing"));
+        let theirs = tensor.data.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+        assert!(theirs.eq(values.iter().copied()), "{name}");
+    }
+    let page = result["report"].as_str().unwrap();
+    assert!(page.ends_with("runs/quickstart/out/report.html"), "{page}");
+    let html = std::fs::read_to_string(output.join("report.html")).unwrap();
+    for part in ["linear classification", "nearest neighbours", "quickstart"] {
+        assert!(html.to_lowercase().contains(part), "{part} is not on the page");
+    }
 }
