@@ -37,14 +37,28 @@ fn it_learns_and_shows_it() {
     done(&["validate", "-f", file.to_str().unwrap()]);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let child = simsiam(&["run", "-f", file.to_str().unwrap(), "--nproc", "2", "--metrics-addr", &port])
+        .env("SIMSIAM_PEAK_FLOPS", "1e12")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let metrics = until(Duration::from_secs(120), "a measured step", || {
-        get(&port, "/metrics")
-            .filter(|m| m.lines().any(|l| l.starts_with("simsiam_images_total") && !l.ends_with(" 0")))
+    // A step's all-reduce is told with the next one.
+    let metrics = until(Duration::from_secs(120), "a measured step and its all-reduce", || {
+        get(&port, "/metrics").filter(|m| {
+            let counts = ["simsiam_images_total", "simsiam_allreduce_seconds_count"];
+            counts.iter().all(|count| m.lines().any(|l| l.starts_with(count) && !l.ends_with(" 0")))
+        })
     });
+    let value = |name: &str| {
+        let line =
+            metrics.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name} is not in\n{metrics}"));
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    // 12 × 9.0 million multiply-accumulates an image, over two devices of 10^12 FLOP/s.
+    let share = value("simsiam_model_flops_utilization") / value("simsiam_images_per_second ") * 2e12;
+    assert!((share / 12.0 - 9.0e6).abs() < 0.5e6, "{share} FLOP an image");
+    let (waited, steps) = (value("simsiam_allreduce_seconds_sum"), value("simsiam_step_seconds_sum"));
+    assert!(waited > 0.0 && waited < steps, "{waited} s of {steps} s");
     for name in [
         "simsiam_loss ",
         "simsiam_output_std ",

@@ -342,6 +342,7 @@ impl<'a> Trainer<'a> {
             Protocol::Finetune(_) => {
                 if let Some(reducer) = &mut self.reducer {
                     reducer.prepare_forward().map_err(lost("a step"))?;
+                    self.meter.reduced(reducer.take_exposed());
                 }
                 let pass = Pass::train(self.rank.peers());
                 let logits =
