@@ -96,6 +96,68 @@ fn a_finished_checkpoint_is_judged_and_exported() {
     assert_eq!(leftovers.count(), 2, "nothing temporary is left");
 }
 
+/// A classifier on other weights, and their features, are those of the checkpoint that they came from; the run's own
+/// results stay.
+#[test]
+fn other_weights_are_judged_as_the_runs_own_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = like_the_checkpoint(folder.path());
+    file.set("/pretrain/epochs", 3.into()).set("/export", json!(["safetensors", "torchvision"]));
+    let (code, _, err) = execute(&file);
+    assert_eq!(code, 0, "{err}");
+    file.set("/linear", json!({"epochs": 2, "batchSize": 20, "lr": 5, "optimizer": "sgd"}));
+    file.set("/finetune", json!({"epochs": 1, "batchSize": 20, "lr": 0.1}));
+    let export = file.output().join("export");
+    let best = |file: &RunFile, stage: &str| std::fs::read(file.output().join(stage).join("model_best.safetensors"));
+
+    // The same recipe in an output that has no checkpoint: what it says is of --weights.
+    let mut other = file.clone();
+    other.set("/output/uri", json!(folder.path().join("other")));
+    for (stage, row) in [("linear", "linear top-1"), ("finetune", "fine-tuned top-1")] {
+        let figures = |file: &RunFile, weights: &[&str]| {
+            let arguments = [stage, "-f", file.write(), "--nproc", "2", "--metrics-addr", "127.0.0.1:0"];
+            let out = done(&[&arguments[..], weights].concat());
+            let line = out.lines().find(|line| line.contains(row)).unwrap_or_else(|| panic!("{row}: {out}"));
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let expected = figures(&file, &[]);
+        let before = (file.result(), best(&file, stage).unwrap());
+        for name in ["backbone.safetensors", "backbone.torchvision.pth"] {
+            let weights = export.join(name);
+            assert_eq!(figures(&other, &["--weights", text(&weights)]), expected, "{name}");
+        }
+        // One digest of the weights, however they came: the second call found the first one's end.
+        let folders: Vec<_> =
+            std::fs::read_dir(other.output().join(stage)).unwrap().map(|e| e.unwrap().path()).collect();
+        assert_eq!(folders.len(), 1, "{folders:?}");
+        assert!(
+            std::fs::read(folders[0].join("model_best.safetensors")).unwrap() == before.1,
+            "{stage}: another network"
+        );
+        assert!(!other.output().join("result.json").exists() && !other.output().join("logs").exists());
+        figures(&file, &["--weights", text(&reference())]);
+        assert!((file.result(), best(&file, stage).unwrap()) == before, "{stage}: the run's own results changed");
+    }
+
+    let embed = |file: &RunFile, name: &str, rest: &[&str]| {
+        let path = folder.path().join(name);
+        let arguments = ["embed", "-f", file.write(), "-o", text(&path), "--threads", "1"];
+        let (code, _, err) = run(&[&arguments[..], rest].concat());
+        // The metadata, which names the weights, is at the end; the columns lie before it.
+        (code, err, std::fs::read(path).unwrap_or_default())
+    };
+    let backbone = export.join("backbone.safetensors");
+    let (_, err, own) = embed(&file, "own.parquet", &[]);
+    let (code, _, theirs) = embed(&other, "theirs.parquet", &["--weights", text(&backbone)]);
+    assert_eq!(code, 0, "{err}");
+    // 20 vectors of 32 floats and what else a column has, before the metadata that names the weights.
+    let same = own.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
+    assert!(same > 20 * 32 * 4, "the first {same} bytes of {} are the same", own.len());
+    let projections = ["--layer", "projector", "--weights", text(&backbone)];
+    let (code, err, _) = embed(&other, "none.parquet", &projections);
+    assert!(code == 65 && err.contains("has no projector"), "{code} {err}");
+}
+
 /// Training continues at the file's epoch; afterwards the run's own checkpoints count.
 #[test]
 fn training_continues_from_a_checkpoint() {
@@ -115,6 +177,34 @@ fn training_continues_from_a_checkpoint() {
     file.set("/weights", json!(root().join("tests/parity/checkpoints/legacy.pth.tar")));
     let (code, _, err) = execute(&file);
     assert!(code == 65 && err.contains("spec.weights was"), "{code} {err}");
+}
+
+/// Rank 0 reads the weights and the other ranks get them: with two ranks the end is that of one, but for the order of sums.
+#[test]
+fn two_ranks_begin_with_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = like_the_checkpoint(folder.path());
+    file.set("/pretrain/epochs", 4.into()).set("/pretrain/batchSize", 24.into());
+    let mut trained = Vec::new();
+    for ranks in ["1", "2"] {
+        file.set("/output/uri", json!(folder.path().join(format!("out-{ranks}"))));
+        let (code, _, err) = run(&["run", "-f", file.write(), "--nproc", ranks, "--metrics-addr", "127.0.0.1:0"]);
+        assert_eq!(code, 0, "{err}");
+        assert!(err.contains("momentum taken, 3 of 4 epochs done"), "{err}");
+        trained.push(file.weights(file.checkpoints().last().unwrap()));
+    }
+    let begun = simsiam_pth::read(&std::fs::read(reference()).unwrap()).unwrap();
+    let begun = begun.get("state_dict").unwrap();
+    let mut moved = 0.0_f64;
+    for (name, one) in &trained[0] {
+        let far = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let apart = far(one, &trained[1][name]);
+        assert!(apart < 1e-3, "{name}: one and two ranks differ by {apart}");
+        let bytes = &begun.get(name).and_then(Value::as_tensor).unwrap_or_else(|| panic!("{name}")).data;
+        let before = bytes.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+        moved = moved.max(far(one, &before.collect::<Vec<_>>()));
+    }
+    assert!(moved > 1e-2, "it was trained: {moved}");
 }
 
 /// Detectron2 is not here: its file must at least be Python, and each configuration must find the one below it.

@@ -9,13 +9,15 @@ use serde_json::{Value, json};
 use simsiam_tests::browser::Browser;
 use simsiam_tests::{RunFile, done, root, synth, text};
 
-/// Three epochs of a tiny network on drawn images, judged by kNN.
+/// Three epochs of a tiny network on drawn images, judged by kNN, a linear classifier and fine-tuning.
 fn small_run(folder: &Path) -> RunFile {
     let data = synth(folder, 24, 6);
     let mut file = RunFile::new(folder, &data, "val");
     file.set("/pretrain/epochs", 3.into())
         .set("/pretrain/lr", 0.4.into())
         .set("/knn", json!({"everyEpochs": 1, "protocols": [{"k": 5, "temperature": 0.07}]}))
+        .set("/linear", json!({"epochs": 4, "batchSize": 40, "lr": 3, "optimizer": "sgd", "untrainedToo": true}))
+        .set("/finetune", json!({"epochs": 3, "batchSize": 40, "fraction": 0.5}))
         .set("/report", json!({"views": 6, "queries": 4, "points": 50}));
     file
 }
@@ -75,7 +77,7 @@ fn look(report: &Path) {
         let broken = browser.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length");
         assert_eq!(broken, 0, "{name}: broken images");
         let sections = browser.evaluate("[...document.querySelectorAll('section')].map(s => s.id).join()");
-        assert_eq!(sections, "curves,views,neighbours,projection,settings,recipe");
+        assert_eq!(sections, "curves,linear,finetune,views,neighbours,projection,settings,recipe");
         assert_eq!(browser.evaluate("document.querySelectorAll('.missing').length"), 0);
         let nameless = "[...document.querySelectorAll('img')].filter(i => !i.alt).length \
             + [...document.querySelectorAll('svg[role=img]')].filter(s => !s.querySelector('title')?.textContent).length";
@@ -98,6 +100,13 @@ fn look(report: &Path) {
         let line = lines.as_array().unwrap().iter().find(|l| l[0] == name).unwrap_or_else(|| panic!("{name}: {lines}"));
         assert!(line[1].as_u64().unwrap() >= 3 && line[2].as_f64().unwrap() > 100.0, "{line}");
     }
+    let classifier = browser.evaluate(
+        "[...document.querySelectorAll('#linear polyline')].map(l => [l.dataset.name, l.points.length, l.getBoundingClientRect().width > 100])",
+    );
+    let drawn = |name: &str| json!([name, 4, true]);
+    assert_eq!(classifier, json!(["top-1", "top-5", "top-1, untrained encoder", "loss", "classifier"].map(drawn)));
+    let tall = browser.evaluate("Math.max(...[...document.querySelectorAll('#linear .chart')].map(c => c.offsetTop)) - document.querySelector('#linear .chart').offsetTop");
+    assert!(tall.as_f64().unwrap() > 200.0, "one below the other on a phone: {tall}");
     let count = |browser: &mut Browser, what: &str| {
         browser.evaluate(&format!("document.querySelectorAll('{what}').length")).as_u64().unwrap()
     };

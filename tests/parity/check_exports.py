@@ -3,6 +3,7 @@ they should.
 
     python check_exports.py step ours.pth.tar expected.pth
     python check_exports.py backbone backbone.torchvision.pth backbone.timm.safetensors backbone.detectron2.pkl maps.pth
+    python check_exports.py timm backbone.timm.safetensors maps.pth              (needs timm)
     python check_exports.py arrays backbone.detectron2.pkl       (needs NumPy alone)
 """
 
@@ -92,6 +93,24 @@ def backbone(torchvision_file: str, safetensors_file: str, detectron2_file: str,
     timm.create_model(maps["arch"], num_classes=0).load_state_dict(safetensors.torch.load_file(safetensors_file), strict=True)
 
 
+def timm(safetensors_file: str, maps_file: str) -> None:
+    """timm's own network takes the backbone, every name and shape of it, and makes the same last feature map of it."""
+    import timm
+    import torch
+
+    maps = torch.load(maps_file, weights_only=True)
+    bare = timm.create_model(maps["arch"], pretrained=False, num_classes=0)
+    # Loads strictly.
+    net = timm.create_model(maps["arch"], pretrained=False, num_classes=0, checkpoint_path=safetensors_file)
+    changed = sum(not torch.equal(a, b) for a, b in zip(bare.state_dict().values(), net.state_dict().values()))
+    assert changed > 60, changed
+    net.eval()
+    with torch.no_grad():
+        found = net.forward_features(maps["input"])
+    away = float((found - maps["layer4"]).norm() / maps["layer4"].norm())
+    assert found.shape == maps["layer4"].shape and away < 1e-5, away
+
+
 def arrays(file: str) -> None:
     """Opens without a warning, and its arrays are a program's own to change."""
     import numpy as np
@@ -108,4 +127,4 @@ def arrays(file: str) -> None:
 
 
 if __name__ == "__main__":
-    {"step": step, "backbone": backbone, "arrays": arrays}[sys.argv[1]](*sys.argv[2:])
+    {"step": step, "backbone": backbone, "timm": timm, "arrays": arrays}[sys.argv[1]](*sys.argv[2:])

@@ -26,6 +26,7 @@ pub mod knn;
 pub mod meter;
 pub mod model;
 pub mod optim;
+pub mod peak;
 pub mod photometric;
 pub mod pretrain;
 pub mod rank;

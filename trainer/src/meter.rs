@@ -15,6 +15,7 @@ pub struct Meter {
     /// Sum of the interval's losses, left on its device: reading it would wait for the GPU.
     loss: Option<Tensor>,
     step_seconds: Vec<f64>,
+    allreduce_seconds: Vec<f64>,
     data_wait: Duration,
     last: Instant,
     /// Images that were replaced, in this attempt.
@@ -33,6 +34,7 @@ impl Meter {
             steps_per_epoch,
             loss: None,
             step_seconds: Vec::new(),
+            allreduce_seconds: Vec::new(),
             data_wait: Duration::ZERO,
             last: Instant::now(),
             corrupt: 0,
@@ -50,6 +52,11 @@ impl Meter {
     /// This rank waited for data outside a step's own batch.
     pub fn waited(&mut self, data_wait: Duration) {
         self.data_wait += data_wait;
+    }
+
+    /// Gradients were still being reduced for so long when all were computed, in a step that was timed.
+    pub fn reduced(&mut self, exposed: Option<Duration>) {
+        self.allreduce_seconds.extend(exposed.map(|time| time.as_secs_f64()));
     }
 
     /// A step was finished.
@@ -101,6 +108,7 @@ impl Meter {
             images,
             seconds,
             step_seconds,
+            allreduce_seconds: std::mem::take(&mut self.allreduce_seconds),
             data_wait: std::mem::take(&mut self.data_wait).as_secs_f64(),
             corrupt: self.corrupt,
             ..Step::default()

@@ -20,8 +20,9 @@ use crate::error::Error;
 use crate::knn::{Evaluation, Features};
 use crate::meter::Meter;
 use crate::model::simsiam::{effective_rank, output_std};
-use crate::model::{Outputs, Pass, SimSiam};
+use crate::model::{Outputs, Pass, SimSiam, flops};
 use crate::optim::Sgd;
+use crate::peak;
 use crate::photometric::Photometric;
 use crate::rank::{Rank, lost};
 use crate::schedule::LearningRate;
@@ -108,6 +109,8 @@ struct Trainer<'a> {
     writer: Option<Writer>,
     attempt: Option<u32>,
     meter: Meter,
+    /// FLOP/s that this rank's device can do at most, if that is known.
+    peak_flops: Option<f64>,
     steps_per_epoch: u64,
     intervals: Intervals,
     /// Targets of the interval's steps to come, with alternation.
@@ -153,6 +156,7 @@ impl<'a> Trainer<'a> {
             checkpoints: Checkpoints::new(job.storage.clone()),
             writer: None,
             attempt: job.attempt,
+            peak_flops: peak::of(rank.device, pretrain.precision)?,
             meter: Meter::new(pretrain.batch_size, pretrain.epochs, steps_per_epoch),
             model,
             steps_per_epoch,
@@ -300,6 +304,7 @@ impl<'a> Trainer<'a> {
             let mut reducer = self.reducer.as_mut().filter(|_| i + 1 == parts);
             if let Some(reducer) = &mut reducer {
                 reducer.prepare_forward().map_err(lost("a step"))?;
+                self.meter.reduced(reducer.take_exposed());
             }
             let targets = targets.as_ref().map(|targets| &targets[i as usize]);
             let outputs = device::in_precision(self.rank.device, self.pretrain.precision, || match targets {
@@ -358,6 +363,7 @@ impl<'a> Trainer<'a> {
             gpu_memory: device::memory(self.rank.device),
             ..self.meter.measure(self.step, loss)
         };
+        let measured = Step { model_flops_utilization: self.utilization(&measured), ..measured };
         self.result.loss = Some(loss);
         self.result.output_std = Some(std);
         self.result.images_per_second = self.meter.images_per_second();
@@ -365,6 +371,13 @@ impl<'a> Trainer<'a> {
         self.result.epoch = Some(self.step / self.steps_per_epoch);
         self.rank.sink.send(&Event::Step(measured));
         Ok(if sums[2] > 0.0 { Verdict::Stop } else { Verdict::GoOn })
+    }
+
+    /// Model FLOP/s of an interval over what the ranks' devices can do at most.
+    fn utilization(&self, measured: &Step) -> Option<f64> {
+        let peak = self.peak_flops? * self.rank.place.world as f64;
+        let per_second = measured.images as f64 / measured.seconds.max(1e-9);
+        Some(flops::training_flops(self.pretrain) as f64 * per_second / peak)
     }
 
     fn watch_collapse(&mut self, std: f64) -> Result<(), Error> {

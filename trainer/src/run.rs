@@ -29,6 +29,8 @@ pub struct Local {
     pub patience: Patience,
     /// What ranks are told of the run.
     pub arguments: Vec<String>,
+    /// Whether it works on the run's own weights. What is found out of others is shown, and is no result of the run.
+    pub of_the_run: bool,
 }
 
 /// `result.json`.
@@ -120,8 +122,12 @@ pub fn execute(run: &RunFile, local: &Local, only: Option<Stage>) -> Result<(), 
         result.take(done);
         result.stages.push(StageTime { name: stage.name().into(), seconds: start.elapsed().as_secs_f64() });
     }
+    if !local.of_the_run {
+        print!("{}", result.table(None));
+        return Ok(());
+    }
     result.write(&storage)?;
-    print!("{}", result.table(&storage.uri(RESULT)));
+    print!("{}", result.table(Some(storage.uri(RESULT))));
     Ok(())
 }
 
@@ -225,7 +231,7 @@ impl RunResult {
         Ok(())
     }
 
-    fn table(&self, uri: &str) -> String {
+    fn table(&self, uri: Option<String>) -> String {
         let mut rows = Vec::new();
         let mut row = |name: &str, value: Option<String>| rows.extend(value.map(|v| (name.to_owned(), v)));
         let percent = |knn: &Option<Knn>| knn.as_ref().map(|k| format!("{:.2} %", k.top1));
@@ -252,7 +258,7 @@ impl RunResult {
             row("exported", Some(exported.file.clone()));
         }
         row("report", self.report.clone());
-        row("results", Some(uri.to_owned()));
+        row("results", uri);
         let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         let title = format!("run {}", self.run);
         let body: String = rows.iter().map(|(name, value)| format!("  {name:<width$}  {value}\n")).collect();

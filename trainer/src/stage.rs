@@ -36,6 +36,8 @@ pub struct Order {
     pub attempt: Option<u32>,
     /// Sizes of DDP's buckets in bytes.
     pub buckets: (usize, usize),
+    /// What a classifier is put on in the place of the latest checkpoint's encoder.
+    pub weights: Option<String>,
 }
 
 /// Runs a stage in this process; the agent hears how it went.
@@ -61,8 +63,8 @@ fn work(order: &Order, place: Place, sink: Sink) -> Result<StageResult, Error> {
     let mut rank = Rank::join(place, sink)?;
     let storage = Storage::open(&order.recipe.output, runtime.handle().clone())?;
     let attempt = attempt(&rank, order, &storage)?;
-    // Rank 0's; written to its end when it is dropped, however the stage ends.
-    let _journal = attempt.filter(|_| rank.is_first()).and_then(|attempt| {
+    // Rank 0's; written to its end when it is dropped, however the stage ends. Other weights are not in the run's history.
+    let _journal = attempt.filter(|_| rank.is_first() && order.weights.is_none()).and_then(|attempt| {
         let journal = Journal::start(storage.clone(), order.stage.name(), attempt);
         let journal = journal.inspect_err(|e| tracing::warn!("there will be no journal of this stage: {e}")).ok()?;
         rank.sink = std::mem::take(&mut rank.sink).with_journal(journal.feed());
@@ -107,6 +109,7 @@ fn classify(
 ) -> Result<StageResult, Error> {
     let (recipe, attempt, buckets) = (&order.recipe, order.attempt, order.buckets);
     let protocol = protocol(recipe)?;
+    let weights = interchange::open_in_place(order.weights.as_deref(), &recipe.output, storage.runtime())?;
     let on = |encoder| {
         let (storage, protocol) = (storage.clone(), protocol.clone());
         classify::run(rank, classify::Job { recipe, storage, attempt, buckets, protocol, encoder })
@@ -115,7 +118,7 @@ fn classify(
         Protocol::Linear(linear) if linear.untrained_too => on(Encoder::Untrained)?.linear_untrained,
         _ => None,
     };
-    Ok(StageResult { linear_untrained: untrained, ..on(Encoder::Trained)? })
+    Ok(StageResult { linear_untrained: untrained, ..on(weights.as_ref().map_or(Encoder::Trained, Encoder::Other))? })
 }
 
 /// Packs the recipe's data sets into its output.

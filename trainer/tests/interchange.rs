@@ -375,38 +375,56 @@ fn training_goes_on_in_pytorch() -> Result<()> {
     Ok(())
 }
 
+/// A backbone of known weights, written in some formats, and what we make of an input; paths in this order.
+fn exported(arch: Arch, formats: &[ExportFormat], folder: &std::path::Path) -> Result<Vec<std::ffi::OsString>> {
+    let model = network(&Pretrain { arch, dim: 16, pred_dim: 8, ..Pretrain::default() })?;
+    for entry in model.params().entries() {
+        if let Some(value) = formula::fill(&entry.name, &entry.tensor.size())? {
+            tch::no_grad(|| entry.tensor.shallow_clone().f_copy_(&value))?;
+        }
+    }
+    let weights = weights_of(model.params())?;
+    let mut paths = Vec::new();
+    for &format in formats {
+        let file = weights.file(format)?;
+        let path = folder.join(file.name);
+        std::fs::write(&path, file.bytes)?;
+        paths.push(path.into_os_string());
+    }
+    let input = formula::affine("input", &[2, 3, 64, 64], 0.0, 2.0)?;
+    let mut maps = vec![("arch".into(), arch.name().into()), ("input".into(), host(&input)?)];
+    for (i, map) in tch::no_grad(|| model.feature_maps(&input, Pass::EVAL))?.iter().enumerate() {
+        maps.push((Value::Str(format!("layer{}", i + 1)), host(map)?));
+    }
+    let path = folder.join("maps.pth");
+    std::fs::write(&path, simsiam_pth::write(&Value::Dict(maps))?)?;
+    paths.push(path.into_os_string());
+    Ok(paths)
+}
+
+/// A check of `check_exports.py` on ResNet-18 and ResNet-50.
+fn check(python: &std::path::Path, what: &str, formats: &[ExportFormat]) -> Result<()> {
+    for arch in [Arch::Resnet18, Arch::Resnet50] {
+        let folder = tempfile::tempdir()?;
+        let paths = exported(arch, formats, folder.path())?;
+        let arguments = std::iter::once(what.as_ref()).chain(paths.iter().map(std::ffi::OsString::as_os_str));
+        python::script(python, "check_exports.py", &arguments.collect::<Vec<_>>());
+    }
+    Ok(())
+}
+
 /// torchvision's ResNet-18 and ResNet-50 take our backbone, and their feature maps are ours.
 #[test]
 fn torchvision_takes_the_backbone() -> Result<()> {
     let Some(python) = python::with_torch() else { return Ok(()) };
-    for arch in [Arch::Resnet18, Arch::Resnet50] {
-        let model = network(&Pretrain { arch, dim: 16, pred_dim: 8, ..Pretrain::default() })?;
-        for entry in model.params().entries() {
-            if let Some(value) = formula::fill(&entry.name, &entry.tensor.size())? {
-                tch::no_grad(|| entry.tensor.shallow_clone().f_copy_(&value))?;
-            }
-        }
-        let weights = weights_of(model.params())?;
-        let folder = tempfile::tempdir()?;
-        let mut arguments = vec!["backbone".into()];
-        for format in [ExportFormat::Torchvision, ExportFormat::Timm, ExportFormat::Detectron2] {
-            let file = weights.file(format)?;
-            let path = folder.path().join(file.name);
-            std::fs::write(&path, file.bytes)?;
-            arguments.push(path.into_os_string());
-        }
-        let input = formula::affine("input", &[2, 3, 64, 64], 0.0, 2.0)?;
-        let mut maps = vec![("arch".into(), arch.name().into()), ("input".into(), host(&input)?)];
-        for (i, map) in tch::no_grad(|| model.feature_maps(&input, Pass::EVAL))?.iter().enumerate() {
-            maps.push((Value::Str(format!("layer{}", i + 1)), host(map)?));
-        }
-        let path = folder.path().join("maps.pth");
-        std::fs::write(&path, simsiam_pth::write(&Value::Dict(maps))?)?;
-        arguments.push(path.into_os_string());
-        let arguments: Vec<_> = arguments.iter().map(std::ffi::OsString::as_os_str).collect();
-        python::script(&python, "check_exports.py", &arguments);
-    }
-    Ok(())
+    check(&python, "backbone", &[ExportFormat::Torchvision, ExportFormat::Timm, ExportFormat::Detectron2])
+}
+
+/// timm's ResNet-18 and ResNet-50 load our file strictly, and their last feature map is ours.
+#[test]
+fn timm_takes_the_backbone() -> Result<()> {
+    let Some(python) = python::with_timm() else { return Ok(()) };
+    check(&python, "timm", &[ExportFormat::Timm])
 }
 
 #[test]

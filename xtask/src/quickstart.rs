@@ -1,4 +1,4 @@
-//! `cargo xtask quickstart`: from a fresh clone to a trained encoder.
+//! `cargo xtask quickstart`: from a fresh clone to a trained encoder, its accuracy, its weights and a report.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::setup::setup;
 
 const RECIPE: &str = "examples/quickstart.yaml";
 const DATA: &str = "runs/quickstart/data";
-const RESULT: &str = "runs/quickstart/out/result.json";
+const OUTPUT: &str = "runs/quickstart/out";
 
 /// Set-up, release build, a generated data set, the run of `examples/quickstart.yaml`.
 ///
@@ -29,8 +29,15 @@ pub fn quickstart() -> Result<()> {
         ready.as_secs_f64(),
         (all - ready).as_secs_f64()
     );
-    println!("Results:     {}", repo().join(RESULT).display());
-    println!("Checkpoints: {}", repo().join(RESULT).with_file_name("checkpoints").display());
+    let output = repo().join(OUTPUT);
+    for (what, name) in [
+        ("The run as a page, for a browser", "report.html"),
+        ("Weights for PyTorch", "export"),
+        ("Checkpoints", "checkpoints"),
+        ("Results", "result.json"),
+    ] {
+        println!("{:<34}{}", format!("{what}:"), output.join(name).display());
+    }
     println!("The recipe is {RECIPE}; copy it for images of your own.");
     Ok(())
 }

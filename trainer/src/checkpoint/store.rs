@@ -59,7 +59,8 @@ impl std::fmt::Display for Name {
 }
 
 impl Name {
-    fn parse(name: &str) -> Option<Self> {
+    /// The name of a directory, if it is one of a checkpoint.
+    pub fn parse(name: &str) -> Option<Self> {
         let (step, attempt) = name.strip_prefix("step-")?.split_once("-a")?;
         Some(Self { step: step.parse().ok()?, attempt: attempt.parse().ok()? })
     }

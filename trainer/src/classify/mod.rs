@@ -1,19 +1,21 @@
 //! Classification with labels, to judge features: on the frozen backbone (`linear`) and with it (`finetune`).
 //!
-//! [`Protocol`] is what the two differ in; [`network`] puts a classifier on a backbone, [`optimizer`] trains it, with
+//! [`Protocol`] is what the two differ in; [`encoder`] is what they judge; [`network`] puts a classifier on a backbone, [`optimizer`] trains it, with
 //! [`larc`]'s rates where asked; [`trainer`] is the loop, [`batches`] what it goes through, [`accuracy`] how a network is
 //! judged. [`unchanged`] makes sure that what is frozen stays so.
 
 pub mod accuracy;
 pub mod batches;
+pub mod encoder;
 pub mod larc;
 pub mod network;
 pub mod optimizer;
 pub mod trainer;
 pub mod unchanged;
 
+pub use encoder::Encoder;
 pub use network::Classifier;
-pub use trainer::{Encoder, Job, run};
+pub use trainer::{Job, run};
 
 use serde_json::{Value, json};
 use simsiam_recipe::{Finetune, Linear, LinearOptimizer, Pretrain, Recipe};

@@ -11,21 +11,22 @@ use std::sync::Arc;
 
 use simsiam_data::{LoaderOptions, Source, Subset, TwoViews};
 use simsiam_recipe::{Pretrain, Recipe, digest_of};
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Kind, Reduction, Tensor};
 use tch_ext::c10d::{Op, Reducer};
 
 use super::accuracy::Validation;
 use super::batches::{Batches, Labelled, Table};
+use super::encoder::{self, Encoder};
 use super::optimizer::Optimizer;
 use super::unchanged::Fingerprint;
 use super::{Classifier, Protocol};
-use crate::checkpoint::{Checkpoints, Judged, Writer, snapshot, store};
+use crate::checkpoint::{Checkpoints, Judged, Writer, snapshot};
 use crate::control::Control;
 use crate::dataset::{Datasets, decode_mode, eval_view, loader_threads};
 use crate::device;
 use crate::error::Error;
 use crate::meter::Meter;
-use crate::model::{Pass, SimSiam};
+use crate::model::Pass;
 use crate::rank::{Rank, lost};
 use crate::schedule::half_cosine;
 use crate::storage::Storage;
@@ -44,19 +45,10 @@ pub struct Job<'a> {
     /// What is trained.
     pub protocol: Protocol,
     /// On which encoder.
-    pub encoder: Encoder,
+    pub encoder: Encoder<'a>,
 }
 
-/// The encoder that a classifier is put on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoder {
-    /// That of the latest valid checkpoint.
-    Trained,
-    /// As it was initialised: what the architecture alone can do.
-    Untrained,
-}
-
-/// The best network so far, within the stage's folder.
+/// The best network so far, within the stage's folder; of weights that are not the run's, beside its checkpoints.
 const BEST: &str = "model_best.safetensors";
 
 /// Runs the stage to its end.
@@ -98,9 +90,11 @@ struct Trainer<'a> {
     checkpoints: Checkpoints,
     writer: Option<Writer>,
     attempt: u32,
-    /// The encoder's checkpoint, and the SHA-256 of its `model.safetensors`.
+    /// Where the encoder is from, and a SHA-256 of its weights: of a checkpoint's `model.safetensors`.
     encoder: String,
     backbone: String,
+    /// Where the best network goes, if it is kept.
+    best: Option<String>,
     arithmetic: serde_json::Value,
     meter: Meter,
     meetings: Control,
@@ -153,14 +147,7 @@ impl<'a> Trainer<'a> {
             }
         };
         let mut network = Classifier::new(pretrain, validation.source.classes().len(), protocol.seed(), rank.device)?;
-        let (uri, model) = match job.encoder {
-            Encoder::Trained => trained(job, pretrain)?,
-            Encoder::Untrained => {
-                let model = SimSiam::new(pretrain, Kind::Float, Device::Cpu)?;
-                ("the untrained encoder".to_owned(), snapshot::model_file(model.params())?)
-            }
-        };
-        network.restore_backbone(&model, &uri)?;
+        let (uri, backbone) = encoder::load(job, pretrain, &network)?;
         let frozen = match protocol {
             Protocol::Linear(_) => {
                 network.freeze_backbone();
@@ -168,10 +155,14 @@ impl<'a> Trainer<'a> {
             }
             Protocol::Finetune(_) => None,
         };
-        let backbone = store::sha256(&model);
         let arithmetic = protocol.arithmetic(recipe, pretrain, &backbone);
         let digest = digest_of(&arithmetic);
         let folder = format!("{}/{}", protocol.name(), &digest[..12]);
+        let best = match job.encoder {
+            Encoder::Trained => Some(format!("{}/{BEST}", protocol.name())),
+            Encoder::Other(_) => Some(format!("{folder}/{BEST}")),
+            Encoder::Untrained => None,
+        };
         Ok(Self {
             optimizer: Optimizer::new(network.params(), protocol.peaks(), protocol.sgd())?,
             checkpoints: Checkpoints::in_folder(job.storage.clone(), folder),
@@ -180,6 +171,7 @@ impl<'a> Trainer<'a> {
             steps_per_epoch: steps_per_epoch as u64,
             encoder: uri,
             backbone,
+            best,
             rank,
             job,
             pretrain,
@@ -206,7 +198,7 @@ impl<'a> Trainer<'a> {
     /// The stage's name in progress and metrics.
     fn name(&self) -> String {
         match self.job.encoder {
-            Encoder::Trained => self.protocol().name().to_owned(),
+            Encoder::Trained | Encoder::Other(_) => self.protocol().name().to_owned(),
             Encoder::Untrained => format!("{} untrained", self.protocol().name()),
         }
     }
@@ -249,7 +241,7 @@ impl<'a> Trainer<'a> {
             (Protocol::Linear(_), _) => result.linear = Some(score),
             (Protocol::Finetune(_), _) => result.finetune = Some(score),
         }
-        if self.job.encoder == Encoder::Trained {
+        if !matches!(self.job.encoder, Encoder::Untrained) {
             (result.checkpoint, result.weights_sha256) = (Some(self.encoder), Some(self.backbone));
         }
         Ok(result)
@@ -350,6 +342,7 @@ impl<'a> Trainer<'a> {
             Protocol::Finetune(_) => {
                 if let Some(reducer) = &mut self.reducer {
                     reducer.prepare_forward().map_err(lost("a step"))?;
+                    self.meter.reduced(reducer.take_exposed());
                 }
                 let pass = Pass::train(self.rank.peers());
                 let logits =
@@ -441,10 +434,10 @@ impl<'a> Trainer<'a> {
             (judged.best_epoch, judged.best_top1, judged.best_top5) = (epoch, accuracy.top1, accuracy.top5);
         }
         if self.rank.is_first() {
-            if better && self.job.encoder == Encoder::Trained {
+            if let Some(best) = self.best.as_ref().filter(|_| better) {
                 // Before the checkpoint that says so: what it names as the best is there.
                 let file = snapshot::tensor_file(self.network.tensors())?;
-                self.job.storage.put(&format!("{}/{BEST}", self.protocol().name()), file)?;
+                self.job.storage.put(best, file)?;
             }
             self.rank.sink.send(&Event::Linear {
                 stage: self.name(),
@@ -461,24 +454,6 @@ impl<'a> Trainer<'a> {
         self.save()?;
         Ok(Verdict::GoOn)
     }
-}
-
-/// The latest valid checkpoint's address and `model.safetensors`.
-fn trained(job: &Job, pretrain: &Pretrain) -> Result<(String, Vec<u8>), Error> {
-    let found = Checkpoints::new(job.storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
-        uri: job.storage.uri("checkpoints"),
-        message: "there is no valid checkpoint to judge; run the pretrain stage first".into(),
-    })?;
-    if found.state.epoch < u64::from(pretrain.epochs) {
-        tracing::warn!(
-            "{} judges {}, of epoch {} of {}: pre-training is not at its end",
-            job.protocol.name(),
-            found.uri,
-            found.state.epoch,
-            pretrain.epochs
-        );
-    }
-    Ok((found.uri, found.model))
 }
 
 /// Sum of the cross-entropies of `logits` `[N, C]` for `classes` `[N]`, in fp32.

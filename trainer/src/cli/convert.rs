@@ -34,6 +34,7 @@ pub fn execute(args: &Args) -> Result<(), Error> {
         region: args.region.clone(),
     };
     let weights = interchange::open("IN", &args.input, &reach, runtime.handle())?;
+    weights.warn_of_other_shapes(&[args.format]);
     let file = weights.file(args.format)?;
     place::put("OUT", &args.output, file.bytes, &reach, runtime.handle())?;
     let what = weights.architecture().map_or_else(|| "an unknown architecture".to_owned(), |found| found.to_string());

@@ -7,12 +7,14 @@ use tch::Kind;
 
 use super::bar::Bar;
 use super::file::FileArgs;
+use super::weights::WeightsArgs;
 use super::worker::default_threads;
 use crate::checkpoint::{Checkpoints, snapshot};
 use crate::dataset::{Datasets, eval_view, loader_threads};
 use crate::embedding::{Row, Table};
 use crate::error::Error;
 use crate::features::Sweep;
+use crate::interchange::Weights;
 use crate::model::{Pass, SimSiam};
 use crate::rank::Rank;
 use crate::storage::Storage;
@@ -25,6 +27,8 @@ pub struct Args {
     /// The Parquet file to write: columns path, label (where there are classes) and vector
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    weights: WeightsArgs,
     /// The images
     #[arg(long, value_enum, default_value_t = Part::Val)]
     part: Part,
@@ -69,14 +73,20 @@ pub fn execute(args: &Args) -> Result<(), Error> {
             datasets.val(train.classes())?
         }
     };
-    let found = Checkpoints::new(storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
-        uri: storage.uri("checkpoints"),
-        message: "there is no valid checkpoint; run the pretrain stage first".into(),
-    })?;
     let model = SimSiam::new(pretrain, Kind::Float, rank.device)?;
-    snapshot::restore_model(model.params(), &found.model, &found.uri)?;
+    let uri = match args.weights.open(&recipe.output, runtime.handle())? {
+        Some(weights) => fill(&model, weights, args.layer)?,
+        None => {
+            let found = Checkpoints::new(storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
+                uri: storage.uri("checkpoints"),
+                message: "there is no valid checkpoint; run the pretrain stage first".into(),
+            })?;
+            snapshot::restore_model(model.params(), &found.model, &found.uri)?;
+            found.uri
+        }
+    };
 
-    let facts = [("checkpoint", found.uri.as_str()), ("arch", pretrain.arch.name())];
+    let facts = [("checkpoint", uri.as_str()), ("arch", pretrain.arch.name())];
     let mut table = Table::create(&args.output, &facts)?;
     let mut bar = Bar::new("images embedded");
     let sweep = Sweep {
@@ -109,6 +119,19 @@ pub fn execute(args: &Args) -> Result<(), Error> {
     })?;
     bar.finish();
     table.finish()?;
-    println!("{}: {written} vectors of {}", args.output.display(), found.uri);
+    println!("{}: {written} vectors of {uri}", args.output.display());
     Ok(())
+}
+
+/// Takes other weights as far as the layer needs them, and gives their address.
+fn fill(model: &SimSiam, weights: Weights, layer: Layer) -> Result<String, Error> {
+    match layer {
+        Layer::Backbone => weights.fill_simsiam_backbone(model.params())?,
+        Layer::Projector if weights.fill_network(model.params())?.projector => {}
+        Layer::Projector => {
+            let message = "has no projector; leave --layer projector out, or give weights that have one".to_owned();
+            return Err(Error::Checkpoint { uri: weights.uri, message });
+        }
+    }
+    Ok(weights.uri)
 }

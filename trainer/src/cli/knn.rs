@@ -1,9 +1,9 @@
 //! `simsiam knn`.
 
 use super::file::FileArgs;
+use super::weights::WeightsArgs;
 use super::worker::default_threads;
 use crate::error::Error;
-use crate::interchange;
 use crate::rank::Rank;
 use crate::stage;
 use crate::storage::Storage;
@@ -14,9 +14,8 @@ use crate::telemetry::event::KnnScore;
 pub struct Args {
     #[command(flatten)]
     file: FileArgs,
-    /// Weights to judge instead: a checkpoint or backbone of any kind that `simsiam convert` reads
-    #[arg(long, value_name = "FILE")]
-    weights: Option<String>,
+    #[command(flatten)]
+    weights: WeightsArgs,
     /// Judge raw pixels, too
     #[arg(long)]
     pixels: bool,
@@ -31,9 +30,7 @@ pub fn execute(args: &Args) -> Result<(), Error> {
     let rank = Rank::alone(args.threads.unwrap_or_else(|| default_threads(1)))?;
     let runtime = tokio::runtime::Runtime::new().map_err(Error::io("the async runtime"))?;
     let storage = Storage::open(&run.recipe.output, runtime.handle().clone())?;
-    let output = &run.recipe.output;
-    let open = |uri: &String| interchange::open("--weights", uri, output, runtime.handle());
-    let weights = args.weights.as_ref().map(open).transpose()?;
+    let weights = args.weights.open(&run.recipe.output, runtime.handle())?;
     let result = stage::knn(&rank, &run.recipe, &storage, weights.as_ref(), args.pixels)?;
     println!("kNN top-1 of {}", result.checkpoint.unwrap_or_default());
     let rows = [("trained", result.knn), ("untrained", result.knn_untrained), ("raw pixels", result.knn_pixels)];

@@ -11,6 +11,7 @@ mod fixture_step;
 mod knn;
 mod report;
 mod run;
+mod weights;
 mod worker;
 
 pub use worker::{Patience, default_threads};
@@ -47,9 +48,9 @@ enum Command {
     /// Judge a run's latest checkpoint by kNN, beside the untrained encoder
     Knn(knn::Args),
     /// Judge a run's latest checkpoint by a linear classifier (the stage alone)
-    Linear(run::Args),
+    Linear(run::JudgeArgs),
     /// Train a run's latest checkpoint on with labels (the stage alone)
-    Finetune(run::Args),
+    Finetune(run::JudgeArgs),
     /// Write a run's features as a Parquet file
     Embed(embed::Args),
     /// Write a run's latest weights for torchvision, timm, Detectron2 and others
@@ -100,9 +101,9 @@ pub fn main() -> ExitCode {
 
 fn execute(command: Command) -> Result<(), Error> {
     match command {
-        Command::Run(args) => run::execute(&args, None),
-        Command::Linear(args) => run::execute(&args, Some(Stage::Linear)),
-        Command::Finetune(args) => run::execute(&args, Some(Stage::Finetune)),
+        Command::Run(args) => run::execute(&args),
+        Command::Linear(args) => run::judge(&args, Stage::Linear),
+        Command::Finetune(args) => run::judge(&args, Stage::Finetune),
         Command::Embed(args) => embed::execute(&args),
         Command::Validate(args) => file::validate(&args),
         Command::Worker(args) => worker::execute(&args),

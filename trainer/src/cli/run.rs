@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
+use super::weights::WeightsArgs;
 use super::worker::{Patience, StageArgs, at_least_one};
 use crate::agent::Stage;
 use crate::error::Error;
 use crate::run::{self, Local};
 
-/// Arguments of `simsiam run`, `linear` and `finetune`.
+/// Arguments of `simsiam run`, and of `linear` and `finetune` with others.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -25,8 +26,26 @@ pub struct Args {
     patience: Patience,
 }
 
-/// `simsiam run`, or one stage of it.
-pub fn execute(args: &Args, only: Option<Stage>) -> Result<(), Error> {
+/// Arguments of `simsiam linear` and `finetune`.
+#[derive(clap::Args)]
+pub struct JudgeArgs {
+    #[command(flatten)]
+    run: Args,
+    #[command(flatten)]
+    weights: WeightsArgs,
+}
+
+/// `simsiam run`.
+pub fn execute(args: &Args) -> Result<(), Error> {
+    start(args, None, &WeightsArgs::default())
+}
+
+/// One stage alone, on the run's latest checkpoint or on other weights.
+pub fn judge(args: &JudgeArgs, stage: Stage) -> Result<(), Error> {
+    start(&args.run, Some(stage), &args.weights)
+}
+
+fn start(args: &Args, only: Option<Stage>, weights: &WeightsArgs) -> Result<(), Error> {
     let run = args.stage_args.file.load()?;
     run::execute(
         &run,
@@ -35,7 +54,8 @@ pub fn execute(args: &Args, only: Option<Stage>) -> Result<(), Error> {
             threads_per_rank: args.threads_per_rank.or(run.threads_per_rank()),
             metrics_addr: args.metrics_addr,
             patience: args.patience.clone(),
-            arguments: args.stage_args.pass_on(),
+            arguments: [args.stage_args.pass_on(), weights.pass_on()].concat(),
+            of_the_run: weights.weights.is_none(),
         },
         only,
     )

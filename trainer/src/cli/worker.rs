@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::file::FileArgs;
+use super::weights::WeightsArgs;
 use crate::agent::topology::Asked;
 use crate::agent::{Board, Outcome, Spec, Stage, Topology, supervise, termination};
 use crate::error::{Error, ExitCode};
@@ -211,6 +212,8 @@ pub struct RankArgs {
     stage: Stage,
     #[command(flatten)]
     stage_args: StageArgs,
+    #[command(flatten)]
+    weights: WeightsArgs,
 }
 
 /// `simsiam rank`.
@@ -218,5 +221,6 @@ pub fn execute_rank(args: &RankArgs) -> Result<(), Error> {
     let run = args.stage_args.file.load()?;
     let (attempt, buckets) = (args.stage_args.attempt, args.stage_args.bucket_bytes);
     let text = args.stage_args.file.text()?;
-    stage::run(&Order { stage: args.stage, name: run.name, recipe: run.recipe, text, attempt, buckets })
+    let weights = args.weights.weights.clone();
+    stage::run(&Order { stage: args.stage, name: run.name, recipe: run.recipe, text, attempt, buckets, weights })
 }

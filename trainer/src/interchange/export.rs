@@ -36,6 +36,7 @@ pub fn export(
         message: "there is no valid checkpoint to export; run the pretrain stage first".into(),
     })?;
     let weights = Weights::from_checkpoint(&found)?;
+    weights.warn_of_other_shapes(formats);
     let mut exported = Vec::new();
     for &format in formats {
         let file = weights.file(format)?;

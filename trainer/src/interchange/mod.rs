@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use simsiam_pth::Tensor;
 
 pub use optimizer::Optimizer;
-pub use place::open;
+pub use place::{open, open_in_place};
 
 use crate::error::Error;
 use crate::model::simsiam::{ENCODER, PROJECTOR};

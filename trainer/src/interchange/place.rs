@@ -5,7 +5,8 @@ use simsiam_recipe::Output;
 use tokio::runtime::Handle;
 
 use super::Weights;
-use crate::checkpoint::{Found, store};
+use crate::checkpoint::Found;
+use crate::checkpoint::store::{self, Name};
 use crate::error::Error;
 use crate::storage::Storage;
 
@@ -24,10 +25,17 @@ pub fn open(field: &str, uri: &str, output: &Output, runtime: &Handle) -> Result
     }
     let (parent, name) = uri.rsplit_once('/').unwrap_or((uri, ""));
     let storage = storage(field, parent, output, runtime)?;
-    match storage.get(name).map_err(|e| in_field(field, e))? {
+    // Object storage has no folders; not every server answers well when asked for one.
+    let file = if Name::parse(name).is_some() { None } else { storage.get(name).map_err(|e| in_field(field, e))? };
+    match file {
         Some(bytes) => Weights::from_bytes(&bytes, uri),
-        None => directory(uri, store::read_directory(&storage, name)?),
+        None => directory(uri, store::read_directory(&storage, name).map_err(|e| in_field(field, e))?),
     }
+}
+
+/// Reads what `--weights` names, if anything: weights to use in the place of a run's latest checkpoint.
+pub fn open_in_place(uri: Option<&str>, output: &Output, runtime: &Handle) -> Result<Option<Weights>, Error> {
+    uri.map(|uri| open("--weights", uri, output, runtime)).transpose()
 }
 
 fn directory(uri: &str, found: Result<Found, String>) -> Result<Weights, Error> {

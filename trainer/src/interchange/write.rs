@@ -27,7 +27,6 @@ impl Weights {
         if self.backbone().is_empty() {
             return Err(self.refused("has no backbone to write"));
         }
-        self.warn_of_other_shapes(format);
         let (name, bytes) = match format {
             ExportFormat::Safetensors => ("backbone.safetensors".to_owned(), self.safetensors()?),
             ExportFormat::Torchvision => ("backbone.torchvision.pth".to_owned(), self.torchvision()?),
@@ -39,10 +38,10 @@ impl Weights {
         Ok(File { name, bytes })
     }
 
-    /// Other libraries have only the published shapes under their names.
-    fn warn_of_other_shapes(&self, format: ExportFormat) {
+    /// Warns where other libraries, which have only the published shapes, do not know the network.
+    pub fn warn_of_other_shapes(&self, formats: &[ExportFormat]) {
         let published = self.architecture().filter(|found| found.base_width == 64 && found.stem == 7).is_some();
-        if !published && format != ExportFormat::Pth {
+        if !published && formats.iter().any(|format| *format != ExportFormat::Pth) {
             let what = self.architecture().map_or_else(|| "a network of its own".to_owned(), |found| found.to_string());
             tracing::warn!(
                 "{}: is {what}, which torchvision, timm and Detectron2 do not have: build it there first",

@@ -1,6 +1,7 @@
 //! The network of the paper: a torchvision-compatible ResNet ([`resnet`]), SimSiam's projector and predictor
 //! on top of it and its loss ([`simsiam`]), built from [`layers`] whose tensors live in [`params`].
 
+pub mod flops;
 pub mod layers;
 pub mod loss;
 pub mod mlp;

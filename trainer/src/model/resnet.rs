@@ -43,6 +43,68 @@ impl Layout {
     fn expansion(self) -> i64 {
         if self.bottleneck { 4 } else { 1 }
     }
+
+    fn block(self, input: i64, planes: i64, stride: i64) -> BlockShapes {
+        let output = planes * self.expansion();
+        let convs = if self.bottleneck {
+            // For `baseWidth` 64 this is torchvision's `planes * base_width / 64 * groups`.
+            let width = planes * self.width_per_group / 64 * self.groups;
+            vec![
+                ConvShape { input, output: width, kernel: 1, stride: 1, groups: 1 },
+                ConvShape { input: width, output: width, kernel: 3, stride, groups: self.groups },
+                ConvShape { input: width, output, kernel: 1, stride: 1, groups: 1 },
+            ]
+        } else {
+            vec![
+                ConvShape { input, output, kernel: 3, stride, groups: 1 },
+                ConvShape { input: output, output, kernel: 3, stride: 1, groups: 1 },
+            ]
+        };
+        let changes = stride != 1 || input != output;
+        BlockShapes { convs, shortcut: changes.then_some(ConvShape { input, output, kernel: 1, stride, groups: 1 }) }
+    }
+
+    /// Stage (from 0), number in the stage and convolutions of every block, in order.
+    pub(super) fn blocks(self, base_width: i64) -> Vec<Place> {
+        let mut places = Vec::new();
+        let mut input = base_width;
+        for (stage, &count) in self.blocks.iter().enumerate() {
+            let planes = base_width << stage;
+            for block in 0..count {
+                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+                places.push(Place { stage, block, shapes: self.block(input, planes, stride) });
+                input = planes * self.expansion();
+            }
+        }
+        places
+    }
+}
+
+/// The first convolution of a stem.
+pub(super) fn first_conv(stem: Stem, base_width: i64) -> ConvShape {
+    let (kernel, stride) = match stem {
+        Stem::Imagenet => (7, 2),
+        Stem::Cifar => (3, 1),
+    };
+    ConvShape { input: 3, output: base_width, kernel, stride, groups: 1 }
+}
+
+/// A block and where it stands.
+pub(super) struct Place {
+    /// The stage, from 0.
+    pub stage: usize,
+    /// Its number in the stage.
+    pub block: usize,
+    /// Its convolutions.
+    pub shapes: BlockShapes,
+}
+
+/// The convolutions of a residual block.
+pub(super) struct BlockShapes {
+    /// One after the other.
+    pub convs: Vec<ConvShape>,
+    /// Where the shape changes.
+    pub shortcut: Option<ConvShape>,
 }
 
 /// A residual block: convolutions with batch norms, and the shortcut's where the shape changes.
@@ -53,22 +115,8 @@ struct Block {
 }
 
 impl Block {
-    fn new(mut init: Init, layout: Layout, input: i64, planes: i64, stride: i64) -> Result<Self, Error> {
-        let output = planes * layout.expansion();
-        let shapes = if layout.bottleneck {
-            // For `baseWidth` 64 this is torchvision's `planes * base_width / 64 * groups`.
-            let width = planes * layout.width_per_group / 64 * layout.groups;
-            vec![
-                ConvShape { input, output: width, kernel: 1, stride: 1, groups: 1 },
-                ConvShape { input: width, output: width, kernel: 3, stride, groups: layout.groups },
-                ConvShape { input: width, output, kernel: 1, stride: 1, groups: 1 },
-            ]
-        } else {
-            vec![
-                ConvShape { input, output, kernel: 3, stride, groups: 1 },
-                ConvShape { input: output, output, kernel: 3, stride: 1, groups: 1 },
-            ]
-        };
+    fn new(mut init: Init, shapes: BlockShapes) -> Result<Self, Error> {
+        let BlockShapes { convs: shapes, shortcut } = shapes;
         let last = shapes.len();
         let mut convs = Vec::with_capacity(last);
         for (i, shape) in (1..).zip(shapes) {
@@ -76,12 +124,12 @@ impl Block {
             let conv = Conv::new(init.sub(format_args!("conv{i}")), shape)?;
             convs.push((conv, BatchNorm::new(init.sub(format_args!("bn{i}")), shape.output, affine)?));
         }
-        let shortcut = if stride != 1 || input != output {
-            let shape = ConvShape { input, output, kernel: 1, stride, groups: 1 };
-            let conv = Conv::new(init.sub("downsample.0"), shape)?;
-            Some((conv, BatchNorm::new(init.sub("downsample.1"), output, Affine::One)?))
-        } else {
-            None
+        let shortcut = match shortcut {
+            Some(shape) => {
+                let conv = Conv::new(init.sub("downsample.0"), shape)?;
+                Some((conv, BatchNorm::new(init.sub("downsample.1"), shape.output, Affine::One)?))
+            }
+            None => None,
         };
         Ok(Self { convs, shortcut })
     }
@@ -118,25 +166,15 @@ impl ResNet {
     /// Registers `conv1`, `bn1` and `layer1` to `layer4`. `base_width` is 64 in every published model.
     pub fn new(mut init: Init, arch: Arch, stem: Stem, base_width: i64) -> Result<Self, Error> {
         let layout = Layout::of(arch);
-        let (kernel, stride) = match stem {
-            Stem::Imagenet => (7, 2),
-            Stem::Cifar => (3, 1),
-        };
-        let shape = ConvShape { input: 3, output: base_width, kernel, stride, groups: 1 };
-        let conv1 = Conv::new(init.sub("conv1"), shape)?;
+        let conv1 = Conv::new(init.sub("conv1"), first_conv(stem, base_width))?;
         let bn1 = BatchNorm::new(init.sub("bn1"), base_width, Affine::One)?;
         let mut blocks = Vec::new();
-        let mut input = base_width;
-        for (stage, &count) in layout.blocks.iter().enumerate() {
-            let planes = base_width << stage;
-            for block in 0..count {
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                let name = format!("layer{}.{block}", stage + 1);
-                blocks.push(Block::new(init.sub(name), layout, input, planes, stride)?);
-                input = planes * layout.expansion();
-            }
+        let mut features = base_width;
+        for Place { stage, block, shapes } in layout.blocks(base_width) {
+            features = shapes.convs.last().map_or(features, |conv| conv.output);
+            blocks.push(Block::new(init.sub(format!("layer{}.{block}", stage + 1)), shapes)?);
         }
-        Ok(Self { conv1, bn1, max_pool: stem == Stem::Imagenet, blocks, stages: layout.blocks, features: input })
+        Ok(Self { conv1, bn1, max_pool: stem == Stem::Imagenet, blocks, stages: layout.blocks, features })
     }
 
     /// F, the width of the pooled features.

@@ -1,12 +1,13 @@
 //! Which curves a history has.
 
 use super::history::{History, Judged, Point};
+use super::page::Classifier;
 use super::svg::{Chart, Series};
 use crate::telemetry::journal::Training;
 
 /// The charts of a run, in order; a chart without points says why in its note.
 pub fn charts(history: &History) -> Vec<Chart> {
-    let mut charts = vec![loss(history), output_std(history), accuracy(history)];
+    let mut charts = vec![loss(history), output_std(history), knn(history)];
     if history.training.iter().any(|p| p.value.effective_rank.is_some()) {
         let points = history.training.iter().filter_map(|p| Some((p.epoch, p.value.effective_rank?))).collect();
         charts.push(Chart {
@@ -75,7 +76,7 @@ fn output_std(history: &History) -> Chart {
     }
 }
 
-fn accuracy(history: &History) -> Chart {
+fn knn(history: &History) -> Chart {
     let mut series = Vec::new();
     if let Some(last) = history.knn.last() {
         for (i, score) in last.value.iter().enumerate() {
@@ -90,22 +91,71 @@ fn accuracy(history: &History) -> Chart {
             series.push(Series::reference("kNN, untrained encoder", points));
         }
     }
-    let mut classifier = |name: &str, points: &[Point<Judged>]| {
-        for (what, value) in [("top-1", (|j| j.top1) as fn(&Judged) -> f64), ("top-5", |j| j.top5)] {
-            if !points.is_empty() {
-                let points = points.iter().map(|p| (p.epoch, value(&p.value))).collect();
-                series.push(Series::line(&format!("{name} {what}"), points));
-            }
-        }
-    };
-    classifier("linear", &history.linear);
-    classifier("fine-tuned", &history.finetune);
     let note = if series.is_empty() {
-        "Nothing has judged this run yet: give it spec.knn or spec.linear, and labelled images in dataset.val."
+        "No kNN has judged this run yet: give it spec.knn, and labelled images in dataset.val."
     } else {
-        "On the validation images. kNN is over epochs of pre-training, a classifier over its own."
+        "On the validation images, over epochs of pre-training."
     };
-    Chart { title: "Accuracy".into(), note: note.into(), y: "% right".into(), from_zero: true, series, ..epochs() }
+    Chart { title: "kNN accuracy".into(), note: note.into(), y: "% right".into(), from_zero: true, series, ..epochs() }
+}
+
+/// The sections of the classifiers that were trained.
+pub fn classifiers(history: &History) -> Vec<Classifier> {
+    let linear = "One linear layer on the frozen backbone. Over its own epochs.";
+    let finetune = "The whole network, trained on with labels. Over its own epochs.";
+    let all = [
+        ("linear", "Linear classification", linear, &history.linear, &history.linear_untrained),
+        ("finetune", "Fine-tuning", finetune, &history.finetune, &Vec::new()),
+    ];
+    let trained = all.into_iter().filter(|(.., points, _)| !points.is_empty());
+    trained
+        .map(|(id, title, note, points, untrained)| {
+            let caveat = points.last().and_then(|p| p.value.caveat.as_ref());
+            Classifier {
+                id,
+                title,
+                note: caveat.map_or_else(|| note.to_owned(), |caveat| format!("{note} Note: {caveat}.")),
+                charts: classifier(points, untrained),
+            }
+        })
+        .collect()
+}
+
+fn classifier(points: &[Point<Judged>], untrained: &[Point<Judged>]) -> Vec<Chart> {
+    let of = |points: &[Point<Judged>], value: fn(&Judged) -> f64| -> Vec<(f64, f64)> {
+        points.iter().map(|p| (p.epoch, value(&p.value))).collect()
+    };
+    let mut accuracy =
+        vec![Series::line("top-1", of(points, |j| j.top1)), Series::line("top-5", of(points, |j| j.top5))];
+    if !untrained.is_empty() {
+        accuracy.push(Series::reference("top-1, untrained encoder", of(untrained, |j| j.top1)));
+    }
+    vec![
+        Chart {
+            title: "Accuracy".into(),
+            note: "On all validation images, after each epoch.".into(),
+            y: "% right".into(),
+            from_zero: true,
+            series: accuracy,
+            ..epochs()
+        },
+        Chart {
+            title: "Loss".into(),
+            note: "Mean cross-entropy on training images, at each epoch's end.".into(),
+            y: "loss".into(),
+            from_zero: true,
+            series: vec![Series::line("loss", of(points, |j| j.loss))],
+            ..epochs()
+        },
+        Chart {
+            title: "Learning rate".into(),
+            note: "The classifier's, as used: base rate × batch size ÷ 256.".into(),
+            y: "learning rate".into(),
+            from_zero: true,
+            series: vec![Series::line("classifier", of(points, |j| j.lr))],
+            ..epochs()
+        },
+    ]
 }
 
 fn epochs() -> Chart {

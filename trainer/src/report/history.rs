@@ -14,6 +14,8 @@ pub struct History {
     pub untrained: Option<Vec<KnnScore>>,
     /// Linear classification.
     pub linear: Vec<Point<Judged>>,
+    /// Linear classification on the encoder as it was initialised.
+    pub linear_untrained: Vec<Point<Judged>>,
     /// Fine-tuning.
     pub finetune: Vec<Point<Judged>>,
     /// Attempts of pre-training that left something.
@@ -83,8 +85,8 @@ impl History {
                 What::Linear { loss, lr, top1, top5, best_top1, caveat, .. } => {
                     let points = match record.stage.as_str() {
                         "linear" => &mut history.linear,
+                        "linear untrained" => &mut history.linear_untrained,
                         "finetune" => &mut history.finetune,
-                        // The untrained encoder's, for comparison.
                         _ => continue,
                     };
                     points.retain(|p| p.attempt == attempt || p.epoch < epoch);
@@ -157,10 +159,12 @@ mod tests {
             record("linear", 1, 10, linear(1.0)),
             record("linear", 1, 20, linear(2.0)),
             record("linear", 2, 20, linear(20.0)),
+            record("linear untrained", 2, 30, linear(3.0)),
             record("linear", 2, 30, linear(30.0)),
         ]);
         let top1: Vec<_> = history.linear.iter().map(|p| p.value.top1).collect();
         assert_eq!(top1, [1.0, 20.0, 30.0]);
+        assert_eq!(history.linear_untrained.iter().map(|p| p.value.top1).collect::<Vec<_>>(), [3.0]);
         assert!(history.finetune.is_empty());
     }
 

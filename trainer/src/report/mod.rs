@@ -79,6 +79,7 @@ pub fn page(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error> 
         summary: gatherer.summary(),
         figures: figures(&history, gatherer.found.as_ref()),
         charts: curves::charts(&history),
+        classifiers: curves::classifiers(&history),
         views: gatherer.views(),
         neighbours,
         projection,
@@ -270,11 +271,16 @@ fn figures(history: &History, found: Option<&Found>) -> Vec<Figure> {
         figures.push(Figure { label: label.into(), value, detail });
     };
     let percent = |value: f64| format!("{value:.1} %");
-    for (name, points) in [("Fine-tuned", &history.finetune), ("Linear", &history.linear)] {
+    let classifiers =
+        [("Fine-tuned", &history.finetune, &Vec::new()), ("Linear", &history.linear, &history.linear_untrained)];
+    for (name, points, untrained) in classifiers {
         if let Some(last) = points.last() {
             let last = &last.value;
             let mut detail =
                 format!("of the best epoch; of the last {}, top-5 {}", percent(last.top1), percent(last.top5));
+            if let Some(untrained) = untrained.last() {
+                detail = format!("{detail}; untrained {}", percent(untrained.value.best_top1));
+            }
             if let Some(caveat) = &last.caveat {
                 detail = format!("{detail}; {caveat}");
             }

@@ -18,6 +18,8 @@ pub struct Page {
     pub figures: Vec<Figure>,
     /// The curves.
     pub charts: Vec<Chart>,
+    /// The classifiers that were trained on the encoder.
+    pub classifiers: Vec<Classifier>,
     /// Training images with their two views.
     pub views: Part<Vec<Views>>,
     /// Validation images with their nearest training images.
@@ -39,6 +41,19 @@ pub struct Figure {
     pub value: String,
     /// What to compare it with, or how it was measured.
     pub detail: String,
+}
+
+/// A stage that trained a classifier.
+#[derive(Debug)]
+pub struct Classifier {
+    /// The stage's name.
+    pub id: &'static str,
+    /// What a person calls it.
+    pub title: &'static str,
+    /// What was trained, and on what.
+    pub note: String,
+    /// Its curves.
+    pub charts: Vec<Chart>,
 }
 
 /// An image as a `data:` address, and its name.
@@ -149,10 +164,13 @@ pub fn html(page: &Page) -> String {
     html.push_str("</dl></header>");
 
     section(&mut html, "curves", "Training", "", |html| {
-        html.push_str("<div class=\"charts\">");
-        page.charts.iter().for_each(|chart| html.push_str(&svg::chart(chart)));
-        html.push_str("</div>");
+        charts(html, "charts", &page.charts);
     });
+    for classifier in &page.classifiers {
+        section(&mut html, classifier.id, classifier.title, &classifier.note, |html| {
+            charts(html, "charts small", &classifier.charts);
+        });
+    }
     let note = "Training images as they are, and the two views that training made of each in its first epoch. \
                 The network learns to predict one view's features from the other's.";
     section(&mut html, "views", "Augmented views", note, |html| {
@@ -187,6 +205,12 @@ fn section(html: &mut String, id: &str, title: &str, note: &str, content: impl F
     }
     content(html);
     html.push_str("</section>");
+}
+
+fn charts(html: &mut String, class: &str, charts: &[Chart]) {
+    let _ = write!(html, "<div class=\"{class}\">");
+    charts.iter().for_each(|chart| html.push_str(&svg::chart(chart)));
+    html.push_str("</div>");
 }
 
 /// The content, or why there is none.
@@ -262,6 +286,7 @@ mod tests {
             summary: EVIL.into(),
             figures: vec![Figure { label: EVIL.into(), value: EVIL.into(), detail: EVIL.into() }],
             charts: vec![Chart { title: EVIL.into(), note: EVIL.into(), ..Chart::default() }],
+            classifiers: vec![Classifier { id: "linear", title: "Linear", note: EVIL.into(), charts: Vec::new() }],
             views: Ok(vec![Views { original: evil_picture(), views: [evil_picture(), evil_picture()] }]),
             neighbours: Ok(Neighbours { note: EVIL.into(), rows: vec![row] }),
             projection: Err(EVIL.into()),
@@ -274,7 +299,7 @@ mod tests {
     fn nothing_of_the_users_is_taken_for_html() {
         let html = html(&page());
         assert!(!html.contains("<img src=x") && !html.contains(EVIL));
-        assert!(html.matches("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;").count() >= 15, "{html}");
+        assert!(html.matches("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;").count() >= 16, "{html}");
     }
 
     #[test]

@@ -62,6 +62,10 @@ pub struct Step {
     pub step_seconds: Vec<f64>,
     /// Of it, time this rank waited for data.
     pub data_wait: f64,
+    /// Of the steps that were timed, how long gradients were still being reduced when all were computed, in seconds.
+    pub allreduce_seconds: Vec<f64>,
+    /// FLOP/s of the network over what the devices can do at most, 0 to 1; where that is known, in pre-training.
+    pub model_flops_utilization: Option<f64>,
     /// Images that could not be read so far in this attempt and were replaced, by this rank.
     pub corrupt: u64,
     /// Bytes of GPU memory held by this rank, where there is a GPU.

@@ -1,8 +1,8 @@
 //! Prometheus metrics of a running stage.
 
 use prometheus::{
-    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, Opts, Registry, TextEncoder,
-    core::Collector,
+    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, Opts, Registry,
+    TextEncoder, core::Collector,
 };
 
 use super::event::{Event, Step};
@@ -21,6 +21,8 @@ pub struct Metrics {
     images: IntCounter,
     images_per_second: Gauge,
     step_seconds: Histogram,
+    allreduce_seconds: HistogramVec,
+    model_flops_utilization: GaugeVec,
     data_wait: CounterVec,
     checkpoint_seconds: Histogram,
     checkpoint_stall: Histogram,
@@ -73,6 +75,29 @@ impl Metrics {
                 "Images a second over the last interval and all ranks.",
             )?,
             step_seconds: histogram(&registry, "simsiam_step_seconds", "Wall time of an optimiser step.", 0.01)?,
+            // These two have no label, but unlike a bare metric they are absent until there is something to tell.
+            allreduce_seconds: register(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "simsiam_allreduce_seconds",
+                        "How long rank 0's gradients were still being reduced when all were computed: the part of a step's \
+                         all-reduce that backward did not hide. Every step on CPUs; on GPUs the first ten and every hundredth.",
+                    )
+                    .buckets(buckets(0.0001)),
+                    &[],
+                ),
+            )?,
+            model_flops_utilization: register(
+                &registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "simsiam_model_flops_utilization",
+                        "FLOP/s of the network over what the devices can do at most in this precision, 0 to 1.",
+                    ),
+                    &[],
+                ),
+            )?,
             data_wait: counters(
                 &registry,
                 "simsiam_data_wait_seconds_total",
@@ -177,6 +202,12 @@ impl Metrics {
         self.step.set(step.step as f64);
         self.images.inc_by(step.images);
         self.images_per_second.set(step.images as f64 / step.seconds.max(1e-9));
+        for seconds in &step.allreduce_seconds {
+            self.allreduce_seconds.with_label_values::<&str>(&[]).observe(*seconds);
+        }
+        if let Some(share) = step.model_flops_utilization {
+            self.model_flops_utilization.with_label_values::<&str>(&[]).set(share);
+        }
         for seconds in &step.step_seconds {
             self.step_seconds.observe(*seconds);
         }
@@ -212,8 +243,11 @@ fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> Result<
 
 /// Fourteen buckets from `first` seconds on, each twice the one before.
 fn histogram(registry: &Registry, name: &str, help: &str, first: f64) -> Result<Histogram, Error> {
-    let buckets = (0..14).map(|i| first * f64::from(1 << i)).collect();
-    register(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+    register(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets(first))))
+}
+
+fn buckets(first: f64) -> Vec<f64> {
+    (0..14).map(|i| first * f64::from(1 << i)).collect()
 }
 
 #[cfg(test)]
@@ -234,6 +268,18 @@ mod tests {
             })
         };
         metrics.update(0, &step(0.5));
+        // What is not known is not shown as 0.
+        let absent = metrics.text();
+        assert!(!absent.contains("simsiam_allreduce_seconds") && !absent.contains("utilization"), "{absent}");
+        metrics.update(
+            0,
+            &Event::Step(Step {
+                loss: -0.25,
+                model_flops_utilization: Some(0.375),
+                allreduce_seconds: vec![0.002, 0.004],
+                ..Step::default()
+            }),
+        );
         metrics.update(1, &step(2.0));
         metrics.update(1, &step(2.0));
         let text = metrics.text();
@@ -241,6 +287,8 @@ mod tests {
             "simsiam_loss -0.25",
             "simsiam_images_total 64",
             "simsiam_step_seconds_count 1",
+            "simsiam_allreduce_seconds_count 2",
+            "simsiam_model_flops_utilization 0.375",
             "# TYPE simsiam_data_wait_seconds_total counter",
             r#"simsiam_data_wait_seconds_total{rank="1"} 4"#,
         ] {

@@ -50,6 +50,14 @@ class OpenReducer : public c10d::Reducer {
     if (rebuild_buckets()) adopt_views();
   }
 
+  // Nanoseconds from the last gradient's being computed to the last bucket's being reduced and copied back, in the backward
+  // before; -1 if it was not timed.
+  int64_t exposed_nanoseconds() {
+    if (!timer_ || !should_collect_runtime_stats()) return -1;
+    using Event = c10d::Timer::Event;
+    return timer_->measureDifference(Event::kBackwardComputeEnd, Event::kBackwardCommEnd).value_or(-1);
+  }
+
   // A gradient's entry stays at -1 until its hook ran in this backward.
   void forget_readiness() {
     std::fill(backward_stats_.begin(), backward_stats_.end(), -1);
@@ -111,6 +119,8 @@ TCHX int32_t tchx_reducer_new(
         /*find_unused_parameters=*/false, gradient_as_bucket_view, std::move(by_index), first_bucket_bytes,
         /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false, std::vector<int64_t>{});
     if (buckets != 0) reducer->keep_order();
+    // Reading a GPU's clock waits for it, so that is done now and then, as PyTorch does; the host's costs nothing.
+    if (n > 0 && !tensors[0].is_cuda()) reducer->set_ddp_runtime_logging_sample_rate(1);
     reducer->adopt_views();
     auto logger = std::make_shared<c10d::Logger>(reducer);
     reducer->set_logger(logger);
@@ -137,8 +147,9 @@ TCHX void tchx_reducer_free(ReducerHandle* handle) {
   tchx_free(message);
 }
 
-TCHX int32_t tchx_reducer_prepare_forward(ReducerHandle* handle, char** message) {
+TCHX int32_t tchx_reducer_prepare_forward(ReducerHandle* handle, int64_t* exposed_nanoseconds, char** message) {
   return guarded(message, [&] {
+    *exposed_nanoseconds = handle->reducer->exposed_nanoseconds();
     handle->logger->set_runtime_stats_and_log();
     handle->reducer->prepare_for_forward();
     handle->reducer->settle_order();

@@ -105,7 +105,11 @@ unsafe extern "C" {
         message: Message,
     ) -> i32;
     pub(crate) fn tchx_reducer_free(reducer: *mut Reducer);
-    pub(crate) fn tchx_reducer_prepare_forward(reducer: *mut Reducer, message: Message) -> i32;
+    pub(crate) fn tchx_reducer_prepare_forward(
+        reducer: *mut Reducer,
+        exposed_nanoseconds: *mut i64,
+        message: Message,
+    ) -> i32;
     pub(crate) fn tchx_reducer_prepare_backward(reducer: *mut Reducer, message: Message) -> i32;
     pub(crate) fn tchx_reducer_finish(
         reducer: *mut Reducer,

@@ -30,6 +30,16 @@ pub fn with_torch() -> Option<PathBuf> {
     None
 }
 
+/// That Python, if it has timm as well.
+pub fn with_timm() -> Option<PathBuf> {
+    let python = with_torch()?;
+    if works(&python, "import timm, safetensors") {
+        return Some(python);
+    }
+    eprintln!("SKIPPED: {0} has no timm; `{0} -m pip install timm` installs it", python.display());
+    None
+}
+
 /// A Python with this NumPy, in a virtual environment under `target`. `None`, with one line that says so, where it can't be
 /// had.
 pub fn with_numpy(version: &str) -> Option<PathBuf> {

@@ -1,6 +1,7 @@
 //! Gradient averaging that overlaps with backward: the engine of PyTorch's `DistributedDataParallel`.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use tch::Tensor;
 
@@ -54,6 +55,7 @@ impl Default for ReducerOptions {
 pub struct Reducer {
     raw: *mut ffi::Reducer,
     names: Vec<String>,
+    exposed: Option<Duration>,
     broken: bool,
     // Autograd hooks of the parameters run on the thread that calls backward; the reducer stays there.
     _not_sync: PhantomData<*const ()>,
@@ -104,7 +106,7 @@ impl Reducer {
             )
         })?;
         let names = sorted.iter().map(|(name, _)| name.clone()).collect();
-        let reducer = Reducer { raw: out, names, broken: false, _not_sync: PhantomData };
+        let reducer = Reducer { raw: out, names, broken: false, exposed: None, _not_sync: PhantomData };
         if options.broadcast_parameters {
             let tensors: Vec<Tensor> = sorted.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
             pg.broadcast_all(&tensors, 0)?;
@@ -117,8 +119,23 @@ impl Reducer {
     /// # Errors
     /// When the step before was not finished, or a peer is lost.
     pub fn prepare_forward(&mut self) -> Result<()> {
-        // SAFETY: the handle is alive.
-        self.guarded("prepare forward", |raw, message| unsafe { ffi::tchx_reducer_prepare_forward(raw, message) })
+        let mut nanoseconds = -1;
+        self.guarded("prepare forward", |raw, message| {
+            // SAFETY: the handle is alive and the place is valid.
+            unsafe { ffi::tchx_reducer_prepare_forward(raw, &mut nanoseconds, message) }
+        })?;
+        self.exposed = u64::try_from(nanoseconds).ok().map(Duration::from_nanos);
+        Ok(())
+    }
+
+    /// Of the step before, how long the all-reduce went on after the last gradient was computed: the part of it that
+    /// backward did not hide, with the copying of the means into the gradients. Taken once, after
+    /// [`prepare_forward`](Self::prepare_forward).
+    ///
+    /// On CPUs every step is timed by the host's clock. On GPUs, where reading the clock waits for the GPU, PyTorch times
+    /// the first ten steps and then every hundredth, by CUDA events; `None` in between.
+    pub fn take_exposed(&mut self) -> Option<Duration> {
+        self.exposed.take()
     }
 
     /// Before the backward pass whose gradients shall be averaged.
