@@ -20,19 +20,22 @@ pub fn root() -> PathBuf {
 /// The `simsiam` binary of the profile that the tests were built in; built once where it is missing or old.
 pub fn simsiam() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        // target/<profile>/deps/<test>-<hash>
-        let test = std::env::current_exe().expect("the test's own path");
-        let profile = test.ancestors().nth(2).expect("the profile's folder");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(root()).args(["build", "--quiet", "-p", "simsiam-trainer", "--bin", "simsiam"]);
-        cargo.arg("--target-dir").arg(profile.parent().expect("the target folder"));
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().expect("cargo").success(), "simsiam was not built");
-        profile.join("simsiam")
-    })
+    PATH.get_or_init(|| built("simsiam-trainer", "simsiam"))
+}
+
+/// A program of a package, of the profile that the tests were built in.
+pub fn built(package: &str, program: &str) -> PathBuf {
+    // target/<profile>/deps/<test>-<hash>
+    let test = std::env::current_exe().expect("the test's own path");
+    let profile = test.ancestors().nth(2).expect("the profile's folder");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(root()).args(["build", "--quiet", "-p", package, "--bin", program]);
+    cargo.arg("--target-dir").arg(profile.parent().expect("the target folder"));
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().expect("cargo").success(), "{program} was not built");
+    profile.join(program)
 }
 
 /// A `simsiam` command with no environment that would name a rank.

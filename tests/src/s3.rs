@@ -1,6 +1,6 @@
 //! An S3 server over a folder, which can be told to fail.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,11 +42,16 @@ fn take_one(count: &AtomicUsize) -> bool {
 impl Server {
     /// Starts one over the folder `root`.
     pub fn start(root: &Path) -> Self {
+        Self::start_at(root, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same on an address of this machine that others can reach.
+    pub fn start_at(root: &Path, host: IpAddr) -> Self {
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).expect("a folder"));
         builder.set_auth(SimpleAuth::from_single(KEYS[0], KEYS[1]));
         let service = builder.build();
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let listener = runtime.block_on(TcpListener::bind((host, 0))).expect("a port");
         let address = listener.local_addr().expect("an address");
         let faults = Arc::new(Faults::default());
         let known = faults.clone();

@@ -1,0 +1,119 @@
+//! Runs in bad times: each must end with the very weights of an undisturbed one.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use simsiam_tests::until;
+
+use super::place::{Place, SYSTEM};
+
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// The run ends well, after another attempt, and with the weights that nothing disturbed.
+fn ends_like_an_undisturbed_one(place: &Place, name: &str) -> Value {
+    let status = place.wait_for(name, "Succeeded", LIMIT);
+    if let Some(undisturbed) = &place.undisturbed {
+        assert_eq!(status["results"]["weightsSha256"].as_str(), Some(undisturbed.as_str()), "{status:#}");
+    }
+    assert!(status["stages"][0]["attempts"].as_u64() >= Some(2), "{status:#}");
+    status
+}
+
+pub fn a_deleted_pod_costs_nothing(place: &mut Place) {
+    place.apply("deleted", &place.spec("deleted")).unwrap();
+    place.wait_for_checkpoint("deleted", "deleted");
+    let pods = place.pods("deleted");
+    let second = pods.iter().find_map(|pod| pod["metadata"]["name"].as_str().filter(|name| name.contains("-1-1-")));
+    place.cluster.kubectl(&["delete", "pod", second.unwrap(), "--wait=false"]).unwrap();
+    let status =
+        place.wait("deleted", Duration::from_secs(60), "restarting", |status| status["restarts"]["preempted"] == 1);
+    assert_eq!(status["restarts"]["counted"], 0, "{status:#}");
+    let status = ends_like_an_undisturbed_one(place, "deleted");
+    assert_eq!(status["stages"][0]["attempts"], 2);
+    // It went on from a checkpoint: that of the end is of the second attempt.
+    assert!(status["checkpoint"]["uri"].as_str().is_some_and(|uri| uri.ends_with("-a2")), "{status:#}");
+}
+
+pub fn suspend_resume_delete(place: &mut Place) {
+    place.apply("paused", &place.spec("paused")).unwrap();
+    place.wait_for_checkpoint("paused", "paused");
+    let suspend = |on: bool| {
+        let patch = json!({"spec": {"suspend": on}}).to_string();
+        place.cluster.kubectl(&["patch", "ssr", "paused", "--type=merge", "-p", &patch]).unwrap();
+    };
+    suspend(true);
+    let status = place.wait("paused", Duration::from_secs(90), "suspended with no pods", |status| {
+        status["phase"] == "Suspended" && status["reason"].is_null()
+    });
+    assert!(place.pods("paused").is_empty());
+    assert!(status["checkpoint"]["step"].as_u64().is_some_and(|step| step > 0), "{status:#}");
+    suspend(false);
+    let status = ends_like_an_undisturbed_one(place, "paused");
+    assert_eq!(status["restarts"]["counted"], 0);
+    assert_eq!(status["restarts"]["preempted"], 0, "a wish is no mishap");
+
+    // In mid-run: everything of it goes.
+    place.apply("short-lived", &place.spec("short-lived")).unwrap();
+    place.wait("short-lived", Duration::from_secs(90), "training", |status| status["phase"] == "Training");
+    place.cluster.kubectl(&["delete", "ssr", "short-lived", "--wait=false"]).unwrap();
+    let kinds = "ssr,jobs,pods,services,configmaps,networkpolicies";
+    let left = until(Duration::from_secs(90), "nothing left", || {
+        let list = place.cluster.json(&["get", kinds, "-l", "simsiam.dev/run=short-lived"]).unwrap();
+        list["items"].as_array().is_some_and(Vec::is_empty).then_some(list)
+    });
+    assert!(left["items"].as_array().is_some_and(Vec::is_empty));
+}
+
+/// The operator is killed in mid-run and a new one takes over; the run does not notice.
+pub fn the_operator_may_go_and_come(place: &mut Place) {
+    place.apply("orphan", &place.spec("orphan")).unwrap();
+    place.wait("orphan", Duration::from_secs(90), "training", |status| status["phase"] == "Training");
+    let selector = "app.kubernetes.io/name=simsiam-operator";
+    place.cluster.kubectl(&["delete", "pod", "-n", SYSTEM, "-l", selector, "--force", "--grace-period=0"]).unwrap();
+    let status = place.wait_for("orphan", "Succeeded", LIMIT);
+    assert_eq!(status["stages"][0]["attempts"], 1, "{status:#}");
+    if let Some(undisturbed) = &place.undisturbed {
+        assert_eq!(status["results"]["weightsSha256"].as_str(), Some(undisturbed.as_str()));
+    }
+}
+
+/// The operator itself must not be on the node that is stopped: it would be gone for five minutes.
+fn move_the_operator_away(place: &Place, node: usize) {
+    let name = format!("node-{node}");
+    place.cluster.kubectl(&["cordon", &name]).unwrap();
+    let pods = place.cluster.json(&["get", "pods", "-n", SYSTEM]).unwrap();
+    let here = pods["items"].as_array().unwrap().iter().any(|pod| pod["spec"]["nodeName"] == name.as_str());
+    if here {
+        place.cluster.kubectl(&["rollout", "restart", "deployment", "-n", SYSTEM]).unwrap();
+        place.cluster.kubectl(&["rollout", "status", "deployment", "-n", SYSTEM, "--timeout=90s"]).unwrap();
+    }
+    place.cluster.kubectl(&["uncordon", &name]).unwrap();
+}
+
+fn recovers(place: &Place, name: &str, stop: impl FnOnce(usize)) {
+    move_the_operator_away(place, 2);
+    place.apply(name, &place.spec(name)).unwrap();
+    place.wait_for_checkpoint(name, name);
+    let pods = place.pods(name);
+    assert!(pods.iter().any(|pod| pod["spec"]["nodeName"] == "node-2"), "{pods:#?}");
+    let begun = Instant::now();
+    stop(2);
+    let status = place.wait(name, Duration::from_secs(150), "on its second attempt", |status| {
+        assert_ne!(status["phase"], "Failed", "{status:#}");
+        status["attempt"]["number"] == 2 || status["phase"] == "Succeeded"
+    });
+    println!("{name}: the next attempt came {:.0} s after the node's end", begun.elapsed().as_secs_f64());
+    assert_eq!(status["restarts"]["counted"], 0, "a lost node is nobody's fault: {status:#}");
+    ends_like_an_undisturbed_one(place, name);
+}
+
+/// Its containers go on and write: their checkpoints are another attempt's, and nobody is confused by them.
+pub fn a_node_whose_kubelet_died(place: &mut Place) {
+    recovers(place, "headless", |node| place.cluster.node(node).unwrap().stop_kubelet().unwrap());
+    place.cluster.node(2).unwrap().start().unwrap();
+}
+
+pub fn a_node_that_died(place: &mut Place) {
+    recovers(place, "bereaved", |node| place.cluster.node(node).unwrap().kill().unwrap());
+    place.cluster.node(2).unwrap().start().unwrap();
+}

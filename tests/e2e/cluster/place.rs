@@ -1,0 +1,279 @@
+//! Where the tests take place: cluster, S3 server, images, operator.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use simsiam_cluster::images::{OPERATOR, Product, TRAINER};
+use simsiam_cluster::{Cluster, Options, Tools};
+use simsiam_tests::s3::{KEYS, Server};
+use simsiam_tests::{built, root, simsiam};
+use tempfile::TempDir;
+
+/// Where runs live.
+pub const NAMESPACE: &str = "default";
+/// Where the operator lives.
+pub const SYSTEM: &str = "simsiam-system";
+const SECRET: &str = "s3-keys";
+
+/// All of it.
+pub struct Place {
+    pub cluster: Cluster,
+    pub server: Server,
+    folder: TempDir,
+    anothers: bool,
+    images: [String; 2],
+    /// Digest of the weights of an undisturbed run.
+    pub undisturbed: Option<String>,
+}
+
+impl Place {
+    /// Brings everything up; or says why that can't be here.
+    pub fn new() -> Result<Self, String> {
+        let anothers = std::env::var_os("KUBECONFIG").map(PathBuf::from);
+        let folder = tempfile::tempdir().unwrap();
+        let (cluster, host, images) = match &anothers {
+            Some(kubeconfig) => {
+                let variable =
+                    |name: &str| std::env::var(name).map_err(|_| format!("KUBECONFIG is set, but {name} is not"));
+                let images = variable("SIMSIAM_TEST_IMAGES")?;
+                let (operator, trainer) =
+                    images.split_once(',').ok_or("SIMSIAM_TEST_IMAGES: expected OPERATOR,TRAINER")?;
+                let host: IpAddr =
+                    variable("SIMSIAM_TEST_HOST")?.parse().map_err(|e| format!("SIMSIAM_TEST_HOST: {e}"))?;
+                (Cluster::existing(kubeconfig), host, [operator.to_owned(), trainer.to_owned()])
+            }
+            None => {
+                if let Some(why) = simsiam_cluster::machine_obstacle().or_else(Tools::obstacle) {
+                    return Err(why);
+                }
+                let programs = [built("simsiam-operator", "simsiam-operator"), simsiam().to_owned()];
+                let cluster = Cluster::up(&Options { gpus_per_node: 4, ..Options::default() }).expect("a cluster");
+                for (product, program) in [OPERATOR, TRAINER].iter().zip(&programs) {
+                    import(&cluster, product, program);
+                }
+                let host = IpAddr::V4(cluster.host_address().unwrap());
+                (cluster, host, [OPERATOR.image(), TRAINER.image()])
+            }
+        };
+        for bucket in ["models", "data"] {
+            fs::create_dir_all(folder.path().join(bucket)).unwrap();
+        }
+        let server = Server::start_at(folder.path(), host);
+        let place = Self { cluster, server, folder, anothers: anothers.is_some(), images, undisturbed: None };
+        place.data();
+        place.cluster.kubectl(&["apply", "--server-side", "-f", &place.crd()]).unwrap();
+        place.install();
+        place.secret();
+        Ok(place)
+    }
+
+    /// Whether the cluster is not of our own making.
+    pub fn is_anothers(&self) -> bool {
+        self.anothers
+    }
+
+    /// The folder of the S3 server; each folder in it is a bucket.
+    pub fn buckets(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn crd(&self) -> String {
+        root().join("crds/simsiamruns.simsiam.dev.yaml").display().to_string()
+    }
+
+    /// Real images where there are some, else drawn ones.
+    fn data(&self) {
+        let to = self.folder.path().join("data");
+        match simsiam_tests::cifar10(40) {
+            Some(cifar) => {
+                for (from, part) in [("train", "train"), ("test", "val")] {
+                    copy(&cifar.join(from), &to.join(part), if part == "val" { 10 } else { usize::MAX });
+                }
+            }
+            None => {
+                let drawn = simsiam_tests::synth(self.folder.path(), 40, 10);
+                assert_eq!(drawn, to);
+            }
+        }
+    }
+
+    fn install(&self) {
+        let chart = root().join("charts/simsiam-operator").display().to_string();
+        let [operator, trainer] = self.images.clone();
+        let mut values = Vec::new();
+        for (name, image) in [("image", &operator), ("trainerImage", &trainer)] {
+            let (repository, tag) = image.rsplit_once(':').expect("an image with a tag");
+            values.extend([format!("{name}.repository={repository}"), format!("{name}.tag={tag}")]);
+        }
+        let mut helm = self.cluster.helm(&["upgrade", "--install", "simsiam", &chart]);
+        helm.args([
+            "--namespace",
+            SYSTEM,
+            "--create-namespace",
+            "--wait",
+            "--timeout",
+            "2m",
+            "--set",
+            &values.join(","),
+        ]);
+        let said = helm.output().unwrap();
+        if !said.status.success() {
+            self.tell();
+            panic!("{}", String::from_utf8_lossy(&said.stderr));
+        }
+    }
+
+    fn secret(&self) {
+        let keys = json!({"AWS_ACCESS_KEY_ID": KEYS[0], "AWS_SECRET_ACCESS_KEY": KEYS[1]});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}, "stringData": keys});
+        self.cluster.apply(&secret.to_string()).unwrap();
+    }
+
+    /// A run of two pods on real images in a bucket, with its output in another, that trains for some ten seconds.
+    pub fn spec(&self, output: &str) -> Value {
+        json!({
+            "dataset": {"train": "s3://data/train", "val": "s3://data/val"},
+            "output": {"uri": format!("s3://models/{output}"), "endpoint": self.server.endpoint(), "region": "us-east-1",
+                "credentialsSecret": SECRET},
+            "pretrain": {
+                "arch": "resnet18", "stem": "cifar", "baseWidth": 8, "dim": 64, "predDim": 16,
+                "projector": {"layers": 2, "hiddenDim": 64},
+                "epochs": 8, "batchSize": 32, "lr": 0.05, "seed": 7,
+                "augment": {"cropSize": 32, "evalResize": 32, "blurProb": 0.0},
+            },
+            "checkpoint": {"everySteps": 6, "keepLast": 3},
+            "workers": {"nodes": 2, "threadsPerRank": 1},
+            "terminationGracePeriodSeconds": 30,
+            "restartPolicy": {"scheduleTimeout": "60s"},
+        })
+    }
+
+    /// Applies a run, and gives what the API server said.
+    pub fn apply(&self, name: &str, spec: &Value) -> simsiam_cluster::Result<String> {
+        let run = json!({"apiVersion": "simsiam.dev/v1alpha1", "kind": "SimSiamRun",
+            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec});
+        self.cluster.apply(&run.to_string())
+    }
+
+    /// The run as it is.
+    pub fn run(&self, name: &str) -> Value {
+        self.cluster.json(&["get", "ssr", name]).unwrap()
+    }
+
+    /// Waits until `what` holds of the run's status.
+    pub fn wait(&self, name: &str, limit: Duration, words: &str, what: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let status = self.run(name)["status"].take();
+            if what(&status) {
+                return status;
+            }
+            if begun.elapsed() > limit {
+                panic!("{name}: not {words} within {limit:?}: {status:#}");
+            }
+            std::thread::sleep(Duration::from_millis(400));
+        }
+    }
+
+    /// Waits for a phase.
+    pub fn wait_for(&self, name: &str, phase: &str, limit: Duration) -> Value {
+        self.wait(name, limit, phase, |status| {
+            let now = status["phase"].as_str();
+            let ended = now == Some("Failed") || now == Some("Succeeded");
+            assert!(!ended || now == Some(phase), "{name}: not {phase} but {status:#}");
+            now == Some(phase)
+        })
+    }
+
+    /// Waits until a run has written a checkpoint, and trains on.
+    pub fn wait_for_checkpoint(&self, name: &str, output: &str) {
+        let folder = self.buckets().join("models").join(output).join("checkpoints");
+        simsiam_tests::until(Duration::from_secs(180), "a checkpoint", || {
+            let status = self.run(name)["status"].take();
+            let ended =
+                status["phase"] == "Failed" || status["stage"].as_str().is_some_and(|stage| stage != "pretrain");
+            assert!(!ended, "too late: {status:#}");
+            let names = fs::read_dir(&folder).ok()?.flatten();
+            names.map(|entry| entry.path().join("manifest.json")).find(|path| path.exists())
+        });
+    }
+
+    /// The pods of a run, by index.
+    pub fn pods(&self, name: &str) -> Vec<Value> {
+        let list = self.cluster.json(&["get", "pods", "-l", &format!("simsiam.dev/run={name}")]).unwrap();
+        list["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// What helps to understand a failure.
+    pub fn tell(&self) {
+        for arguments in [
+            ["get", "ssr,jobs,pods", "-A", "-o", "wide"].as_slice(),
+            &["get", "events", "-A", "--sort-by=.metadata.creationTimestamp"],
+            &["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/name=simsiam-operator", "--tail=60"],
+            &["logs", "-l", "app.kubernetes.io/name=simsiam-trainer", "--tail=30", "--prefix"],
+        ] {
+            let said = self.cluster.kubectl(arguments).unwrap_or_else(|e| e.to_string());
+            println!("$ kubectl {}\n{said}", arguments.join(" "));
+        }
+    }
+
+    /// Deletes all runs and waits for their pods to go.
+    pub fn clear(&self) {
+        if let Err(e) = self.cluster.kubectl(&["delete", "ssr", "--all", "--wait=false"]) {
+            println!("{e}");
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(90) {
+            let left = self.cluster.json(&["get", "jobs,pods", "-l", "app.kubernetes.io/managed-by=simsiam-operator"]);
+            if left.is_ok_and(|list| list["items"].as_array().is_some_and(Vec::is_empty)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        println!("some pods of ended runs are still there");
+    }
+
+    /// Takes everything down.
+    pub fn end(self) {
+        if self.anothers {
+            let _ = self.cluster.helm(&["uninstall", "simsiam", "--namespace", SYSTEM]).status();
+        } else {
+            self.cluster.down().expect("nothing is left");
+        }
+    }
+}
+
+/// Puts the image of a program onto the nodes; an archive is made anew only for another program.
+fn import(cluster: &Cluster, product: &Product, program: &Path) {
+    let archive = root().join("target/images/test").join(format!("{}.tar", product.name));
+    let age = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+    if age(&archive) < age(program) {
+        fs::create_dir_all(archive.parent().unwrap()).unwrap();
+        product.archive(program, &archive).expect("an image");
+    }
+    cluster.import_image(&archive).expect("imported");
+}
+
+/// Copies a folder of class folders, with at most so many files of each class.
+fn copy(from: &Path, to: &Path, most: usize) {
+    for class in fs::read_dir(from).unwrap().flatten() {
+        let folder = to.join(class.file_name());
+        fs::create_dir_all(&folder).unwrap();
+        let mut files: Vec<_> = fs::read_dir(class.path()).unwrap().flatten().map(|file| file.path()).collect();
+        files.sort();
+        for file in files.into_iter().take(most) {
+            fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+/// A command of `simsiam` with the keys of the S3 server.
+pub fn with_keys(arguments: &[&str]) -> Command {
+    let mut command = simsiam_tests::command(arguments);
+    command.env("AWS_ACCESS_KEY_ID", KEYS[0]).env("AWS_SECRET_ACCESS_KEY", KEYS[1]);
+    command
+}

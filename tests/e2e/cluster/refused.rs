@@ -1,0 +1,160 @@
+//! What can't be, and how it is said.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use simsiam_tests::{run, text};
+
+use super::place::Place;
+
+pub fn the_definition_is_taken_and_explained(place: &mut Place) {
+    let crd = place.cluster.json(&["get", "crd", "simsiamruns.simsiam.dev"]).unwrap();
+    let conditions = crd["status"]["conditions"].to_string();
+    assert!(!conditions.contains("NonStructuralSchema"), "{conditions}");
+    let explained = place.cluster.kubectl(&["explain", "ssr.spec.pretrain.batchSize"]).unwrap();
+    assert!(explained.contains("over all ranks"), "{explained}");
+    let explained = place.cluster.kubectl(&["explain", "ssr.spec.workers.network.hostNetwork"]).unwrap();
+    assert!(explained.contains("NetworkPolicies do not reach"), "{explained}");
+    // The client-side way, which keeps the whole object in an annotation.
+    let file = simsiam_tests::root().join("crds/simsiamruns.simsiam.dev.yaml");
+    place.cluster.kubectl(&["replace", "-f", text(&file)]).unwrap();
+}
+
+/// A change of the spec, and a part of what is said of it by both.
+const BAD: &[(&str, &str, &str)] = &[
+    ("/pretrain/batchSize", "0", "must be between 2 and 1048576"),
+    ("/pretrain/epochs", "0", "must be between 1 and 100000"),
+    ("/pretrain/warmupEpochs", "9", "must be at most epochs (8), not 9"),
+    ("/pretrain/lr", "-1", "must be above 0 and at most 1000"),
+    ("/pretrain/arch", "\"resnet19\"", "resnet19"),
+    ("/pretrain/baseWidth", "2", "must be between 4 and 1024"),
+    ("/pretrain/accumulate", "5", "must divide batchSize (32) into micro-batches of 2 images or more"),
+    ("/pretrain/augment/minScale", "2", "must be above 0 and at most 1"),
+    ("/pretrain/projector/layers", "4", "must be 2 or 3"),
+    ("/dataset/train", "\"ftp://x\"", "must be a path, file:///path, s3://bucket/prefix"),
+    ("/dataset/pack", "{\"maxSide\": 100, \"shortSide\": 100}", "must not be given beside maxSide (100)"),
+    ("/output/endpoint", "\"localhost\"", "must be http://host:port or https://host:port"),
+    ("/output/credentialsSecret", "\"Keys!\"", "must be the name of a Secret"),
+    ("/checkpoint/keepLast", "0", "must be between 1 and 1000"),
+    ("/linear", "{\"epochs\": 0}", "must be between 1 and 100000"),
+    ("/finetune", "{\"fraction\": 1.5}", "must be above 0 and at most 1"),
+    ("/knn", "{\"protocols\": [{\"k\": 0, \"temperature\": 0.1}]}", "must be between 1 and 1000000"),
+    ("/report", "{\"views\": 100}", "must be between 0 and 48"),
+    ("/weights", "\"s3:/x\"", "must be a path, file:///path, s3://bucket/prefix"),
+];
+
+/// Fields that only a cluster has; a part of what the API server says.
+const BAD_ON_CLUSTERS: &[(&str, &str, &str)] = &[
+    ("/output/uri", "\"./out\"", "on a cluster"),
+    ("/workers/nodes", "0", "must be between 1 and 1024"),
+    ("/workers/procsPerNode", "0", "must be between 1 and 256"),
+    ("/workers/resources", "{\"memory\": \"lots\"}", "must be a quantity"),
+    ("/restartPolicy/stallTimeout", "\"soon\"", "must be a duration"),
+    ("/ttl", "\"1 day\"", "must be a duration"),
+    ("/terminationGracePeriodSeconds", "5", "must be between 30 and 86400"),
+    ("/workers/network", "{\"rdmaResource\": \"hca\"}", "must be the name of an extended resource"),
+];
+
+/// The same mistake gets the same words, before anything runs.
+pub fn an_api_server_and_validate_refuse_alike(place: &mut Place) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.yaml");
+    let bad = |pointer: &str, value: &str| {
+        let mut spec = place.spec("bad");
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        spec.pointer_mut(parent).unwrap()[field] = serde_json::from_str(value).unwrap();
+        spec
+    };
+    for (pointer, value, words) in BAD {
+        let spec = bad(pointer, value);
+        let document = json!({"apiVersion": "simsiam.dev/v1alpha1", "kind": "SimSiamRun",
+            "metadata": {"name": "bad"}, "spec": spec});
+        std::fs::write(&file, document.to_string()).unwrap();
+        let (code, _, local) = run(&["validate", "-f", text(&file)]);
+        assert_eq!(code, 78, "{pointer}: {local}");
+        let refused = place.apply("bad", &spec).expect_err(pointer).to_string();
+        let path = format!("spec{}", pointer.replace('/', "."));
+        for said in [&local, &refused] {
+            assert!(said.contains(words), "{pointer}: {said}");
+            assert!(said.contains(&path), "{pointer}: {said}");
+        }
+    }
+    for (pointer, value, words) in BAD_ON_CLUSTERS {
+        let refused = place.apply("bad", &bad(pointer, value)).expect_err(pointer).to_string();
+        assert!(refused.contains(words), "{pointer}: {refused}");
+    }
+    let refused = place.apply(&"x".repeat(41), &place.spec("x")).unwrap_err().to_string();
+    assert!(refused.contains("metadata.name must be at most 40"), "{refused}");
+    place
+        .apply("good", &{
+            let mut spec = place.spec("good");
+            spec["suspend"] = json!(true);
+            spec
+        })
+        .unwrap();
+}
+
+pub fn training_fields_are_fixed(place: &mut Place) {
+    let mut spec = place.spec("fixed");
+    spec["suspend"] = json!(true);
+    place.apply("fixed", &spec).unwrap();
+    let patch = |patch: Value| {
+        place.cluster.kubectl(&["patch", "ssr", "fixed", "--type=merge", "-p", &json!({"spec": patch}).to_string()])
+    };
+    for fixed in [json!({"pretrain": {"epochs": 9}}), json!({"knn": {}}), json!({"output": {"uri": "s3://models/y"}})] {
+        let refused = patch(fixed.clone()).unwrap_err().to_string();
+        assert!(refused.contains("is fixed when the run is created"), "{fixed}: {refused}");
+    }
+    patch(json!({"workers": {"nodes": 1}, "checkpoint": {"keepLast": 5}, "ttl": "1h"})).unwrap();
+    place.cluster.kubectl(&["scale", "ssr", "fixed", "--replicas=2"]).unwrap();
+    assert_eq!(place.run("fixed")["spec"]["workers"]["nodes"], 2);
+}
+
+/// Side by side: each shows the reason, ends, and tries nothing again.
+pub fn what_cannot_work_says_why_and_ends(place: &mut Place) {
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut spec = place.spec("refused");
+        spec["restartPolicy"] = json!({"scheduleTimeout": "15s", "maxPreemptions": 1});
+        spec["workers"]["nodes"] = json!(1);
+        change(&mut spec);
+        spec
+    };
+    place.apply("no-image", &with(&|spec| spec["image"] = json!("simsiam.dev/no-such-image:1"))).unwrap();
+    place.apply("no-secret", &with(&|spec| spec["output"]["credentialsSecret"] = json!("no-such-secret"))).unwrap();
+    place.apply("no-bucket", &with(&|spec| spec["output"]["uri"] = json!("s3://no-such-bucket/x"))).unwrap();
+    place.apply("no-gpu", &with(&|spec| spec["workers"]["gpusPerNode"] = json!(64))).unwrap();
+    // Divisible by what an API server knows of, not by the ranks.
+    let ranks = |spec: &mut Value| spec["workers"] = json!({"nodes": 2, "procsPerNode": 3, "threadsPerRank": 1});
+    place.apply("bad-recipe", &with(&ranks)).unwrap();
+
+    let limit = Duration::from_secs(120);
+    let pending = |name: &str, reasons: &[&str]| {
+        let status = place.wait(name, Duration::from_secs(60), reasons[0], |status| {
+            reasons.iter().any(|reason| status["reason"] == *reason)
+        });
+        assert!(status["pod"].as_str().is_some_and(|pod| pod.starts_with(name)), "{status:#}");
+        assert!(status["message"].is_string(), "{status:#}");
+    };
+    pending("no-gpu", &["Unschedulable"]);
+    pending("no-secret", &["CreateContainerConfigError"]);
+    pending("no-image", &["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"]);
+    let failed = |name: &str, reasons: &[&str], words: &str| {
+        let status = place.wait_for(name, "Failed", limit);
+        assert!(reasons.iter().any(|reason| status["reason"] == *reason), "{name}: {status:#}");
+        assert!(status["message"].as_str().is_some_and(|message| message.contains(words)), "{name}: {status:#}");
+        status
+    };
+    let status = failed("no-bucket", &["BadConfiguration"], "no-such-bucket");
+    assert_eq!(status["attempt"]["number"], 1, "no second attempt");
+    failed("bad-recipe", &["BadConfiguration"], "batchSize");
+    failed("no-secret", &["CreateContainerConfigError"], "no-such-secret");
+    failed("no-image", &["ErrImagePull", "ImagePullBackOff"], "no-such-image");
+    let status = failed("no-gpu", &["Unschedulable"], "Insufficient nvidia.com/gpu");
+    assert_eq!(status["restarts"]["unscheduled"], 2, "one more try, and then no more");
+    assert_eq!(status["restarts"]["counted"], 0);
+    std::thread::sleep(Duration::from_secs(3));
+    for name in ["no-image", "no-secret", "no-gpu"] {
+        let pods = place.pods(name);
+        assert!(pods.is_empty(), "{name} holds nothing any more: {pods:?}");
+    }
+}
