@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::sandbox::Sandbox;
 use crate::state::State;
-use crate::{cgroups, machine, network};
+use crate::{cgroups, host, network};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -23,8 +23,8 @@ pub fn remove(folder: &Path, state: Option<&State>) -> Result<()> {
     let groups = cgroups::remove(PATIENCE);
     let settings = match state {
         Some(state) => {
-            machine::remove_made(&state.made);
-            machine::restore_sysctls(&state.sysctls)
+            host::remove_made(&state.made);
+            host::restore_sysctls(&state.sysctls)
         }
         None => Ok(()),
     };
