@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod cluster;
 mod counts;
+mod crds;
 mod download;
 mod error;
 mod gpu_bundle;
@@ -43,11 +44,13 @@ enum Command {
     Quickstart,
     /// Formatting, lints, licences, documentation and all tests
     Test(test::Options),
-    /// Compare speed and memory with PyTorch and torchvision
+    /// Measure: speed and memory beside PyTorch's and torchvision's, and the operator with many runs
     Bench {
         #[command(subcommand)]
         what: Bench,
     },
+    /// Write the definition of the custom resource into crds/
+    Crds,
     /// A real Kubernetes cluster for tests on this machine
     Cluster {
         #[command(subcommand)]
@@ -65,6 +68,8 @@ enum Bench {
     Train(bench::train::Options),
     /// Images per second of the two-view input pipeline, on one core and two, beside torchvision's
     Data(bench::data::Options),
+    /// The operator with many runs against a real API server: latency, requests, memory
+    Operator(bench::operator::Options),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +79,8 @@ fn main() -> ExitCode {
         Command::Test(options) => test::test(&options),
         Command::Bench { what: Bench::Train(options) } => bench::train::train(&options),
         Command::Bench { what: Bench::Data(options) } => bench::data::data(&options),
+        Command::Bench { what: Bench::Operator(options) } => bench::operator::operator(&options),
+        Command::Crds => crds::crds(),
         Command::Cluster { action } => cluster::cluster(action),
         Command::Images(options) => images::images(&options),
         Command::GpuBundle(options) => gpu_bundle::bundle(&options),

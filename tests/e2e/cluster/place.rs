@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -269,11 +268,4 @@ fn copy(from: &Path, to: &Path, most: usize) {
             fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
         }
     }
-}
-
-/// A command of `simsiam` with the keys of the S3 server.
-pub fn with_keys(arguments: &[&str]) -> Command {
-    let mut command = simsiam_tests::command(arguments);
-    command.env("AWS_ACCESS_KEY_ID", KEYS[0]).env("AWS_SECRET_ACCESS_KEY", KEYS[1]);
-    command
 }

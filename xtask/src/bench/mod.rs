@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: ours beside what the field uses, in turns, in one run.
 
 pub mod data;
+pub mod operator;
 mod python;
 pub mod train;
 

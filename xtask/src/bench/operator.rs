@@ -1,0 +1,52 @@
+//! `cargo xtask bench operator`: how long reconciliations take with many runs, and how much memory they need.
+
+use std::process::Command;
+
+use simsiam_cluster::Cluster;
+
+use crate::build::{binary, example};
+use crate::error::Result;
+use crate::process::output;
+use crate::system;
+
+/// How many, and how it is shown.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Runs
+    #[arg(long, default_value_t = 1000)]
+    runs: usize,
+    /// Pods of each
+    #[arg(long, default_value_t = 8)]
+    pods: usize,
+    /// Seconds for which nothing happens but training
+    #[arg(long, default_value_t = 60)]
+    steady: u64,
+    /// Print one JSON object on one line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Brings an API server up, without nodes, scheduler and controllers, and measures the operator against it.
+///
+/// # Errors
+/// If something doesn't build or come up.
+pub fn operator(options: &Options) -> Result<()> {
+    system::ensure(system::CLUSTER)?;
+    let operator = binary("simsiam-operator", "simsiam-operator", true)?;
+    let scale = example("simsiam-operator", "scale")?;
+    let cluster = Cluster::up(&simsiam_cluster::Options { nodes: 0, quiet: true, ..Default::default() })?;
+    let mut command = Command::new(scale);
+    command.arg("--kubeconfig").arg(cluster.kubeconfig()).arg("--operator").arg(operator);
+    for (name, value) in [
+        ("--runs", options.runs.to_string()),
+        ("--pods", options.pods.to_string()),
+        ("--steady", options.steady.to_string()),
+    ] {
+        command.args([name, &value]);
+    }
+    command.args(options.json.then_some("--json"));
+    let text = output(&mut command);
+    cluster.down()?;
+    print!("{}", text?);
+    Ok(())
+}
