@@ -142,8 +142,11 @@ fn server() -> Shared {
 
 /// Runs the controller until `enough` holds, or for ten seconds.
 async fn run_until(server: &Shared, enough: impl Fn(&Server) -> bool) -> bool {
-    let metrics = Arc::new(Metrics::new().unwrap());
-    let context = Arc::new(Context::new(client(server), settings(), Reports::default(), metrics));
+    run_with(server, &Arc::new(Metrics::new().unwrap()), enough).await
+}
+
+async fn run_with(server: &Shared, metrics: &Arc<Metrics>, enough: impl Fn(&Server) -> bool) -> bool {
+    let context = Arc::new(Context::new(client(server), settings(), Reports::default(), metrics.clone()));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let controller = tokio::spawn(async move {
         controller::run(context, None, async {
@@ -169,7 +172,10 @@ async fn a_conflict_is_no_error_and_nothing_is_done_on_old_knowledge() {
     let server = server();
     server.lock().unwrap().refusals.push(("PATCH", "/status", 409, 3));
     let created = |server: &Server| server.objects.get("jobs").is_some_and(|jobs| jobs.len() == 1);
-    assert!(run_until(&server, created).await, "{:#?}", server.lock().unwrap().log);
+    let metrics = Arc::new(Metrics::new().unwrap());
+    assert!(run_with(&server, &metrics, created).await, "{:#?}", server.lock().unwrap().log);
+    let text = metrics.text();
+    assert!(!text.contains("reconcile_errors_total{"), "{text}");
     let server = server.lock().unwrap();
     let first_job = server.log.iter().position(|line| line.starts_with("POST") && line.ends_with("/jobs")).unwrap();
     let statuses = server.log[..first_job].iter().filter(|line| line.ends_with("/status")).count();
