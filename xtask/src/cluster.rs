@@ -71,7 +71,15 @@ fn down(state: Option<PathBuf>) -> Result<()> {
     let running = Cluster::running()?;
     let state = match (state, running) {
         (Some(state), _) => state,
-        (None, Some(running)) => running.state()?.to_path_buf(),
+        (None, Some(running)) => match running.owner() {
+            None => running.state()?.to_path_buf(),
+            Some(pid) => {
+                return Err(Error::Refused(format!(
+                    "the cluster that is up belongs to process {pid}, which goes on: end that one, or say --state {}",
+                    running.state()?.display()
+                )));
+            }
+        },
         (None, None) => simsiam_cluster::default_state()?,
     };
     simsiam_cluster::down(&state)?;

@@ -58,6 +58,12 @@ impl Cluster {
         Self { kubectl: Kubectl::users(kubeconfig), kubeconfig: kubeconfig.to_path_buf(), local: None }
     }
 
+    /// The running process that the cluster goes down with, if there is one: a test's.
+    pub fn owner(&self) -> Option<i32> {
+        let state = self.local.as_ref().map(|local| &local.state).filter(|state| !state.abandoned())?;
+        state.owner.map(|(pid, _)| pid)
+    }
+
     /// Takes it down and checks that nothing is left but the logs.
     ///
     /// # Errors

@@ -13,7 +13,9 @@ use crate::sandbox::Sandbox;
 
 /// Makes the bridge. It fails where there is one, so it also keeps two clusters from being made at once.
 pub fn make_bridge() -> Result<()> {
-    run_words(&["ip", "link", "add", BRIDGE, "type", "bridge"])?;
+    // Otherwise it takes the lowest address among its cables', another one when a node dies, and the others would talk to an
+    // address that is no more.
+    run_words(&["ip", "link", "add", BRIDGE, "address", "02:0a:d5:00:00:01", "type", "bridge"])?;
     run_words(&["ip", "address", "add", &format!("{HOST}/24"), "dev", BRIDGE])?;
     run_words(&["ip", "link", "set", BRIDGE, "up"])?;
     for (chain, rule) in PASSAGES {

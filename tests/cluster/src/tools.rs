@@ -115,14 +115,25 @@ fn module(beginning: &str) -> Result<String> {
     Ok(text.lines().find_map(|line| line.trim().strip_prefix(beginning)).unwrap_or_default().to_owned())
 }
 
-/// Kubernetes' own build sets its version so; clients (Helm's charts, capability checks) go by it.
+/// Kubernetes' and Helm's own builds set their versions so. Clients go by them: without, `helm template` takes the
+/// cluster for 1.20.
 fn link_flags() -> Result<String> {
     let version = module("k8s.io/kubernetes ")?;
     let minor = version.split('.').nth(1).unwrap_or_default();
-    let set = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].map(|package| {
-        format!(" -X {package}.gitVersion={version} -X {package}.gitMajor=1 -X {package}.gitMinor={minor}")
-    });
-    Ok(format!("-ldflags=-s -w{}", set.concat()))
+    let kubernetes = ["k8s.io/component-base/version.git", "k8s.io/client-go/pkg/version.git"];
+    let helm = [
+        "helm.sh/helm/v4/pkg/chart/common.k8sVersion",
+        "helm.sh/helm/v4/pkg/chart/v2/lint/rules.k8sVersion",
+        "helm.sh/helm/v4/internal/version.kubeClientVersion",
+    ];
+    let mut flags = "-ldflags=-s -w".to_owned();
+    for name in kubernetes {
+        flags += &format!(" -X {name}Version={version}");
+    }
+    for name in kubernetes.iter().chain(&helm) {
+        flags += &format!(" -X {name}Major=1 -X {name}Minor={minor}");
+    }
+    Ok(flags)
 }
 
 /// A Go that can build them.

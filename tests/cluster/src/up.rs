@@ -125,7 +125,7 @@ impl Cluster {
         }
         let network = json!({"spec": {"podCIDR": pods(number)}}).to_string();
         self.kubectl(&["patch", "node", &name, "--type=merge", "--patch", &network])?;
-        // kubelet keeps resources that it does not know, but forgets them when it starts anew.
+        // kubelet keeps resources that it does not know, unless it finds its own disk empty.
         let gpus = json!({GPU: local.state.gpus_per_node.to_string()});
         let gpus = json!({"status": {"capacity": gpus, "allocatable": gpus}}).to_string();
         self.kubectl(&["patch", "node", &name, "--subresource=status", "--type=merge", "--patch", &gpus]).map(drop)

@@ -160,14 +160,16 @@ fn a_lost_node_is_seen(cluster: &Cluster) {
     // The lease's renewal, the controller's look and this test's own add to the grace.
     let bound = NODE_GRACE + Duration::from_secs(6);
     let (one, two) = (cluster.node(1).unwrap(), cluster.node(2).unwrap());
-    two.stop_kubelet().unwrap();
+    let (since, bridge) = (ready_since(cluster, "node-1"), bridge_address());
+    two.kill().unwrap();
     let took = two.wait_ready(false, bound).unwrap();
     assert!(took > NODE_GRACE / 3, "too soon for a node that was well: {took:?}");
-    assert!(one.wait_ready(true, Duration::ZERO).is_ok());
     two.start().unwrap();
+    assert_eq!(ready_since(cluster, "node-1"), since, "the other node has not noticed");
+    assert_eq!((bridge_address(), bridge.as_str()), (bridge.clone(), "02:0a:d5:00:00:01\n"));
 
     one.cut_network().unwrap();
-    two.kill().unwrap();
+    two.stop_kubelet().unwrap();
     one.wait_ready(false, bound).unwrap();
     two.wait_ready(false, bound).unwrap();
     one.mend_network().unwrap();
@@ -175,6 +177,17 @@ fn a_lost_node_is_seen(cluster: &Cluster) {
     one.wait_ready(true, Duration::from_secs(20)).unwrap();
     let node = cluster.json(&["get", "node", "node-2"]).unwrap();
     assert_eq!(node["status"]["allocatable"][GPU], "4", "a node that was killed has its GPUs again");
+}
+
+fn bridge_address() -> String {
+    std::fs::read_to_string("/sys/class/net/simsiam0/address").unwrap()
+}
+
+fn ready_since(cluster: &Cluster, node: &str) -> (String, Value) {
+    let node = cluster.json(&["get", "node", node]).unwrap();
+    let conditions = node["status"]["conditions"].as_array().unwrap();
+    let ready = conditions.iter().find(|condition| condition["type"] == "Ready").unwrap();
+    (condition(&node, "Ready").unwrap(), ready["lastTransitionTime"].clone())
 }
 
 fn pod(name: &str, node: usize, gpus: usize, arguments: &[&str]) -> Value {
