@@ -188,7 +188,7 @@ const TIMES_TEXT: &str = "must be between 0 and 100000";
 
 /// Rules of the cluster's fields of `spec`.
 pub const CLUSTER: &[Rule] = &[
-    Rule::on("image", "self.matches('^[^ ]+$')", "must be an image's name"),
+    Rule::on("image", "self.matches('^[^ ]+$')", "must be the name of an image"),
     Rule::on("priorityClassName", NAME, NAME_TEXT),
     Rule::on("queueName", LABEL, LABEL_TEXT),
     Rule::on("terminationGracePeriodSeconds", "self >= 30 && self <= 86400", "must be between 30 and 86400"),
