@@ -24,7 +24,7 @@ pub fn the_definition_is_taken_and_explained(place: &mut Place) {
 const BAD: &[(&str, &str, &str)] = &[
     ("/pretrain/batchSize", "0", "must be between 2 and 1048576"),
     ("/pretrain/epochs", "0", "must be between 1 and 100000"),
-    ("/pretrain/warmupEpochs", "9", "must be at most epochs (8), not 9"),
+    ("/pretrain/warmupEpochs", "9", "must be at most epochs (8)"),
     ("/pretrain/lr", "-1", "must be above 0 and at most 1000"),
     ("/pretrain/arch", "\"resnet19\"", "resnet19"),
     ("/pretrain/baseWidth", "2", "must be between 4 and 1024"),
