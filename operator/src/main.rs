@@ -64,7 +64,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Print the definition of the custom resource
-    Crd,
+    Crd {
+        /// As the template of its chart
+        #[arg(long)]
+        template: bool,
+    },
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -86,8 +90,8 @@ fn labels(text: &str) -> Result<Labels, String> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Some(Command::Crd)) {
-        return match api::crd_yaml() {
+    if let Some(Command::Crd { template }) = cli.command {
+        return match if template { api::crd_template() } else { api::crd_yaml() } {
             Ok(text) => {
                 print!("{text}");
                 ExitCode::SUCCESS

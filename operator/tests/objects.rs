@@ -1,4 +1,4 @@
-//! Every built object, as a snapshot; and the definition of the resource, as it stands in `crds/`.
+//! Every built object, as a snapshot; and the definition of the resource, as it stands in `crds/` and in its chart.
 //!
 //! After a wanted change: `INSTA_UPDATE=always cargo test -p simsiam-operator --test objects`, and look at the
 //! difference. The definition: `cargo xtask crds`.
@@ -128,10 +128,13 @@ fn the_run_file_of_the_pods_has_the_recipe_alone() {
 }
 
 #[test]
-fn the_definition_in_crds_is_current_and_small() {
+fn the_definition_in_crds_and_chart_is_current_and_small() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/simsiamruns.simsiam.dev.yaml");
     let there = std::fs::read_to_string(path).unwrap();
     assert!(there == api::crd_yaml().unwrap(), "crds/ is not current: run `cargo xtask crds`");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/simsiam-crds/templates/simsiamruns.simsiam.dev.yaml");
+    let template = std::fs::read_to_string(path).unwrap();
+    assert!(template == api::crd_template().unwrap(), "charts/simsiam-crds is not current: run `cargo xtask crds`");
     let bytes = serde_json::to_string(&api::crd().unwrap()).unwrap().len();
     // `kubectl apply` keeps the whole in an annotation of at most 262,144 bytes.
     assert!(bytes < 100_000, "{bytes}");

@@ -1,23 +1,30 @@
-//! `cargo xtask crds`: the definition of the resource, from the Rust types into `crds/`.
+//! `cargo xtask crds`: the definition of the resource, from the Rust types into `crds/` and the chart that installs it.
 
 use std::fs;
 
 use crate::error::{Error, Result};
 use crate::process::{cargo, output, repo};
 
-const FILE: &str = "crds/simsiamruns.simsiam.dev.yaml";
+/// A file, and how the operator is asked for it.
+const FILES: [(&str, &[&str]); 2] = [
+    ("crds/simsiamruns.simsiam.dev.yaml", &["crd"]),
+    ("charts/simsiam-crds/templates/simsiamruns.simsiam.dev.yaml", &["crd", "--template"]),
+];
 
-/// Writes the file, in one step.
+/// Writes the files, each in one step.
 ///
 /// # Errors
-/// If the operator doesn't build or the file can't be written.
+/// If the operator doesn't build or a file can't be written.
 pub fn crds() -> Result<()> {
-    let text =
-        output(cargo().args(["run", "--quiet", "-p", "simsiam-operator", "--bin", "simsiam-operator", "--", "crd"]))?;
-    let path = repo().join(FILE);
-    let new = path.with_extension("yaml.new");
-    fs::write(&new, &text).map_err(Error::io("write", &new))?;
-    fs::rename(&new, &path).map_err(Error::io("write", &path))?;
-    println!("{FILE}: {} kB", text.len() / 1000);
+    for (file, arguments) in FILES {
+        let mut operator = cargo();
+        operator.args(["run", "--quiet", "-p", "simsiam-operator", "--bin", "simsiam-operator", "--"]).args(arguments);
+        let text = output(&mut operator)?;
+        let path = repo().join(file);
+        let new = path.with_extension("yaml.new");
+        fs::write(&new, &text).map_err(Error::io("write", &new))?;
+        fs::rename(&new, &path).map_err(Error::io("write", &path))?;
+        println!("{file}: {} kB", text.len() / 1000);
+    }
     Ok(())
 }

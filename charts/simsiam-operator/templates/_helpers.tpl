@@ -1,5 +1,9 @@
 {{- define "simsiam.name" -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- $name := .Values.fullnameOverride -}}
+{{- if not $name -}}
+{{- $name = ternary .Release.Name (printf "%s-simsiam-operator" .Release.Name) (contains "simsiam" .Release.Name) -}}
+{{- end -}}
+{{- $name | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
 {{- define "simsiam.selector" -}}
@@ -12,10 +16,13 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "simsiam.serviceAccount" -}}
-{{- .Values.serviceAccount.name | default (include "simsiam.name" .) -}}
+{{- .Values.serviceAccount.name | default (ternary (include "simsiam.name" .) "default" .Values.serviceAccount.create) -}}
 {{- end -}}
 
 {{/* An image by digest or tag; the arguments are the image's values and the version. */}}
@@ -35,4 +42,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $pairs = append $pairs (printf "%s=%s" $key $value) -}}
 {{- end -}}
 {{- join "," $pairs -}}
+{{- end -}}
+
+{{/* Prometheus, as a peer of a NetworkPolicy; empty where none is named. */}}
+{{- define "simsiam.prometheus" -}}
+{{- if or .namespace .podLabels -}}
+{{- $peer := dict "namespaceSelector" dict -}}
+{{- with .namespace }}{{ $peer = dict "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" .)) }}{{ end -}}
+{{- with .podLabels }}{{ $_ := set $peer "podSelector" (dict "matchLabels" .) }}{{ end -}}
+{{- toYaml $peer -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The name of an object made of a file; the arguments are the root, a word and the path. */}}
+{{- define "simsiam.ofFile" -}}
+{{- $file := base (index . 2) -}}
+{{- printf "%s-%s-%s" (include "simsiam.name" (index . 0)) (index . 1) (trimSuffix (ext $file) $file) | lower | replace "_" "-" | trunc 63 | trimSuffix "-" -}}
 {{- end -}}

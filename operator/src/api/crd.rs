@@ -1,4 +1,4 @@
-//! The definition of the resource, as it stands in `crds/`.
+//! The definition of the resource, as it stands in `crds/` and, as a template, in its chart.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
@@ -63,6 +63,22 @@ pub fn crd() -> Result<CustomResourceDefinition, serde_json::Error> {
 pub fn crd_yaml() -> Result<String, String> {
     let crd = crd().and_then(serde_json::to_value).map_err(|e| e.to_string())?;
     serde_saphyr::to_string(&crd).map_err(|e| e.to_string())
+}
+
+/// The same as the template in `charts/simsiam-crds/`: Helm upgrades it, and keeps it, and with it all runs, when its
+/// release goes.
+///
+/// # Errors
+/// If the schema is no schema: a bug.
+pub fn crd_template() -> Result<String, String> {
+    let name = format!("metadata:\n  name: {PLURAL}.{GROUP}\n");
+    let more = "  labels: {{- include \"simsiam-crds.labels\" . | nindent 4 }}\n  annotations:\n    helm.sh/resource-policy: keep\n";
+    // What looks like a template in a description is to stay as it is.
+    let text = crd_yaml()?.replace("{{", "{{`{{`}}");
+    match text.split_once(&name) {
+        Some((before, after)) => Ok(format!("{before}{name}{more}{after}")),
+        None => Err("the definition's name is not where it was".into()),
+    }
 }
 
 fn columns() -> Value {

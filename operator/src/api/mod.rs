@@ -8,7 +8,7 @@ mod spec;
 mod status;
 mod workers;
 
-pub use crd::{crd, crd_yaml};
+pub use crd::{crd, crd_template, crd_yaml};
 pub use duration::{parse as parse_duration, shown as show_duration};
 pub use object::{Json, Run, SimSiamRun};
 pub use spec::{CacheVolume, ClusterSpec, ImagePullPolicy, NamedReference, RestartPolicy};
