@@ -10,6 +10,7 @@
 
 mod place;
 
+mod charts;
 mod disturbed;
 mod refused;
 mod whole;
@@ -32,6 +33,11 @@ const TESTS: &[Test] = &[
     ("a_deleted_pod_costs_nothing", disturbed::a_deleted_pod_costs_nothing, false),
     ("suspend_resume_delete", disturbed::suspend_resume_delete, false),
     ("the_operator_may_go_and_come", disturbed::the_operator_may_go_and_come, false),
+    ("every_object_of_the_charts_is_taken", charts::every_object_of_the_charts_is_taken, false),
+    ("the_definition_is_the_release_s_and_stays", charts::the_definition_is_the_release_s_and_stays, false),
+    ("the_operator_is_confined_and_works", charts::the_operator_is_confined_and_works, false),
+    ("an_upgrade_goes_unnoticed", charts::an_upgrade_goes_unnoticed, false),
+    ("runs_outlive_the_release", charts::runs_outlive_the_release, false),
     ("a_node_whose_kubelet_died", disturbed::a_node_whose_kubelet_died, true),
     ("a_node_that_died", disturbed::a_node_that_died, true),
 ];

@@ -16,6 +16,8 @@ use tempfile::TempDir;
 pub const NAMESPACE: &str = "default";
 /// Where the operator lives.
 pub const SYSTEM: &str = "simsiam-system";
+/// What Helm calls it.
+pub const RELEASE: &str = "simsiam";
 const SECRET: &str = "s3-keys";
 
 /// All of it.
@@ -64,8 +66,7 @@ impl Place {
         let server = Server::start_at(folder.path(), host);
         let place = Self { cluster, server, folder, anothers: anothers.is_some(), images, undisturbed: None };
         place.data();
-        place.cluster.kubectl(&["apply", "--server-side", "-f", &place.crd()]).unwrap();
-        place.install();
+        place.install(&[]);
         place.secret();
         Ok(place)
     }
@@ -78,10 +79,6 @@ impl Place {
     /// The folder of the S3 server; each folder in it is a bucket.
     pub fn buckets(&self) -> &Path {
         self.folder.path()
-    }
-
-    fn crd(&self) -> String {
-        root().join("crds/simsiamruns.simsiam.dev.yaml").display().to_string()
     }
 
     /// Real images where there are some, else drawn ones.
@@ -100,30 +97,33 @@ impl Place {
         }
     }
 
-    fn install(&self) {
-        let chart = root().join("charts/simsiam-operator").display().to_string();
-        let [operator, trainer] = self.images.clone();
-        let mut values = Vec::new();
-        for (name, image) in [("image", &operator), ("trainerImage", &trainer)] {
-            let (repository, tag) = image.rsplit_once(':').expect("an image with a tag");
-            values.extend([format!("{name}.repository={repository}"), format!("{name}.tag={tag}")]);
-        }
-        let mut helm = self.cluster.helm(&["upgrade", "--install", "simsiam", &chart]);
-        helm.args([
-            "--namespace",
-            SYSTEM,
-            "--create-namespace",
-            "--wait",
-            "--timeout",
-            "2m",
-            "--set",
-            &values.join(","),
-        ]);
+    /// Installs the operator and the definition of runs by their chart, or upgrades both, with more values: `name=value`.
+    pub fn install(&self, more: &[&str]) {
+        let chart = chart();
+        let values = [self.values(), more.join(",")].join(",");
+        let mut helm = self.cluster.helm(&["upgrade", "--install", RELEASE, &chart, "--namespace", SYSTEM]);
+        helm.args(["--create-namespace", "--wait", "--timeout", "2m", "--set", values.trim_end_matches(',')]);
         let said = helm.output().unwrap();
         if !said.status.success() {
             self.tell();
             panic!("{}", String::from_utf8_lossy(&said.stderr));
         }
+    }
+
+    /// The images, as values of the chart.
+    pub fn values(&self) -> String {
+        let mut values = Vec::new();
+        for (name, image) in [("image", &self.images[0]), ("trainerImage", &self.images[1])] {
+            let (repository, tag) = image.rsplit_once(':').expect("an image with a tag");
+            values.extend([format!("{name}.repository={repository}"), format!("{name}.tag={tag}")]);
+        }
+        values.join(",")
+    }
+
+    /// Uninstalls the operator; what the chart keeps stays.
+    pub fn uninstall(&self) {
+        let said = self.cluster.helm(&["uninstall", RELEASE, "--namespace", SYSTEM, "--wait"]).output().unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     }
 
     fn secret(&self) {
@@ -239,11 +239,16 @@ impl Place {
     /// Takes everything down.
     pub fn end(self) {
         if self.anothers {
-            let _ = self.cluster.helm(&["uninstall", "simsiam", "--namespace", SYSTEM]).status();
+            let _ = self.cluster.helm(&["uninstall", RELEASE, "--namespace", SYSTEM]).status();
         } else {
             self.cluster.down().expect("nothing is left");
         }
     }
+}
+
+/// The operator's chart, which has the definition's in it.
+pub fn chart() -> String {
+    root().join("charts/simsiam-operator").display().to_string()
 }
 
 /// Puts the image of a program onto the nodes; an archive is made anew only for another program.

@@ -15,9 +15,9 @@ pub fn the_definition_is_taken_and_explained(place: &mut Place) {
     assert!(explained.contains("over all ranks"), "{explained}");
     let explained = place.cluster.kubectl(&["explain", "ssr.spec.workers.network.hostNetwork"]).unwrap();
     assert!(explained.contains("NetworkPolicies do not reach"), "{explained}");
-    // The client-side way, which keeps the whole object in an annotation.
+    // The client-side way, which would keep the whole object in an annotation. The one that is there is Helm's.
     let file = simsiam_tests::root().join("crds/simsiamruns.simsiam.dev.yaml");
-    place.cluster.kubectl(&["replace", "-f", text(&file)]).unwrap();
+    place.cluster.kubectl(&["apply", "--dry-run=server", "-f", text(&file)]).unwrap();
 }
 
 /// A change of the spec, and a part of what is said of it by both.

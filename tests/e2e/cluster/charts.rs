@@ -1,0 +1,136 @@
+//! The charts on a real cluster: what is rendered is taken, and runs notice neither an upgrade nor an absence.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::Value;
+use simsiam_tests::{text, until};
+
+use super::place::{Place, RELEASE, SYSTEM, chart};
+
+const LIMIT: Duration = Duration::from_secs(300);
+const CRD: &str = "simsiamruns.simsiam.dev";
+
+/// Has the API server check every object of a rendering, without keeping any: unknown fields are errors to it. Objects of
+/// the Prometheus Operator are left out where the cluster does not know them. Gives how many were checked.
+fn check(place: &Place, values: &str) -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, manifest) = (folder.path().join("values.yaml"), folder.path().join("manifest.yaml"));
+    fs::write(&file, values).unwrap();
+    // Another release's name: nothing of it is there yet.
+    let mut helm = place.cluster.helm(&["template", "simsiam-checked", &chart(), "--namespace", SYSTEM]);
+    let said = helm.args(["--values", text(&file)]).output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let rendered = String::from_utf8(said.stdout).unwrap();
+    let versions = place.cluster.kubectl(&["api-versions"]).unwrap();
+    let prometheus = versions.contains("monitoring.coreos.com/v1");
+    let known = |document: &&str| {
+        document.contains("\nkind: ") && (prometheus || !document.contains("apiVersion: monitoring.coreos.com/v1"))
+    };
+    let documents: Vec<_> = rendered.split("\n---\n").filter(known).collect();
+    fs::write(&manifest, documents.join("\n---\n")).unwrap();
+    let apply = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict"];
+    let taken = place.cluster.kubectl(&[&apply, ["-f", text(&manifest)].as_slice()].concat()).unwrap();
+    assert_eq!(taken.lines().count(), documents.len(), "{taken}");
+    documents.len()
+}
+
+pub fn every_object_of_the_charts_is_taken(place: &mut Place) {
+    // Deployment, account, two roles and their bindings, two roles of people, Service, definition.
+    assert_eq!(check(place, ""), 10);
+    assert_eq!(check(place, "{watchNamespace: default, crds: {enabled: false}, rbac: {userRoles: false}}"), 7);
+    assert!(check(place, include_str!("../charts/everything.yaml")) >= 12);
+}
+
+fn definition(place: &Place) -> Value {
+    place.cluster.json(&["get", "crd", CRD]).unwrap()
+}
+
+/// A label that somebody took away is back with an upgrade: Helm upgrades the definition, not only the operator.
+pub fn the_definition_is_the_release_s_and_stays(place: &mut Place) {
+    let before = definition(place);
+    assert_eq!(before["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+    assert_eq!(before["metadata"]["annotations"]["meta.helm.sh/release-name"], RELEASE);
+    place.install(&["simsiam-crds.labels.team=vision"]);
+    let after = definition(place);
+    assert_eq!(after["metadata"]["labels"]["team"], "vision");
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    // Switching it off is no removal either.
+    place.install(&["crds.enabled=false"]);
+    assert_eq!(definition(place)["metadata"]["uid"], before["metadata"]["uid"]);
+    place.install(&[]);
+    assert_eq!(definition(place)["metadata"]["uid"], before["metadata"]["uid"]);
+}
+
+/// Two replicas behind the NetworkPolicy reach the API server and the pods of a run, and one leads.
+pub fn the_operator_is_confined_and_works(place: &mut Place) {
+    place.install(&["replicas=2", "networkPolicy.enabled=true"]);
+    let deployment = place.cluster.json(&["get", "deployment", RELEASE, "-n", SYSTEM]).unwrap();
+    assert_eq!(deployment["status"]["readyReplicas"], 2, "{deployment:#}");
+    place.apply("confined", &place.spec("confined")).unwrap();
+    // The progress of a run is asked of its pods.
+    place.wait("confined", Duration::from_secs(120), "with a loss", |status| status["progress"]["loss"].is_f64());
+    place.wait_for("confined", "Succeeded", LIMIT);
+    place.install(&[]);
+}
+
+/// The operator is replaced in mid-run; the run does not notice.
+pub fn an_upgrade_goes_unnoticed(place: &mut Place) {
+    let names = |place: &Place| {
+        let pods = place
+            .cluster
+            .json(&["get", "pods", "-n", SYSTEM, "-l", "app.kubernetes.io/name=simsiam-operator"])
+            .unwrap();
+        let running = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
+        let items = pods["items"].as_array().cloned().unwrap_or_default();
+        items.iter().filter(running).map(|pod| pod["metadata"]["name"].to_string()).collect::<Vec<_>>()
+    };
+    let before = names(place);
+    place.apply("upgraded", &place.spec("upgraded")).unwrap();
+    place.wait("upgraded", Duration::from_secs(90), "training", |status| status["phase"] == "Training");
+    place.install(&["podAnnotations.note=changed", "logLevel=debug"]);
+    let status = place.run("upgraded")["status"].take();
+    println!("upgraded at {} of stage {}", status["progress"], status["stage"]);
+    let after = until(Duration::from_secs(60), "the old operator gone", || {
+        Some(names(place)).filter(|names| names.iter().all(|name| !before.contains(name)))
+    });
+    assert_eq!(after.len(), 1);
+    ends_at_first_attempt(place, "upgraded");
+    place.install(&[]);
+}
+
+/// Without an operator, and without its release, runs and their pods go on; the next operator picks them up.
+pub fn runs_outlive_the_release(place: &mut Place) {
+    let uid = definition(place)["metadata"]["uid"].take();
+    place.apply("kept", &place.spec("kept")).unwrap();
+    place.wait("kept", Duration::from_secs(90), "training", |status| status["phase"] == "Training");
+    let run = place.run("kept")["metadata"]["uid"].take();
+    place.uninstall();
+    let left = place
+        .cluster
+        .json(&[
+            "get",
+            "deployment,service,serviceaccount,role",
+            "-n",
+            SYSTEM,
+            "-l",
+            "app.kubernetes.io/name=simsiam-operator",
+        ])
+        .unwrap();
+    assert!(left["items"].as_array().is_some_and(Vec::is_empty), "{left:#}");
+    assert_eq!(definition(place)["metadata"]["uid"], uid);
+    assert_eq!(place.run("kept")["metadata"]["uid"], run);
+    assert_eq!(place.pods("kept").len(), 2, "the pods of the run");
+    place.install(&[]);
+    assert_eq!(definition(place)["metadata"]["uid"], uid);
+    assert_eq!(place.run("kept")["metadata"]["uid"], run);
+    ends_at_first_attempt(place, "kept");
+}
+
+fn ends_at_first_attempt(place: &Place, name: &str) {
+    let status = place.wait_for(name, "Succeeded", LIMIT);
+    assert_eq!(status["stages"][0]["attempts"], 1, "{status:#}");
+    if let Some(undisturbed) = &place.undisturbed {
+        assert_eq!(status["results"]["weightsSha256"].as_str(), Some(undisturbed.as_str()));
+    }
+}
