@@ -17,7 +17,7 @@ use axum::{Json, Router};
 use clap::Parser;
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -87,6 +87,12 @@ async fn prepare(client: &Client) {
     }))
     .unwrap();
     namespaces.patch(NAMESPACE, &apply, &Patch::Apply(&namespace)).await.expect("a namespace");
+    // Which the controllers would make.
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
+    let account: ServiceAccount =
+        serde_json::from_value(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}))
+            .unwrap();
+    accounts.patch("default", &apply, &Patch::Apply(&account)).await.expect("a service account");
     let runs: Api<SimSiamRun> = Api::namespaced(client.clone(), NAMESPACE);
     for _ in 0..100 {
         if runs.list(&Default::default()).await.is_ok() {

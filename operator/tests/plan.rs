@@ -349,6 +349,7 @@ fn suspend_and_resume() {
     stands(&world, Phase::Suspended, "Stopping");
     world.ends(0, 85, &json!({"checkpoint": {"step": 50, "uri": "s3://x"}}));
     world.step();
+    assert_eq!(world.status().checkpoint.unwrap().step, 50, "what its pods said at their end");
     world.cleared();
     world.step();
     stands(&world, Phase::Suspended, "");

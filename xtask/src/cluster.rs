@@ -12,7 +12,7 @@ use crate::{system, table};
 pub enum Action {
     /// Build its programs where needed and bring it up; it stays until `down`
     Up {
-        /// Nodes, 1 to 9
+        /// Nodes, up to 9; 0 for an API server alone
         #[arg(long, default_value_t = 2)]
         nodes: usize,
         /// GPUs that each node claims to have

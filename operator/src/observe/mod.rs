@@ -85,12 +85,13 @@ impl Caches {
             && self.config_maps.is_whole()
     }
 
-    /// The children of a run. Forgets pods that are gone together with their Job.
+    /// The children of a run. Pods that are gone together with their Job are shown once more and then forgotten.
     pub fn observe(&self, key: &Key) -> Observed {
         let jobs = self.jobs.of(key);
+        let pods = self.pods.of(key);
         self.pods.forget(key, |pod| pod.is_gone && !jobs.iter().any(|job| job.uid == pod.owner));
         Observed {
-            pods: self.pods.of(key),
+            pods,
             jobs,
             services: self.services.of(key),
             policies: self.policies.of(key).into_iter().map(|facts| facts.0).collect(),

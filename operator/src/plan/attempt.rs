@@ -227,6 +227,8 @@ fn clear_and_go_on(input: &Input, run: &Run, attempt: &Attempt, plan: &mut Plan)
 
 /// Removes what is left of an attempt; whether nothing is.
 pub fn clear(input: &Input, attempt: &Attempt, plan: &mut Plan) -> bool {
+    // Pods that were told to stop write a checkpoint first, and say so at their end.
+    remember(input.observed, attempt, &mut plan.status.checkpoint);
     let job = own_job(input, attempt);
     if let Some(job) = job.filter(|job| job.deleting.is_none()) {
         plan.actions.push(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() });

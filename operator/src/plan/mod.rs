@@ -240,7 +240,6 @@ fn suspend(input: &Input, plan: &mut Plan) {
     plan.status.not_before = None;
     if let Some(attempt) = &mut plan.status.attempt {
         if attempt.state != AttemptState::Ended {
-            attempt::remember(input.observed, attempt, &mut plan.status.checkpoint);
             attempt.state = AttemptState::Ended;
             attempt.ended = Some(whole_seconds(input.now));
         }

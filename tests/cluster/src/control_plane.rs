@@ -48,9 +48,13 @@ impl<'a> ControlPlane<'a> {
         self.spawn("kube-apiserver", self.api_server())
     }
 
-    /// Waits for the API server and starts what can't start without it.
+    /// Waits for the API server.
+    pub fn wait_for_api(&self, kubectl: &Kubectl) -> Result<()> {
+        self.wait("etcd", "kube-apiserver", || kubectl.run(&["get", "--raw=/readyz"]).map(drop))
+    }
+
+    /// Starts what can't start without the API server.
     pub fn finish(&self, kubectl: &Kubectl) -> Result<()> {
-        self.wait("etcd", "kube-apiserver", || kubectl.run(&["get", "--raw=/readyz"]).map(drop))?;
         self.spawn("kube-controller-manager", self.controllers())?;
         self.spawn("kube-scheduler", self.scheduler())?;
         let corefile = self.state.join("Corefile");

@@ -7,7 +7,7 @@ use crate::error::Result;
 /// What cluster is wanted.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How many nodes, 1 to 9.
+    /// How many nodes, up to 9; with 0 there is etcd and an API server alone, without scheduler and controllers.
     pub nodes: usize,
     /// GPUs that each node claims to have.
     pub gpus_per_node: usize,

@@ -31,8 +31,11 @@ impl Cluster {
         if let Some(obstacle) = host::obstacle() {
             return Err(Error::Impossible(obstacle));
         }
-        if !(1..=MOST_NODES).contains(&options.nodes) {
-            return Err(Error::Impossible(format!("{} nodes were asked for, 1 to {MOST_NODES} can be", options.nodes)));
+        if options.nodes > MOST_NODES {
+            return Err(Error::Impossible(format!(
+                "{} nodes were asked for, {MOST_NODES} at most can be",
+                options.nodes
+            )));
         }
         let tools = Tools::ensure()?;
         let folder = options.state.clone().map_or_else(default_state, Ok)?;
@@ -81,6 +84,11 @@ impl Cluster {
             worker.boot()?;
             worker.import(&local.tools.pod_image())?;
             progress.say(&format!("{}: network and containerd", worker.sandbox.name()));
+        }
+        plane.wait_for_api(&self.kubectl)?;
+        if options.nodes == 0 {
+            progress.say("API server is ready, and nothing else is to be");
+            return Ok(());
         }
         plane.finish(&self.kubectl)?;
         progress.say("API server is ready; controllers, scheduler and DNS started");

@@ -58,7 +58,8 @@ impl Rule {
                 // API servers print a value's type where its value belongs, so the message brings it along.
                 let scalar = matches!(shape["type"].as_str(), Some("integer" | "number" | "string"));
                 if self.on.is_some() && scalar {
-                    entry["messageExpression"] = json!(format!("'{}, not %s'.format([self])", text.replace('\'', "\\'")));
+                    entry["messageExpression"] =
+                        json!(format!("'{}, not %s'.format([self])", text.replace('\'', "\\'")));
                 }
             }
             Message::Cel(expression) => entry["messageExpression"] = json!(expression),
