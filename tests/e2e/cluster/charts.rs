@@ -46,7 +46,7 @@ fn definition(place: &Place) -> Value {
     place.cluster.json(&["get", "crd", CRD]).unwrap()
 }
 
-/// A label that somebody took away is back with an upgrade: Helm upgrades the definition, not only the operator.
+/// Helm upgrades the definition, not only the operator.
 pub fn the_definition_is_the_release_s_and_stays(place: &mut Place) {
     let before = definition(place);
     assert_eq!(before["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
@@ -58,8 +58,16 @@ pub fn the_definition_is_the_release_s_and_stays(place: &mut Place) {
     // Switching it off is no removal either.
     place.install(&["crds.enabled=false"]);
     assert_eq!(definition(place)["metadata"]["uid"], before["metadata"]["uid"]);
-    place.install(&[]);
-    assert_eq!(definition(place)["metadata"]["uid"], before["metadata"]["uid"]);
+    // One that was applied by hand is taken over only when that is asked for.
+    let annotations = ["meta.helm.sh/release-name-", "meta.helm.sh/release-namespace-"];
+    place.cluster.kubectl(&[&["annotate", "crd", CRD], annotations.as_slice()].concat()).unwrap();
+    place.cluster.kubectl(&["label", "crd", CRD, "app.kubernetes.io/managed-by-"]).unwrap();
+    let said = place.try_install(&[], &[]).unwrap_err();
+    assert!(said.contains("invalid ownership metadata"), "{said}");
+    place.try_install(&[], &["--take-ownership"]).unwrap();
+    let after = definition(place);
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(after["metadata"]["annotations"]["meta.helm.sh/release-name"], RELEASE);
 }
 
 /// Two replicas behind the NetworkPolicy reach the API server and the pods of a run, and one leads.

@@ -99,15 +99,19 @@ impl Place {
 
     /// Installs the operator and the definition of runs by their chart, or upgrades both, with more values: `name=value`.
     pub fn install(&self, more: &[&str]) {
-        let chart = chart();
-        let values = [self.values(), more.join(",")].join(",");
-        let mut helm = self.cluster.helm(&["upgrade", "--install", RELEASE, &chart, "--namespace", SYSTEM]);
-        helm.args(["--create-namespace", "--wait", "--timeout", "2m", "--set", values.trim_end_matches(',')]);
-        let said = helm.output().unwrap();
-        if !said.status.success() {
+        if let Err(said) = self.try_install(more, &[]) {
             self.tell();
-            panic!("{}", String::from_utf8_lossy(&said.stderr));
+            panic!("{said}");
         }
+    }
+
+    /// The same with more flags; the error is what Helm said.
+    pub fn try_install(&self, more: &[&str], flags: &[&str]) -> Result<(), String> {
+        let values = [self.values(), more.join(",")].join(",");
+        let mut helm = self.cluster.helm(&["upgrade", "--install", RELEASE, &chart(), "--namespace", SYSTEM]);
+        helm.args(["--create-namespace", "--wait", "--timeout", "2m", "--set", values.trim_end_matches(',')]);
+        let said = helm.args(flags).output().unwrap();
+        if said.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&said.stderr).into_owned()) }
     }
 
     /// The images, as values of the chart.
