@@ -310,7 +310,7 @@ fn affinity(run: &Run, host_network: bool) -> Option<Affinity> {
         }]),
         ..PodAntiAffinity::default()
     });
-    (node.is_some() || apart.is_some()).then(|| Affinity {
+    (node.is_some() || apart.is_some()).then_some(Affinity {
         node_affinity: node,
         pod_anti_affinity: apart,
         pod_affinity: None,
