@@ -28,6 +28,8 @@ pub struct Panel {
     pub place: [u64; 4],
     /// Grafana's name of its unit.
     pub unit: String,
+    /// Its decimals, where it says how many.
+    pub decimals: Option<usize>,
     /// Its queries; none in a row.
     pub targets: Vec<Target>,
 }
@@ -52,6 +54,7 @@ pub fn panels(dashboard: &Value) -> Vec<Panel> {
             kind: text(&panel["type"]),
             place: ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap_or(0)),
             unit: text(&panel["fieldConfig"]["defaults"]["unit"]),
+            decimals: panel["fieldConfig"]["defaults"]["decimals"].as_u64().map(|n| n as usize),
             targets: targets
                 .map(|target| Target { expr: text(&target["expr"]), legend: text(&target["legendFormat"]) })
                 .collect(),

@@ -81,8 +81,11 @@ fn stat(out: &mut String, one: &Shown, w: f64, h: f64) {
     let Some(series) = one.series.first().and_then(|series| newest(series)) else { return };
     let legend = &one.panel.targets[0].legend;
     // A panel that shows a label shows it as its name.
-    let value =
-        if legend.starts_with("{{") { named(legend, &series.labels) } else { shown(last(series), &one.panel.unit) };
+    let value = match (one.panel.unit.as_str(), one.panel.decimals) {
+        _ if legend.starts_with("{{") => named(legend, &series.labels),
+        ("short", Some(decimals)) => format!("{:.decimals$}", last(series)),
+        (unit, _) => shown(last(series), unit),
+    };
     let (x, y) = (w / 2.0, h / 2.0 + 18.0);
     let value = escaped(&value);
     let _ = writeln!(out, "<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\" font-size=\"26\">{value}</text>");
@@ -181,7 +184,7 @@ fn chart(out: &mut String, one: &Shown, w: f64, h: f64, (start, end): (f64, f64)
             path += "h2";
         }
         let _ = writeln!(out, "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"{dash}/>");
-        let needs = 20.0 + 6.6 * name.chars().count() as f64;
+        let needs = 20.0 + 5.9 * name.chars().count() as f64;
         if across + needs < w {
             let at = h - 11.0;
             let name = escaped(name);

@@ -23,7 +23,7 @@ pub const POD: &str = "drawn-images-pretrain-1-0-x7k2p";
 
 /// The server; it ends with the test.
 pub struct Sources {
-    /// Where it listens: `/operator` and `/made-up`.
+    /// Where it listens: `/metrics` is the operator's, `/made-up` the rest.
     pub address: String,
     over: Arc<AtomicBool>,
 }
@@ -49,7 +49,7 @@ impl Sources {
                 let Ok(mut stream) = stream else { return };
                 let mut request = [0; 1024];
                 let length = stream.read(&mut request).unwrap_or(0);
-                let body = if request[..length].starts_with(b"GET /operator") {
+                let body = if request[..length].starts_with(b"GET /metrics") {
                     metrics.text()
                 } else {
                     made_up(begun.elapsed().as_secs_f64())
