@@ -168,7 +168,8 @@ fn chart(out: &mut String, one: &Shown, w: f64, h: f64, (start, end): (f64, f64)
             bottom + 13.0
         );
     }
-    let mut across = left;
+    // The legend, on two lines if it must be.
+    let (mut across, mut down) = (left, h - 15.0);
     for (i, (name, series)) in lines.iter().enumerate() {
         let colour = COLOURS[i % COLOURS.len()];
         let dash = if name.starts_with("healthy") { " stroke-dasharray=\"6 4\"" } else { "" };
@@ -185,12 +186,14 @@ fn chart(out: &mut String, one: &Shown, w: f64, h: f64, (start, end): (f64, f64)
         }
         let _ = writeln!(out, "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"{dash}/>");
         let needs = 20.0 + 5.9 * name.chars().count() as f64;
-        if across + needs < w {
-            let at = h - 11.0;
+        if across > left && across + needs > w {
+            (across, down) = (left, down + 12.0);
+        }
+        if down < h {
             let name = escaped(name);
             let _ =
-                writeln!(out, "<rect x=\"{across}\" y=\"{}\" width=\"9\" height=\"3\" fill=\"{colour}\"/>", at - 5.0);
-            let _ = writeln!(out, "<text x=\"{}\" y=\"{at}\" font-size=\"10\">{name}</text>", across + 13.0);
+                writeln!(out, "<rect x=\"{across}\" y=\"{}\" width=\"9\" height=\"3\" fill=\"{colour}\"/>", down - 5.0);
+            let _ = writeln!(out, "<text x=\"{}\" y=\"{down}\" font-size=\"10\">{name}</text>", across + 13.0);
         }
         across += needs;
     }

@@ -121,8 +121,8 @@ fn act(metrics: &Metrics, tick: u32) {
         metrics.stands(&key, Standing::of(&status, Some(&RestartPolicy::default())));
         // A cheap look most of the time, and now and then a write.
         let seconds = 0.0004 * f64::from(1 + (tick * 7 + gpus) % 13);
-        metrics.reconciled(if tick % 5 == 0 { "wrote" } else { "done" }, seconds);
-        metrics.requested(if tick % 5 == 0 { "patch" } else { "get" });
+        metrics.reconciled(if tick.is_multiple_of(5) { "wrote" } else { "done" }, seconds);
+        metrics.requested(if tick.is_multiple_of(5) { "patch" } else { "get" });
     }
     if tick % 9 == 4 {
         metrics.reconciled("error", 0.05);
