@@ -20,7 +20,7 @@ use crate::api::{Run, SimSiamRun};
 use crate::apply::{Cluster, Written};
 use crate::build::Settings;
 use crate::error::Error;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Standing};
 use crate::names;
 use crate::observe::{Caches, Facts, Index, Key};
 use crate::plan::{self, Input, Plan};
@@ -256,8 +256,9 @@ async fn step(key: &Key, object: &SimSiamRun, context: &Context) -> Result<(Acti
         plan::reconciled(&mut plan.status, &input, None);
     }
     context.reports.follow(key, plan.follow.clone());
-    if let Some(phase) = plan.status.phase {
-        context.metrics.stands(key, Some(phase));
+    let policy = input.run.ok().map(|run| &run.cluster.restart_policy);
+    if let Some(standing) = Standing::of(&plan.status, policy) {
+        context.metrics.stands(key, Some(standing));
     }
     let wrote = match cluster.write_status(object, &plan.status).await? {
         // The plan was made from an old object; the watch will bring the new one.
@@ -283,6 +284,9 @@ async fn tell(key: &Key, object: &SimSiamRun, plan: &Plan, context: &Context) {
         tracing::info!(run = key.run, namespace = key.namespace, reason = note.reason, "{}", note.message);
         if note.restart {
             context.metrics.restarted(&note.reason);
+        }
+        if note.tells_failure() {
+            context.metrics.run_failed(plan.status.reason.as_deref().unwrap_or_default());
         }
         let event = Event {
             type_: if note.warning { EventType::Warning } else { EventType::Normal },

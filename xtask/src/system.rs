@@ -34,6 +34,12 @@ pub const DOWNLOAD: &[Need] = &[
 pub const BROWSER: &[Need] =
     &[Need { program: "chromium", package: "chromium", why: "the report's test in a browser" }];
 
+/// What tries the dashboards and the alerts.
+pub const MONITORING: &[Need] = &[
+    Need { program: "prometheus", package: "prometheus", why: "the tests of dashboards" },
+    Need { program: "promtool", package: "prometheus", why: "the tests of alerts" },
+];
+
 /// What the cluster for tests runs on.
 pub const CLUSTER: &[Need] = &[
     Need { program: "containerd", package: "containerd", why: "the cluster for tests: containers" },
@@ -61,7 +67,9 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     for need in &missing {
         println!("missing: {} (for {}), package {}", need.program, need.why, need.package);
     }
-    let packages: Vec<_> = missing.iter().map(|need| need.package).collect();
+    let mut packages: Vec<_> = missing.iter().map(|need| need.package).collect();
+    // One package may have several of the programs.
+    packages.dedup();
     let Some(prefix) = installer() else {
         let missing = missing.iter().map(|need| need.program.trim_start_matches("-m ").to_owned()).collect();
         return Err(Error::Packages { missing, line: by_hand(&packages, is_root()) });

@@ -51,6 +51,11 @@ pub fn test(options: &Options) -> Result<()> {
         Err(why) => Outcome::Skipped(why.to_string()),
     });
     if !options.fast {
+        // Without it, its tests say so and pass.
+        step(&mut steps, "monitoring", || match system::ensure(system::MONITORING) {
+            Ok(()) => Outcome::Passed,
+            Err(why) => Outcome::Skipped(why.to_string()),
+        });
         // Here rather than inside the first test that wants it, where it would be minutes of silence.
         step(&mut steps, "cluster", cluster);
     }

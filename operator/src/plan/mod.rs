@@ -97,6 +97,13 @@ pub struct Note {
     pub restart: bool,
 }
 
+impl Note {
+    /// Is it the one that tells of a run's failure? There is one a failure.
+    pub fn tells_failure(&self) -> bool {
+        self.warning && matches!(self.reason.as_str(), "Failed" | "InvalidSpec")
+    }
+}
+
 impl Plan {
     fn note(&mut self, reason: &str, message: String) {
         self.notes.push(Note { warning: false, reason: reason.to_owned(), message, restart: false });

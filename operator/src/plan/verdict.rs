@@ -49,7 +49,7 @@ pub enum Judgement {
 /// How long a node may take to be found dead after its peers lost it: Kubernetes' own grace (40 to 50 s) and a margin.
 const LATE_NEWS: Duration = Duration::from_secs(75);
 /// Reasons of a waiting container that time alone does not mend.
-const BAD_STARTS: [&str; 9] = [
+pub const BAD_STARTS: [&str; 9] = [
     "ImagePullBackOff",
     "ErrImagePull",
     "ErrImageNeverPull",
