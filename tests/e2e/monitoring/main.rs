@@ -233,7 +233,8 @@ fn small_run(folder: &Path) -> RunFile {
     file.set("/pretrain/epochs", 12.into())
         .set("/pretrain/lr", 0.4.into())
         .set("/knn", json!({"everyEpochs": 1, "protocols": [{"k": 5, "temperature": 0.07}]}))
-        .set("/linear", json!({"epochs": 12, "batchSize": 40, "lr": 3, "optimizer": "sgd"}));
+        // Long enough to be scraped several times on a fast machine.
+        .set("/linear", json!({"epochs": 60, "batchSize": 40, "lr": 3, "optimizer": "sgd"}));
     file
 }
 
