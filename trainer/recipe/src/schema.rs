@@ -71,7 +71,7 @@ pub(crate) fn under_preset(schema: &mut Schema) {
     }
 }
 
-/// Shapes an enum's schema: one list of names. The variants' descriptions wait under [`VARIANTS`] until
+/// Shapes an enum's schema: one list of names. The variants' descriptions wait under a key of their own until
 /// [`plain`] appends them to the description of the field, which replaces the type's.
 pub fn plain_enum(schema: &mut Schema) {
     let Some(Value::Array(variants)) = schema.remove("oneOf") else {
