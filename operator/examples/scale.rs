@@ -235,7 +235,7 @@ async fn play(client: Client, runs: usize, pods: usize) {
             let client = client.clone();
             async move {
                 let jobs: Api<Job> = Api::namespaced(client.clone(), NAMESPACE);
-                let started = json!({"status": {"startTime": "2026-01-01T00:00:00Z", "active": pods}});
+                let started = json!({"status": {"startTime": now(), "active": pods}});
                 jobs.patch_status(&job.name_any(), &PatchParams::default(), &Patch::Merge(&started))
                     .await
                     .expect("a Job");
@@ -246,6 +246,11 @@ async fn play(client: Client, runs: usize, pods: usize) {
         })
         .await;
     watch.abort();
+}
+
+/// The time as objects have it. An attempt's patience begins at its Job's.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 async fn run_pod(client: Client, job: &Job, index: usize) {
@@ -268,7 +273,7 @@ async fn run_pod(client: Client, job: &Job, index: usize) {
         "phase": "Running", "podIP": format!("10.0.{}.{}", index, 1),
         "conditions": [{"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"}],
         "containerStatuses": [{"name": "trainer", "ready": true, "restartCount": 0, "image": "x", "imageID": "x",
-            "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}],
+            "state": {"running": {"startedAt": now()}}}],
     }});
     pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(&running)).await.expect("its status");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-use crate::api::Stage;
+use simsiam_recipe::Stage;
 
 /// Who manages the objects.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";

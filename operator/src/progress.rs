@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use crate::api::{Checkpoint, Stage};
+use simsiam_recipe::Stage;
+
+use crate::api::Checkpoint;
 use crate::observe::Key;
 
 /// The port that agents answer on.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use simsiam_operator::api::{self, Run};
 use simsiam_operator::build::{Objects, Settings};
 use simsiam_operator::plan::Action;
+use simsiam_recipe::Stage;
 use world::{World, object, settings, spec};
 
 fn objects(spec: &Value) -> Vec<(String, Value)> {
@@ -106,11 +107,11 @@ fn names_fit_the_63_characters_of_a_label() {
     object.metadata.name = Some(name.clone());
     let run = Run::read(&object).unwrap();
     let attempt = serde_json::from_value(json!({
-        "number": 9999, "job": simsiam_operator::names::job(&name, api::Stage::Finetune, 9999), "state": "Creating",
+        "number": 9999, "job": simsiam_operator::names::job(&name, Stage::Finetune, 9999), "state": "Creating",
         "created": "2026-01-01T00:00:00Z",
     }))
     .unwrap();
-    let objects = Objects::of(&object, &run, api::Stage::Finetune, &attempt, &Settings::default());
+    let objects = Objects::of(&object, &run, Stage::Finetune, &attempt, &Settings::default());
     let host = format!("{}-1023", objects.job.metadata.name.unwrap());
     assert!(host.len() <= 63, "{host}");
     assert!(objects.service.metadata.name.unwrap().len() <= 63);
@@ -169,7 +170,7 @@ fn nobody_scrapes_where_no_prometheus_is_named() {
     }))
     .unwrap();
     let settings = Settings { prometheus: None, ..settings() };
-    let objects = Objects::of(&object(&spec()), &run, api::Stage::Pretrain, &attempt, &settings);
+    let objects = Objects::of(&object(&spec()), &run, Stage::Pretrain, &attempt, &settings);
     let ingress = objects.network_policy.spec.unwrap().ingress.unwrap();
     assert_eq!(ingress[1].from.as_ref().unwrap().len(), 1);
 }

@@ -5,8 +5,9 @@
 mod world;
 
 use serde_json::{Value, json};
-use simsiam_operator::api::{AttemptState, Checkpoint, ConditionStatus, Phase, Stage, StageState};
+use simsiam_operator::api::{AttemptState, Checkpoint, ConditionStatus, Phase, StageState};
 use simsiam_operator::plan::{Action, Plan};
+use simsiam_recipe::Stage;
 use world::{World, spec};
 
 /// What is done, in short.
@@ -339,6 +340,34 @@ fn restarts_without_a_newer_checkpoint_end_the_run() {
     );
     assert_eq!(status.checkpoint, Some(Checkpoint { step: 20, uri: "s3://x".into() }));
     assert_eq!(status.stages[0].state, StageState::Failed);
+}
+
+/// Steps of a classifier are few beside those of pre-training; its checkpoints count all the same.
+#[test]
+fn a_stage_has_checkpoints_and_a_budget_of_its_own() {
+    let mut with = spec();
+    with["restartPolicy"] = json!({"maxRestarts": 1});
+    with["linear"] = json!({});
+    with["knn"] = Value::Null;
+    let mut world = World::training(&with);
+    world.succeeds(&json!({"checkpoint": "s3://models/r/checkpoints/step-000090000-a1"}));
+    assert_eq!(done(&world.step()), ["+r-linear-1"]);
+    let status = world.status();
+    assert_eq!(status.checkpoint, None);
+    assert!(status.results.unwrap().checkpoint.unwrap().ends_with("step-000090000-a1"));
+    for step in [10, 20, 30] {
+        world.run();
+        world.step();
+        world.ends(0, 139, &json!({"checkpoint": {"step": step, "uri": "s3://x"}}));
+        world.gives_up_for(0);
+        world.step();
+        stands(&world, Phase::Pending, "Crashed");
+        assert_eq!(world.status().checkpoint.unwrap().step, step);
+        world.cleared();
+        world.after(600);
+        world.step();
+    }
+    assert_eq!(world.job().name, "r-linear-4");
 }
 
 #[test]

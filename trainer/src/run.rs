@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use simsiam_recipe::RunFile;
+use simsiam_recipe::{RunFile, Stage};
 use tokio::runtime::Runtime;
 
-use crate::agent::{Board, Outcome, Spec, Stage, Topology, supervise};
+use crate::agent::{Board, Outcome, Spec, Topology, supervise};
 use crate::cli::Patience;
 use crate::error::{Error, ExitCode};
 use crate::storage::Storage;
@@ -83,7 +83,7 @@ pub fn execute(run: &RunFile, local: &Local, only: Option<Stage>) -> Result<(), 
     }
     let stages = match only {
         Some(stage) => vec![stage],
-        None => stages(run)?,
+        None => run.recipe.stages(),
     };
     let nproc = local.nproc.unwrap_or_else(device::count);
     if let Some(p) = run.recipe.pretrain.as_ref().filter(|_| stages.contains(&Stage::Pretrain)) {
@@ -138,25 +138,6 @@ pub fn record(run: &RunFile, stage: Stage, done: StageResult, took: Duration, ru
     result.take(done);
     result.stages.push(StageTime { name: stage.name().into(), seconds: took.as_secs_f64() });
     result.write(&storage)
-}
-
-/// The stages of this version that the file asks for, in order.
-fn stages(run: &RunFile) -> Result<Vec<Stage>, Error> {
-    let recipe = &run.recipe;
-    let asked = [
-        (Stage::Prepare, recipe.dataset.pack.is_some()),
-        (Stage::Pretrain, recipe.pretrain.is_some()),
-        (Stage::Knn, recipe.knn.is_some()),
-        (Stage::Linear, recipe.linear.is_some()),
-        (Stage::Finetune, recipe.finetune.is_some()),
-        (Stage::Export, !recipe.export.is_empty()),
-        (Stage::Report, recipe.report.is_some()),
-    ];
-    let stages: Vec<_> = asked.into_iter().filter(|(_, asked)| *asked).map(|(stage, _)| stage).collect();
-    if stages.is_empty() {
-        return Err(Error::config("spec", "asks for no stage that this version has; give it spec.pretrain"));
-    }
-    Ok(stages)
 }
 
 /// Serves metrics where asked; where nobody asked, a taken port is no reason to fail.

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use simsiam_recipe::Recipe;
+use simsiam_recipe::{Recipe, Stage};
 use tch::Kind;
 
-use crate::agent::Stage;
 use crate::checkpoint::{Checkpoints, snapshot};
 use crate::classify::{self, Encoder, Protocol};
 use crate::dataset::{Datasets, eval_view, loader_threads};

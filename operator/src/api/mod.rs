@@ -13,8 +13,8 @@ pub use duration::{parse as parse_duration, shown as show_duration};
 pub use object::{Json, Run, SimSiamRun};
 pub use spec::{CacheVolume, ClusterSpec, ImagePullPolicy, NamedReference, RestartPolicy};
 pub use status::{
-    Attempt, AttemptState, Checkpoint, Condition, ConditionStatus, Knn, Phase, Progress, Restarts, Results, Stage,
-    StageRecord, StageState, Status, WorkersStatus,
+    Attempt, AttemptState, Checkpoint, Condition, ConditionStatus, Phase, Progress, Restarts, Results, StageRecord,
+    StageState, Status, WorkersStatus,
 };
 pub use workers::{EnvVar, Network, NodeTerm, Operator, Resources, SecurityContext, Toleration, Workers};
 

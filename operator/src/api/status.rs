@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use simsiam_recipe::schema;
+use simsiam_recipe::{Stage, schema};
 
 /// Where a run stands. Everything here was observed, but for the attempt about to be created, whose number is written
 /// down first so that no attempt is counted twice.
@@ -42,7 +42,7 @@ pub struct Status {
     /// How far the stage is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// The newest checkpoint.
+    /// The newest checkpoint of the stage under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Checkpoint>,
     /// What finished stages found.
@@ -131,42 +131,6 @@ impl Phase {
     /// Has the run ended for good?
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
-    }
-}
-
-/// A stage of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(transform = schema::plain_enum)]
-pub enum Stage {
-    /// The images are packed.
-    Prepare,
-    /// The encoder is trained.
-    Pretrain,
-    /// Its features are judged by their neighbours.
-    Knn,
-    /// A linear classifier judges them.
-    Linear,
-    /// The whole network is trained on with labels.
-    Finetune,
-    /// The weights are written for other programs.
-    Export,
-    /// The page about the run is written.
-    Report,
-}
-
-impl Stage {
-    /// Its name in flags, labels and the names of objects.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Prepare => "prepare",
-            Self::Pretrain => "pretrain",
-            Self::Knn => "knn",
-            Self::Linear => "linear",
-            Self::Finetune => "finetune",
-            Self::Export => "export",
-            Self::Report => "report",
-        }
     }
 }
 
@@ -321,6 +285,10 @@ pub struct Results {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub caveat: Option<String>,
+    /// The checkpoint at the end of pre-training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub checkpoint: Option<String>,
     /// SHA-256 of the pre-trained weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -402,11 +370,4 @@ pub enum ConditionStatus {
     False,
     /// Nobody can say.
     Unknown,
-}
-
-/// The reported kNN accuracy among a stage's results.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Knn {
-    /// In percent.
-    pub top1: f64,
 }

@@ -4,11 +4,12 @@ use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
     PodFailurePolicyRule,
 };
+use simsiam_recipe::Stage;
 
 use super::{Settings, metadata, pod};
-use crate::api::{Attempt, Run, SimSiamRun, Stage};
+use crate::api::{Attempt, Run, SimSiamRun};
 use crate::names;
-use crate::plan::stages::Shape;
+use crate::plan::shape::Shape;
 
 /// The Job of an attempt.
 pub fn job(object: &SimSiamRun, run: &Run, stage: Stage, attempt: &Attempt, settings: &Settings) -> Job {

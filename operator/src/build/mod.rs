@@ -13,9 +13,9 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde::Serialize;
-use simsiam_recipe::{API_VERSION, KIND};
+use simsiam_recipe::{API_VERSION, KIND, Stage};
 
-use crate::api::{Attempt, Run, SimSiamRun, Stage};
+use crate::api::{Attempt, Run, SimSiamRun};
 use crate::names;
 use crate::observe::{Applied, Observed, says};
 use crate::plan::Action;

@@ -13,11 +13,12 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use simsiam_recipe::Stage;
 
 use super::config_map::FILE;
 use super::{Settings, pods_of};
-use crate::api::{Attempt, CacheVolume, Operator, Run, Stage, Workers};
-use crate::plan::stages::Shape;
+use crate::api::{Attempt, CacheVolume, Operator, Run, Workers};
+use crate::plan::shape::Shape;
 use crate::{names, progress};
 
 const RUN_FOLDER: &str = "/etc/simsiam";

@@ -1,14 +1,14 @@
 //! One step of the stage under way: create its attempt, watch it, judge it, clear it away, go on.
 
 use serde_json::Value;
+use simsiam_recipe::Stage;
 
 use super::budget::{self, Kind};
-use super::stages::{self, Shape};
+use super::shape::Shape;
 use super::verdict::{Cause, Judgement, Verdict, is_lost, judge, plus};
 use super::{Action, Input, Note, Plan, RECONCILED, finish, own_job, phase, record, whole_seconds};
 use crate::api::{
-    Attempt, AttemptState, Checkpoint, ConditionStatus, Phase, Results, Run, Stage, StageRecord, StageState, Status,
-    WorkersStatus,
+    Attempt, AttemptState, Checkpoint, ConditionStatus, Phase, Run, StageRecord, StageState, Status, WorkersStatus,
 };
 use crate::build;
 use crate::names;
@@ -22,7 +22,7 @@ const LATE_WORDS_SECONDS: u64 = 10;
 /// Plans the next step of a run that is neither suspended nor over.
 pub fn proceed(input: &Input, run: &Run, plan: &mut Plan) {
     let Some(attempt) = plan.status.attempt.clone() else {
-        match stages::stages(run).first() {
+        match run.recipe.stages().first() {
             Some(first) => begin(input, run, *first, plan),
             None => finish::fail(input, "InvalidSpec", "spec asks for no stage", None, plan),
         }
@@ -52,10 +52,11 @@ fn begin(input: &Input, run: &Run, stage: Stage, plan: &mut Plan) {
     if status.stage != Some(stage) {
         status.stage = Some(stage);
         status.progress = None;
-        let counted = status.restarts.clone();
+        // Steps and the budget are a stage's own.
+        status.checkpoint = None;
+        status.restarts.checkpoint_step = 0;
         status.restarts.counted_since_checkpoint = 0;
         status.restarts.uncounted_since_checkpoint = 0;
-        status.restarts.checkpoint_step = if stage == Stage::Pretrain { counted.checkpoint_step } else { 0 };
     }
     let record = match status.stages.iter_mut().find(|record| record.name == stage) {
         Some(record) => record,
@@ -158,12 +159,9 @@ fn done(input: &Input, run: &Run, word: &LastWord, plan: &mut Plan) {
     if let Some(result) = &word.result {
         take_results(&mut plan.status, stage, result);
     }
-    if let Some(checkpoint) = &word.checkpoint {
-        newer(&mut plan.status.checkpoint, checkpoint);
-    }
     record(&mut plan.status, StageState::Done, Some(input.now));
     plan.note("StageDone", format!("{} is done", stage.name()));
-    match stages::after(run, stage) {
+    match run.recipe.stages().into_iter().find(|next| *next > stage) {
         Some(next) => begin(input, run, next, plan),
         None => finish::succeed(input, plan),
     }
@@ -256,7 +254,8 @@ pub fn remember(observed: &Observed, attempt: &Attempt, newest: &mut Option<Chec
     for checkpoint in words.filter_map(|ended| ended.word.checkpoint.as_ref()) {
         newer(newest, checkpoint);
     }
-    if let Some(checkpoint) = observed.progress.as_ref().and_then(|report| report.checkpoint.as_ref()) {
+    let report = observed.progress.as_ref().filter(|report| report.job == attempt.job);
+    if let Some(checkpoint) = report.and_then(|report| report.checkpoint.as_ref()) {
         newer(newest, checkpoint);
     }
 }
@@ -273,7 +272,6 @@ fn take_results(status: &mut Status, stage: Stage, result: &Value) {
     let mut results = status.results.clone().unwrap_or_default();
     let number = |path: &str| result.pointer(path).and_then(Value::as_f64).map(|x| rounded(x, 4));
     let text = |path: &str| result.pointer(path).and_then(Value::as_str).map(str::to_owned);
-    let Results { caveat, .. } = results.clone();
     match stage {
         Stage::Prepare => {}
         Stage::Pretrain => {
@@ -281,12 +279,13 @@ fn take_results(status: &mut Status, stage: Stage, result: &Value) {
             results.output_std = result.pointer("/outputStd").and_then(Value::as_f64).map(|x| rounded(x, 6));
             results.images_per_second = number("/imagesPerSecond").map(|x| rounded(x, 1));
             results.weights_sha256 = text("/weightsSha256");
+            results.checkpoint = text("/checkpoint");
         }
         Stage::Knn => results.knn_top1 = number("/knn/0/top1"),
         Stage::Linear => {
             results.linear_top1 = number("/linear/top1");
             results.linear_top5 = number("/linear/top5");
-            results.caveat = text("/linear/caveat").or(caveat);
+            results.caveat = text("/linear/caveat");
         }
         Stage::Finetune => {
             results.finetune_top1 = number("/finetune/top1");

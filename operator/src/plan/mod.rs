@@ -1,6 +1,6 @@
 //! What is to be done: a pure function of a run, of what was observed, and of the time.
 //!
-//! A run goes through its [`stages`], each in one or more attempts, one Job each. An attempt's number and its end are
+//! A run goes through its stages, each in one or more attempts, one Job each. An attempt's number and its end are
 //! written into the status before anything is done about them, and a status is only written over the one it was
 //! planned from; so no attempt is created or counted twice, whatever the caches show and wherever the operator is
 //! stopped.
@@ -9,7 +9,7 @@ mod attempt;
 mod budget;
 mod finish;
 mod phase;
-pub mod stages;
+pub mod shape;
 pub mod verdict;
 
 use std::time::Duration;

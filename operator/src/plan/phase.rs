@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use simsiam_recipe::Stage;
 
 use super::attempt::{newer, rounded};
-use super::stages::Shape;
+use super::shape::Shape;
 use super::verdict::{bad_start, plus};
 use super::{Input, Plan};
-use crate::api::{Phase, Progress, Run, Stage, WorkersStatus};
+use crate::api::{Phase, Progress, Run, WorkersStatus};
 use crate::observe::{JobFacts, PodFacts};
 use crate::progress::{Leader, Report};
 

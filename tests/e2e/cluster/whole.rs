@@ -31,7 +31,8 @@ pub fn a_run_goes_from_images_to_weights(place: &mut Place) {
     let status = place.wait_for("whole", "Succeeded", Duration::from_secs(300));
     let results = &status["results"];
     assert!(results["linearTop1"].as_f64().is_some_and(|top1| top1 > 0.0), "{results}");
-    assert!(status["completionTime"].is_string() && status["checkpoint"]["step"] == 96, "{status}");
+    assert!(status["completionTime"].is_string(), "{status}");
+    assert!(results["checkpoint"].as_str().is_some_and(|uri| uri.ends_with("step-000000096-a1")), "{results}");
     let states: Vec<_> = status["stages"].as_array().unwrap().iter().map(|s| (&s["name"], &s["state"])).collect();
     let done = json!("Done");
     assert_eq!(states, [(&json!("pretrain"), &done), (&json!("linear"), &done), (&json!("export"), &done)]);

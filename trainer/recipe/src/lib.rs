@@ -24,6 +24,7 @@ mod report;
 pub mod rules;
 mod run_file;
 pub mod schema;
+mod stage;
 mod structure;
 mod yaml;
 
@@ -39,3 +40,4 @@ pub use recipe::{CheckpointPolicy, ExportFormat, Output, Recipe};
 pub use report::Report;
 pub use run_file::{API_VERSION, CACHE_VOLUME, CLUSTER_ONLY, KIND, RunFile};
 pub use schema::schema;
+pub use stage::Stage;

@@ -14,5 +14,5 @@ pub mod topology;
 
 pub use board::Board;
 pub use outcome::Outcome;
-pub use supervise::{Spec, Stage, supervise};
+pub use supervise::{Spec, supervise};
 pub use topology::Topology;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use simsiam_recipe::Stage;
 use tch_ext::c10d::Store;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::net::UnixListener;
@@ -22,40 +23,6 @@ use super::{Board, Topology, reap, rendezvous};
 use crate::error::{Error, ExitCode};
 use crate::telemetry::Event;
 use crate::telemetry::event::StageResult;
-
-/// The stages an agent can run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Stage {
-    /// Pack the images.
-    Prepare,
-    /// Train the encoder.
-    Pretrain,
-    /// Judge it, and the untrained one beside it, by kNN.
-    Knn,
-    /// Judge it by a linear classifier.
-    Linear,
-    /// Train it on with labels.
-    Finetune,
-    /// Write its weights for other programs.
-    Export,
-    /// Write the page about the run.
-    Report,
-}
-
-impl Stage {
-    /// Its name on the command line, in logs and in results.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Prepare => "prepare",
-            Self::Pretrain => "pretrain",
-            Self::Knn => "knn",
-            Self::Linear => "linear",
-            Self::Finetune => "finetune",
-            Self::Export => "export",
-            Self::Report => "report",
-        }
-    }
-}
 
 /// What an agent runs.
 #[derive(Clone, Debug)]

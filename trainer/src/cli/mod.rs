@@ -16,10 +16,11 @@ mod worker;
 
 pub use worker::{Patience, default_threads};
 
+use simsiam_recipe::Stage;
+
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::agent::Stage;
 use crate::error::{Error, ExitCode};
 
 /// SimSiam pre-training of image backbones, from a laptop to a GPU cluster.

@@ -1,10 +1,11 @@
 //! `simsiam run`, and the commands that run one of its stages.
 
+use simsiam_recipe::Stage;
+
 use std::net::SocketAddr;
 
 use super::weights::WeightsArgs;
 use super::worker::{Patience, StageArgs, at_least_one};
-use crate::agent::Stage;
 use crate::error::Error;
 use crate::run::{self, Local};
 

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use simsiam_recipe::Stage;
+
 use super::file::FileArgs;
 use super::weights::WeightsArgs;
 use crate::agent::topology::Asked;
-use crate::agent::{Board, Outcome, Spec, Stage, Topology, supervise, termination};
+use crate::agent::{Board, Outcome, Spec, Topology, supervise, termination};
 use crate::error::{Error, ExitCode};
 use crate::stage::{self, Order};
 use crate::telemetry::http;
@@ -68,7 +71,7 @@ pub struct Args {
     #[command(flatten)]
     stage_args: StageArgs,
     /// The stage to run
-    #[arg(long, value_enum, default_value_t = Stage::Pretrain)]
+    #[arg(long, value_parser = stage_names(), default_value = "pretrain")]
     stage: Stage,
     /// Nodes in all
     #[arg(long, value_parser = at_least_one())]
@@ -105,6 +108,11 @@ pub struct Args {
     termination_log: PathBuf,
     #[command(flatten)]
     patience: Patience,
+}
+
+/// Parses the names of stages.
+fn stage_names() -> impl TypedValueParser<Value = Stage> {
+    PossibleValuesParser::new(Stage::ALL.map(Stage::name)).try_map(|name| name.parse::<Stage>())
 }
 
 /// Parses numbers of processes.
@@ -208,7 +216,7 @@ fn inside_container(path: &std::path::Path) -> bool {
 /// Arguments of `simsiam rank`.
 #[derive(clap::Args)]
 pub struct RankArgs {
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = stage_names())]
     stage: Stage,
     #[command(flatten)]
     stage_args: StageArgs,

@@ -1,26 +1,8 @@
-//! Which stages a run has, and what each asks for.
+//! What each stage asks for.
 
-use crate::api::{Run, Stage};
+use simsiam_recipe::Stage;
 
-/// The stages that a run asks for, in order.
-pub fn stages(run: &Run) -> Vec<Stage> {
-    let recipe = &run.recipe;
-    let asked = [
-        (Stage::Prepare, recipe.dataset.pack.is_some()),
-        (Stage::Pretrain, recipe.pretrain.is_some()),
-        (Stage::Knn, recipe.knn.is_some()),
-        (Stage::Linear, recipe.linear.is_some()),
-        (Stage::Finetune, recipe.finetune.is_some()),
-        (Stage::Export, !recipe.export.is_empty()),
-        (Stage::Report, recipe.report.is_some()),
-    ];
-    asked.into_iter().filter(|(_, asked)| *asked).map(|(stage, _)| stage).collect()
-}
-
-/// The stage after `stage`.
-pub fn after(run: &Run, stage: Stage) -> Option<Stage> {
-    stages(run).into_iter().find(|next| *next > stage)
-}
+use crate::api::Run;
 
 /// The pods of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
