@@ -350,6 +350,12 @@ fn a_stage_has_checkpoints_and_a_budget_of_its_own() {
     with["linear"] = json!({});
     with["knn"] = Value::Null;
     let mut world = World::training(&with);
+    world.after(20);
+    world.tells("training", 90_000);
+    let checkpoint = Checkpoint { step: 90_000, uri: "s3://x".into() };
+    world.observed.progress.as_mut().unwrap().checkpoint = Some(checkpoint.clone());
+    world.step();
+    assert_eq!(world.status().checkpoint, Some(checkpoint));
     world.succeeds(&json!({"checkpoint": "s3://models/r/checkpoints/step-000090000-a1"}));
     assert_eq!(done(&world.step()), ["+r-linear-1"]);
     let status = world.status();
