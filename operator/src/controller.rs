@@ -1,6 +1,6 @@
 //! Watches, the queue, and one reconciliation: observe, plan, write the status, apply.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::metrics::{Metrics, Standing};
 use crate::names;
 use crate::observe::{Caches, Facts, Index, Key};
-use crate::plan::{self, Input, Plan};
+use crate::plan::{self, Input, Of, Plan};
 use crate::progress::Reports;
 
 /// At least so often every run is looked at again, whatever events were missed.
@@ -83,6 +83,17 @@ impl Context {
         let run = Arc::new(Run::read(object));
         parsed.insert(key.clone(), Parsed { uid, generation, run: run.clone() });
         run
+    }
+
+    /// Forgets runs that went unseen while the watch was down.
+    fn forget_all_but(&self, there: &HashSet<Key>) {
+        let known: Vec<_> = match self.parsed.lock() {
+            Ok(parsed) => parsed.keys().cloned().collect(),
+            Err(_) => Vec::new(),
+        };
+        for key in known.iter().filter(|key| !there.contains(*key)) {
+            self.forget(key);
+        }
     }
 
     fn forget(&self, key: &Key) {
@@ -178,17 +189,28 @@ async fn watch_runs(
     let mut events = std::pin::pin!(
         watcher(api, watcher::Config::default()).default_backoff().modify(SimSiamRun::slim).reflect(writer)
     );
+    let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
-            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+            Ok(watcher::Event::Apply(object)) => {
                 let _ = wake.send(Key::of(&object));
+            }
+            Ok(watcher::Event::Init) => listed.clear(),
+            Ok(watcher::Event::InitApply(object)) => {
+                listed.insert(Key::of(&object));
+            }
+            // Only now are they in the store, from which the queue takes them.
+            Ok(watcher::Event::InitDone) => {
+                context.forget_all_but(&listed);
+                for key in listed.drain() {
+                    let _ = wake.send(key);
+                }
             }
             Ok(watcher::Event::Delete(object)) => {
                 let key = Key::of(&object);
                 tracing::info!(run = key.run, namespace = key.namespace, "the run is gone");
                 context.forget(&key);
             }
-            Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
             Err(e) => tracing::warn!("watching SimSiamRuns: {e}"),
         }
     }
@@ -251,10 +273,6 @@ async fn step(key: &Key, object: &SimSiamRun, context: &Context) -> Result<(Acti
         now: Timestamp::now(),
     };
     let mut plan = plan::plan(&input);
-    if plan.actions.is_empty() && input.run.is_ok() {
-        // With nothing left to do, what could not be done before has been.
-        plan::reconciled(&mut plan.status, &input, None);
-    }
     context.reports.follow(key, plan.follow.clone());
     let policy = input.run.ok().map(|run| &run.cluster.restart_policy);
     if let Some(standing) = Standing::of(&plan.status, policy) {
@@ -266,6 +284,7 @@ async fn step(key: &Key, object: &SimSiamRun, context: &Context) -> Result<(Acti
         Written::Yes => true,
         Written::Unchanged => false,
     };
+    context.caches.forget(key, &observed);
     tell(key, object, &plan, context).await;
     for action in &plan.actions {
         if let Err(error) = cluster.perform(object, action).await {
@@ -282,11 +301,10 @@ async fn step(key: &Key, object: &SimSiamRun, context: &Context) -> Result<(Acti
 async fn tell(key: &Key, object: &SimSiamRun, plan: &Plan, context: &Context) {
     for note in &plan.notes {
         tracing::info!(run = key.run, namespace = key.namespace, reason = note.reason, "{}", note.message);
-        if note.restart {
-            context.metrics.restarted(&note.reason);
-        }
-        if note.tells_failure() {
-            context.metrics.run_failed(plan.status.reason.as_deref().unwrap_or_default());
+        match note.of {
+            Of::Restart => context.metrics.restarted(&note.reason),
+            Of::Failure => context.metrics.run_failed(plan.status.reason.as_deref().unwrap_or_default()),
+            Of::Else => {}
         }
         let event = Event {
             type_: if note.warning { EventType::Warning } else { EventType::Normal },

@@ -32,8 +32,7 @@ pub struct Metrics {
 }
 
 /// Reasons of restarts as metrics name them; all others are counted as `Other`.
-const RESTARTS: [&str; 16] = [
-    "BadStart",
+const RESTARTS: [&str; 15] = [
     "Crashed",
     "DeletionByTaintManager",
     "Disrupted",
@@ -109,7 +108,7 @@ impl Metrics {
             failures_total.with_label_values(&[reason]);
         }
         for phase in Phase::ALL {
-            runs.with_label_values(&[format!("{phase:?}").as_str()]);
+            runs.with_label_values(&[phase.name()]);
         }
         Ok(Self {
             registry,
@@ -186,7 +185,7 @@ impl Metrics {
         }
         for phase in Phase::ALL {
             let count = counts.get(&phase).copied().unwrap_or(0);
-            self.runs.with_label_values(&[format!("{phase:?}").as_str()]).set(count);
+            self.runs.with_label_values(&[phase.name()]).set(count);
         }
         self.gpus.with_label_values(&["running"]).set(running);
         self.gpus.with_label_values(&["waiting"]).set(waiting);

@@ -31,6 +31,8 @@ struct Server {
     refusals: Vec<(&'static str, &'static str, u16, usize)>,
     /// How many watches of a plural end with 410 before one stays.
     broken: BTreeMap<String, usize>,
+    /// What there is of runs once their watch has broken.
+    runs_after_break: Option<Vec<Value>>,
     log: Vec<String>,
     patches: Vec<Value>,
 }
@@ -79,9 +81,14 @@ fn answer(server: &Shared, parts: &http::request::Parts, body: &Bytes) -> Respon
     }
     let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
     if watch {
-        let broken = server.broken.entry(plural).or_default();
+        let broken = server.broken.entry(plural.clone()).or_default();
         if *broken > 0 {
             *broken -= 1;
+            if plural == "simsiamruns"
+                && let Some(runs) = server.runs_after_break.take()
+            {
+                server.objects.insert(plural, runs);
+            }
             let line = json!({"type": "ERROR", "object": refused(410)});
             return Response::new(whole(format!("{line}\n")));
         }
@@ -100,7 +107,11 @@ fn answer(server: &Shared, parts: &http::request::Parts, body: &Bytes) -> Respon
             let value: Value = serde_json::from_slice(body).unwrap_or_default();
             if path.ends_with("/status") {
                 server.patches.push(value.clone());
-                let run = server.objects.get_mut("simsiamruns").and_then(|runs| runs.first_mut()).unwrap();
+                let name = path.rsplit('/').nth(1).unwrap_or_default();
+                let runs = server.objects.entry("simsiamruns".to_owned()).or_default();
+                let Some(run) = runs.iter_mut().find(|run| run["metadata"]["name"] == name) else {
+                    return respond(404, &refused(404));
+                };
                 merge(&mut run["status"], &value["status"]);
                 let run = run.clone();
                 return respond(200, &run);
@@ -203,6 +214,31 @@ async fn broken_watches_are_listed_anew_and_only_they_are() {
         lists("/pods") == 3 && lists("/jobs") == 1
     };
     assert!(run_until(&server, enough).await, "{:#?}", server.lock().unwrap().log);
+}
+
+/// While the watch was down one run was deleted and another created: neither event was seen.
+#[tokio::test]
+async fn runs_that_came_and_went_unseen_are_found_and_forgotten() {
+    let server = server();
+    {
+        let mut server = server.lock().unwrap();
+        let mut other = server.objects["simsiamruns"][0].clone();
+        other["metadata"]["name"] = json!("other");
+        other["metadata"]["uid"] = json!("other-uid");
+        server.broken.insert("simsiamruns".into(), 1);
+        server.runs_after_break = Some(vec![other]);
+    }
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let told = metrics.clone();
+    let enough = move |server: &Server| {
+        let text = told.text();
+        let created = server
+            .objects
+            .get("jobs")
+            .is_some_and(|jobs| jobs.iter().any(|j| j["metadata"]["name"] == "other-pretrain-1"));
+        created && text.contains("run=\"other\"") && !text.contains("run=\"r\"")
+    };
+    assert!(run_with(&server, &metrics, enough).await, "{}\n{:#?}", metrics.text(), server.lock().unwrap().log);
 }
 
 #[tokio::test]

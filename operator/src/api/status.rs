@@ -128,6 +128,23 @@ impl Phase {
         Self::Failed,
     ];
 
+    /// Its name, as in the status and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Queued => "Queued",
+            Self::Starting => "Starting",
+            Self::Training => "Training",
+            Self::Checkpointing => "Checkpointing",
+            Self::Evaluating => "Evaluating",
+            Self::Exporting => "Exporting",
+            Self::Suspended => "Suspended",
+            Self::Stalled => "Stalled",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+        }
+    }
+
     /// Has the run ended for good?
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
@@ -370,4 +387,16 @@ pub enum ConditionStatus {
     False,
     /// Nobody can say.
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_called_the_same_in_the_status_and_in_metrics() {
+        for phase in Phase::ALL {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.name());
+        }
+    }
 }

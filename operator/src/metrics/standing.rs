@@ -71,7 +71,7 @@ const GAUGES: [Gauge; 6] = [
         name: "simsiam_operator_run_phase",
         help: "1 for the phase that a run stands in; runs that have ended have none",
         label: Some("phase"),
-        values: |standing| open(standing, vec![(name(standing.phase), 1.0)]),
+        values: |standing| open(standing, vec![(standing.phase.name(), 1.0)]),
     },
     Gauge {
         name: "simsiam_operator_run_failed",
@@ -131,22 +131,6 @@ const GAUGES: [Gauge; 6] = [
 /// Values of a run that has not ended; none of one that has.
 fn open<'a>(standing: &Standing, values: Vec<(&'a str, f64)>) -> Vec<(&'a str, f64)> {
     if standing.phase.is_final() { Vec::new() } else { values }
-}
-
-fn name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Pending => "Pending",
-        Phase::Queued => "Queued",
-        Phase::Starting => "Starting",
-        Phase::Training => "Training",
-        Phase::Checkpointing => "Checkpointing",
-        Phase::Evaluating => "Evaluating",
-        Phase::Exporting => "Exporting",
-        Phase::Suspended => "Suspended",
-        Phase::Stalled => "Stalled",
-        Phase::Succeeded => "Succeeded",
-        Phase::Failed => "Failed",
-    }
 }
 
 /// The exposition. Written by hand: a registry would hold every line of every run a second time.

@@ -85,19 +85,23 @@ impl Caches {
             && self.config_maps.is_whole()
     }
 
-    /// The children of a run. Pods that are gone together with their Job are shown once more and then forgotten.
+    /// The children of a run.
     pub fn observe(&self, key: &Key) -> Observed {
-        let jobs = self.jobs.of(key);
-        let pods = self.pods.of(key);
-        self.pods.forget(key, |pod| pod.is_gone && !jobs.iter().any(|job| job.uid == pod.owner));
         Observed {
-            pods,
-            jobs,
+            pods: self.pods.of(key),
+            jobs: self.jobs.of(key),
             services: self.services.of(key),
             policies: self.policies.of(key).into_iter().map(|facts| facts.0).collect(),
             config_maps: self.config_maps.of(key).into_iter().map(|facts| facts.name).collect(),
             nodes: BTreeMap::new(),
             progress: None,
         }
+    }
+
+    /// What was observed is written down: pods that were gone together with their Job then may be forgotten.
+    pub fn forget(&self, key: &Key, observed: &Observed) {
+        let done = |pod: &PodFacts| !observed.jobs.iter().any(|job| job.uid == pod.owner);
+        let seen = |pod: &PodFacts| observed.pods.iter().any(|there| there.is_gone && there.uid == pod.uid);
+        self.pods.forget(key, |pod| pod.is_gone && done(pod) && seen(pod));
     }
 }

@@ -6,7 +6,7 @@ use simsiam_recipe::Stage;
 use super::budget::{self, Kind};
 use super::shape::Shape;
 use super::verdict::{Cause, Judgement, Verdict, is_lost, judge, plus};
-use super::{Action, Input, Note, Plan, RECONCILED, finish, own_job, phase, record, whole_seconds};
+use super::{Action, Input, Note, Of, Plan, RECONCILED, finish, own_job, phase, record, whole_seconds};
 use crate::api::{
     Attempt, AttemptState, Checkpoint, ConditionStatus, Phase, Run, StageRecord, StageState, Status, WorkersStatus,
 };
@@ -159,7 +159,7 @@ fn done(input: &Input, run: &Run, word: &LastWord, plan: &mut Plan) {
     if let Some(result) = &word.result {
         take_results(&mut plan.status, stage, result);
     }
-    record(&mut plan.status, StageState::Done, Some(input.now));
+    record(&mut plan.status, StageState::Done, input.now);
     plan.note("StageDone", format!("{} is done", stage.name()));
     match run.recipe.stages().into_iter().find(|next| *next > stage) {
         Some(next) => begin(input, run, next, plan),
@@ -198,7 +198,7 @@ fn restart(input: &Input, run: &Run, kind: Kind, cause: &Cause, plan: &mut Plan)
         warning: kind != Kind::Preempted,
         reason: cause.reason.clone(),
         message: format!("attempt {} ended: {}; the next follows in {seconds} s", attempt.number, cause.message),
-        restart: true,
+        of: Of::Restart,
     });
     clear(input, &attempt, plan);
     plan.condition(input, "PodsReady", false, &cause.reason, &cause.message);

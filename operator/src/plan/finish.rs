@@ -10,12 +10,12 @@ pub fn fail(input: &Input, reason: &str, message: &str, pod: Option<&str>, plan:
     if let Some(attempt) = &plan.status.attempt {
         attempt::remember(input.observed, &attempt.clone(), &mut plan.status.checkpoint);
     }
-    record(&mut plan.status, StageState::Failed, Some(input.now));
+    record(&mut plan.status, StageState::Failed, input.now);
     plan.stand(Phase::Failed, reason, message, pod);
     plan.condition(input, "Failed", true, reason, message);
     plan.condition(input, "Succeeded", false, reason, message);
     end(input, plan);
-    plan.warn("Failed", format!("{reason}: {message}"));
+    plan.failure("Failed", format!("{reason}: {message}"));
 }
 
 /// Every stage is done.

@@ -93,24 +93,32 @@ pub struct Note {
     pub reason: String,
     /// In a sentence.
     pub message: String,
-    /// Does it speak of a restart? Those are counted by reason.
-    pub restart: bool,
+    /// What it is of, where that is counted.
+    pub of: Of,
 }
 
-impl Note {
-    /// Is it the one that tells of a run's failure? There is one a failure.
-    pub fn tells_failure(&self) -> bool {
-        self.warning && matches!(self.reason.as_str(), "Failed" | "InvalidSpec")
-    }
+/// What a note is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// A restart; the note's reason is the cause.
+    Restart,
+    /// A run's failure; the status has its reason.
+    Failure,
+    /// Anything else.
+    Else,
 }
 
 impl Plan {
     fn note(&mut self, reason: &str, message: String) {
-        self.notes.push(Note { warning: false, reason: reason.to_owned(), message, restart: false });
+        self.notes.push(Note { warning: false, reason: reason.to_owned(), message, of: Of::Else });
     }
 
     fn warn(&mut self, reason: &str, message: String) {
-        self.notes.push(Note { warning: true, reason: reason.to_owned(), message, restart: false });
+        self.notes.push(Note { warning: true, reason: reason.to_owned(), message, of: Of::Else });
+    }
+
+    fn failure(&mut self, reason: &str, message: String) {
+        self.notes.push(Note { warning: true, reason: reason.to_owned(), message, of: Of::Failure });
     }
 
     /// Looks again at this time, or earlier if asked before.
@@ -196,9 +204,18 @@ pub fn plan(input: &Input) -> Plan {
         return plan;
     }
     plan.status.observed_generation = input.object.metadata.generation.unwrap_or(0);
+    decide(input, run, &mut plan);
+    if plan.actions.is_empty() {
+        // With nothing left to do, what could not be done before has been.
+        reconciled(&mut plan.status, input, None);
+    }
+    plan
+}
+
+fn decide(input: &Input, run: &Run, plan: &mut Plan) {
     if plan.status.completion_time.is_some() {
-        finish::keep(input, run, &mut plan);
-        return plan;
+        finish::keep(input, run, plan);
+        return;
     }
     if let (Some(bound), Some(start)) = (run.cluster.active_deadline(), plan.status.start_time) {
         let deadline = plus(start, bound);
@@ -207,14 +224,14 @@ pub fn plan(input: &Input) -> Plan {
                 "the run has taken longer than spec.activeDeadline ({})",
                 run.cluster.active_deadline.as_deref().unwrap_or_default()
             );
-            finish::fail(input, "DeadlineExceeded", &message, None, &mut plan);
-            finish::keep(input, run, &mut plan);
-            return plan;
+            finish::fail(input, "DeadlineExceeded", &message, None, plan);
+            finish::keep(input, run, plan);
+            return;
         }
         plan.again_at(deadline);
     }
     if run.cluster.suspend {
-        suspend(input, &mut plan);
+        suspend(input, plan);
     } else {
         if plan.status.phase == Some(Phase::Suspended) {
             plan.note("Resumed", "spec.suspend is false again".into());
@@ -222,9 +239,8 @@ pub fn plan(input: &Input) -> Plan {
         if plan.status.conditions.iter().any(|c| c.kind == "Suspended") {
             plan.condition(input, "Suspended", false, "Resumed", "");
         }
-        attempt::proceed(input, run, &mut plan);
+        attempt::proceed(input, run, plan);
     }
-    plan
 }
 
 /// The spec is wrong: a run that never began has failed, until its spec is mended; one under way goes on.
@@ -233,7 +249,7 @@ fn refused(input: &Input, words: &str, plan: &mut Plan) {
     reconciled(&mut plan.status, input, Some(("InvalidSpec", words)));
     if plan.status.attempt.is_none() && plan.status.completion_time.is_none() {
         if plan.status.phase != Some(Phase::Failed) {
-            plan.warn("InvalidSpec", words.to_owned());
+            plan.failure("InvalidSpec", words.to_owned());
         }
         plan.stand(Phase::Failed, "InvalidSpec", words, None);
     }
@@ -270,11 +286,11 @@ fn forget_speed(plan: &mut Plan) {
 }
 
 /// The record of the stage under way.
-fn record(status: &mut Status, state: StageState, now: Option<Timestamp>) {
+fn record(status: &mut Status, state: StageState, now: Timestamp) {
     let Some(stage) = status.stage else { return };
     if let Some(record) = status.stages.iter_mut().find(|record| record.name == stage) {
         record.state = state;
-        record.finished = now.map(whole_seconds);
+        record.finished = Some(whole_seconds(now));
     }
 }
 
