@@ -150,3 +150,23 @@ fn a_rank_that_dies_takes_the_others_along_at_once() {
         assert!(!status.contains("simsiam"), "rank {pid} outlived its agent:\n{status}");
     }
 }
+
+/// As PID 1 of a pod an agent without handlers would not hear it, and hold its node for the whole grace period.
+#[test]
+fn an_agent_that_waits_for_node_0_hears_sigterm() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = RunFile::new(folder.path(), folder.path(), "val");
+    let port = free_port().to_string();
+    let place =
+        ["--nnodes=2", "--node-rank=1", "--master-addr=127.0.0.1", "--rendezvous-timeout=20", "--master-port", &port];
+    let child = worker(file.set("/pretrain/epochs", 1.into()).write(), &place);
+    // Its handlers are set before it looks for node 0 for the first time.
+    std::thread::sleep(Duration::from_secs(2));
+    let asked = Instant::now();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let (code, _, err) = told(child.wait_with_output().unwrap());
+    assert_eq!(code, 75, "{err}");
+    assert!(err.contains("stopped by SIGTERM before the ranks were started"), "{err}");
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
