@@ -103,6 +103,10 @@ impl Place {
             self.tell();
             panic!("{said}");
         }
+        // An API server lists a new definition among its resources some time after it has established it.
+        simsiam_tests::until(Duration::from_secs(30), "SimSiamRuns are known", || {
+            self.cluster.kubectl(&["get", "ssr"]).ok()
+        });
     }
 
     /// The same with more flags; the error is what Helm said.
