@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,8 +27,8 @@ use serde_json::{Value, json};
 use simsiam_operator::api::{SimSiamRun, crd};
 use tokio::sync::mpsc;
 
-/// Requests of ours at a time.
-const CONCURRENT: usize = 64;
+/// Jobs whose pods are made at a time.
+const CONCURRENT: usize = 2;
 const NAMESPACE: &str = "scale";
 
 #[derive(Parser)]
@@ -43,6 +44,9 @@ struct Options {
     /// Pods of each run
     #[arg(long, default_value_t = 8)]
     pods: usize,
+    /// Runs created a second; 0 creates them as fast as the API server takes them, and measures how it does then
+    #[arg(long, default_value_t = 5)]
+    rate: u64,
     /// Seconds for which nothing happens but training
     #[arg(long, default_value_t = 60)]
     steady: u64,
@@ -143,10 +147,18 @@ async fn measure(options: &Options, client: &Client, operator: &Child, listen: S
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    // An API server compiles a definition's rules with its first object, for seconds: that one is not counted.
+    create(client, "first", 0..1, 0, options.pods, true).await;
+    for _ in 0..600 {
+        if series(&metrics().await, "simsiam_operator_runs{phase=\"Suspended\"}") == Some(1.0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let before = Sample::of(&metrics().await);
     let begun = Instant::now();
     let kubelets = tokio::spawn(play(client.clone(), options.runs, options.pods));
-    create(client, options.runs, options.pods).await;
+    create(client, "run", 0..options.runs, options.rate, options.pods, false).await;
     kubelets.await.expect("the kubelets' part");
     eprintln!("{:.0} s: {} runs with {} pods each", begun.elapsed().as_secs_f64(), options.runs, options.pods);
     // Until the operator has shown all of them as training.
@@ -189,20 +201,25 @@ async fn measure(options: &Options, client: &Client, operator: &Child, listen: S
     })
 }
 
-async fn create(client: &Client, runs: usize, pods: usize) {
+async fn create(client: &Client, name: &str, runs: Range<usize>, rate: u64, pods: usize, suspend: bool) {
     let api: Api<SimSiamRun> = Api::namespaced(client.clone(), NAMESPACE);
-    futures_util::stream::iter(0..runs)
-        .for_each_concurrent(CONCURRENT, |i| {
+    let begun = tokio::time::Instant::now();
+    futures_util::stream::iter(runs)
+        .for_each_concurrent(16, |i| {
             let api = api.clone();
             async move {
+                if let Some(after) = (1000 * i as u64).checked_div(rate) {
+                    tokio::time::sleep_until(begun + Duration::from_millis(after)).await;
+                }
                 let run = json!({
                     "apiVersion": "simsiam.dev/v1alpha1", "kind": "SimSiamRun",
-                    "metadata": {"name": format!("run-{i}"), "namespace": NAMESPACE},
+                    "metadata": {"name": format!("{name}-{i}"), "namespace": NAMESPACE},
                     "spec": {
                         "dataset": {"train": "s3://datasets/imagenet/train", "val": "s3://datasets/imagenet/val"},
                         "output": {"uri": format!("s3://models/run-{i}"), "credentialsSecret": "s3-keys"},
                         "pretrain": {"preset": "imagenet-100ep"}, "knn": {"everyEpochs": 5}, "linear": {},
                         "export": ["safetensors"],
+                        "suspend": suspend,
                         "workers": {"nodes": pods, "gpusPerNode": 8},
                     },
                 });
@@ -231,7 +248,7 @@ async fn play(client: Client, runs: usize, pods: usize) {
     });
     futures_util::stream::unfold(receive, |mut jobs| async move { jobs.recv().await.map(|job| (job, jobs)) })
         .take(runs)
-        .for_each_concurrent(CONCURRENT / 8, |job| {
+        .for_each_concurrent(CONCURRENT, |job| {
             let client = client.clone();
             async move {
                 let jobs: Api<Job> = Api::namespaced(client.clone(), NAMESPACE);

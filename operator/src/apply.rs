@@ -177,7 +177,9 @@ impl Cluster<'_> {
 
 /// The JSON merge patch that makes `after` of `before`; `None` if they are the same.
 fn difference(before: &Value, after: &Value) -> Option<Value> {
-    if before == after {
+    // API servers give back 11800 for 11800.0.
+    let same_number = matches!((before.as_f64(), after.as_f64()), (Some(old), Some(new)) if old == new);
+    if before == after || same_number {
         return None;
     }
     let (Value::Object(old), Value::Object(new)) = (before, after) else { return Some(after.clone()) };
@@ -197,7 +199,7 @@ fn difference(before: &Value, after: &Value) -> Option<Value> {
             }
         }
     }
-    Some(Value::Object(patch))
+    (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
 #[cfg(test)]
@@ -211,5 +213,6 @@ mod tests {
         let patch = json!({"phase": "Pending", "progress": {"loss": null, "step": 2}, "reason": "X"});
         assert_eq!(difference(&before, &after), Some(patch));
         assert_eq!(difference(&before, &before), None);
+        assert_eq!(difference(&json!({"x": {"y": 11800}}), &json!({"x": {"y": 11800.0}})), None);
     }
 }

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::Resource;
-use kube::runtime::controller::{Action, Config, applier};
+use kube::runtime::controller::{self, Action, Config, applier};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -25,13 +26,12 @@ use crate::names;
 use crate::observe::{Caches, Facts, Index, Key};
 use crate::plan::{self, Input, Of, Plan};
 use crate::progress::Reports;
+use crate::turns::Turns;
 
 /// At least so often every run is looked at again, whatever events were missed.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(600);
-/// Reconciliations at a time.
-const CONCURRENT: u16 = 32;
-/// Events that come together are taken together.
-const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Reconciliations at a time. More of them would only wait for one another in the API server.
+const CONCURRENT: u16 = 16;
 
 /// Everything that reconciliations share.
 pub struct Context {
@@ -43,6 +43,7 @@ pub struct Context {
     recorder: Recorder,
     parsed: Mutex<HashMap<Key, Parsed>>,
     failures: Mutex<HashMap<Key, u32>>,
+    turns: Turns,
 }
 
 /// A run's spec, read once a generation.
@@ -66,6 +67,7 @@ impl Context {
             metrics,
             parsed: Mutex::default(),
             failures: Mutex::default(),
+            turns: Turns::new(usize::from(CONCURRENT)),
         }
     }
 
@@ -144,28 +146,40 @@ pub async fn run(context: Arc<Context>, namespace: Option<&str>, stop: impl Futu
         }
         Err(e) => tracing::error!("no progress will be shown: {e}"),
     }
-    let ready = context.clone();
-    let queue = futures_util::stream::unfold((queue, Box::pin(stop)), |(mut queue, mut stop)| async move {
-        tokio::select! {
-            () = &mut stop => None,
-            key = queue.recv() => key.map(|key| (Ok::<_, std::convert::Infallible>(key.reference()), (queue, stop))),
-        }
-    });
     // Nothing may be taken for absent before all listings have come.
-    while !ready.is_ready() {
+    while !context.is_ready() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     tracing::info!("all caches are filled");
-    let config = Config::default().concurrency(CONCURRENT).debounce(DEBOUNCE);
+    let there = context.clone();
+    let queue = futures_util::stream::unfold((queue, Box::pin(stop)), move |(mut queue, mut stop)| {
+        let context = there.clone();
+        async move {
+            loop {
+                tokio::select! {
+                    () = &mut stop => return None,
+                    key = queue.recv() => context.turns.wake(key?),
+                    key = context.turns.next() => {
+                        return Some((Ok::<_, std::convert::Infallible>(key.reference()), (queue, stop)));
+                    }
+                }
+            }
+        }
+    });
     applier(
         |object, context| Box::pin(reconcile(object, context)),
         error_policy,
         context.clone(),
         store,
         Box::pin(queue),
-        config,
+        Config::default().concurrency(CONCURRENT),
     )
-    .for_each(|_| async {})
+    .for_each(|result| {
+        if let Err(controller::Error::ObjectNotFound(reference)) = result {
+            context.turns.gone(&Key { namespace: reference.namespace.unwrap_or_default(), run: reference.name });
+        }
+        std::future::ready(())
+    })
     .await;
     tasks.shutdown().await;
 }
@@ -240,6 +254,7 @@ async fn watch<F: Facts>(
 
 async fn reconcile(object: Arc<SimSiamRun>, context: Arc<Context>) -> Result<Action, Error> {
     let key = Key::of(&object);
+    let _turn = context.turns.begin(&key);
     let begun = Instant::now();
     let result = step(&key, &object, &context).await;
     let seconds = begun.elapsed().as_secs_f64();
@@ -285,16 +300,24 @@ async fn step(key: &Key, object: &SimSiamRun, context: &Context) -> Result<(Acti
         Written::Unchanged => false,
     };
     context.caches.forget(key, &observed);
-    tell(key, object, &plan, context).await;
-    for action in &plan.actions {
-        if let Err(error) = cluster.perform(object, action).await {
-            // Where the user looks. If the status was written just now this fails, and comes with the next try.
-            plan::reconciled(&mut plan.status, &input, Some((error.reason(), &error.to_string())));
-            let _ = cluster.write_status(object, &plan.status).await;
-            return Err(error);
-        }
+    let ((), done) = tokio::join!(tell(key, object, &plan, context), perform(&cluster, object, &plan.actions));
+    if let Err(error) = done {
+        // Where the user looks. If the status was written just now this fails, and comes with the next try.
+        plan::reconciled(&mut plan.status, &input, Some((error.reason(), &error.to_string())));
+        let _ = cluster.write_status(object, &plan.status).await;
+        return Err(error);
     }
     Ok((Action::requeue(pause(&plan, input.now)), wrote || !plan.actions.is_empty()))
+}
+
+/// Does what a plan says, all at once; but a Job comes after what its pods need.
+async fn perform(cluster: &Cluster<'_>, object: &SimSiamRun, actions: &[plan::Action]) -> Result<(), Error> {
+    let (jobs, others): (Vec<_>, Vec<_>) =
+        actions.iter().partition(|action| matches!(action, plan::Action::CreateJob(_)));
+    for group in [others, jobs] {
+        try_join_all(group.into_iter().map(|action| cluster.perform(object, action))).await?;
+    }
+    Ok(())
 }
 
 /// Tells people: logs, Events, metrics.

@@ -15,3 +15,4 @@ pub mod observe;
 pub mod plan;
 pub mod progress;
 pub mod serve;
+mod turns;

@@ -68,6 +68,9 @@ enum Command {
         /// As the template of its chart
         #[arg(long)]
         template: bool,
+        /// As a page of every field
+        #[arg(long, conflicts_with = "template")]
+        reference: bool,
     },
 }
 
@@ -90,8 +93,13 @@ fn labels(text: &str) -> Result<Labels, String> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Crd { template }) = cli.command {
-        return match if template { api::crd_template() } else { api::crd_yaml() } {
+    if let Some(Command::Crd { template, reference }) = cli.command {
+        let text = match (template, reference) {
+            (true, _) => api::crd_template(),
+            (_, true) => api::reference(),
+            _ => api::crd_yaml(),
+        };
+        return match text {
             Ok(text) => {
                 print!("{text}");
                 ExitCode::SUCCESS

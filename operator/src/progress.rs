@@ -2,11 +2,13 @@
 //!
 //! A pull that fails is no news, and never by itself a stall: the agent's own watchdog decides that.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -18,8 +20,10 @@ use crate::observe::Key;
 
 /// The port that agents answer on.
 pub const PORT: u16 = 9400;
-/// Between two pulls of a run.
-const EVERY: Duration = Duration::from_secs(15);
+/// Between two pulls of a run, in ticks. Each run has a tick of its own, so that a thousand are not asked, and their
+/// statuses written, at once.
+const EVERY: u64 = 150;
+const TICK: Duration = Duration::from_millis(100);
 /// Of one pull.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const CONCURRENT: usize = 64;
@@ -87,6 +91,8 @@ pub struct Leader {
 struct State {
     leaders: HashMap<Key, Leader>,
     reports: HashMap<Key, Report>,
+    /// Those that were never asked: they need not wait for their tick.
+    fresh: HashSet<Key>,
 }
 
 /// The leaders that are asked, and what they told. Cheap to clone.
@@ -108,10 +114,13 @@ impl Reports {
     pub fn follow(&self, key: &Key, leader: Option<Leader>) {
         let Ok(mut state) = self.state.lock() else { return };
         match leader {
+            Some(leader) if state.leaders.get(key) == Some(&leader) => {}
             Some(leader) => {
+                state.fresh.insert(key.clone());
                 state.leaders.insert(key.clone(), leader);
             }
             None => {
+                state.fresh.remove(key);
                 state.leaders.remove(key);
                 state.reports.remove(key);
             }
@@ -123,9 +132,13 @@ impl Reports {
         self.state.lock().ok()?.reports.get(key).cloned()
     }
 
-    fn leaders(&self) -> Vec<(Key, Leader)> {
-        let Ok(state) = self.state.lock() else { return Vec::new() };
-        state.leaders.iter().map(|(key, leader)| (key.clone(), leader.clone())).collect()
+    /// Whom to ask at this tick.
+    fn due(&self, tick: u64) -> Vec<(Key, Leader)> {
+        let Ok(mut state) = self.state.lock() else { return Vec::new() };
+        let fresh = std::mem::take(&mut state.fresh);
+        let due = |key: &Key| fresh.contains(key) || turn(key) == tick % EVERY;
+        let leaders = state.leaders.iter().filter(|(key, _)| due(key));
+        leaders.map(|(key, leader)| (key.clone(), leader.clone())).collect()
     }
 
     /// Keeps an answer; whether it says anything new.
@@ -146,25 +159,43 @@ impl Reports {
 
     /// Asks all leaders, again and again; runs with news go to `wake`. Ends when nobody listens.
     pub async fn pull(self, client: reqwest::Client, wake: mpsc::UnboundedSender<Key>) {
-        let mut tick = tokio::time::interval(EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = tokio::time::interval(TICK);
+        // Late is better than never: no run's turn is left out.
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut tick, mut waiting, mut busy) = (0, VecDeque::new(), HashSet::new());
+        let mut asked = FuturesUnordered::new();
         while !wake.is_closed() {
-            tick.tick().await;
-            futures_util::stream::iter(self.leaders())
-                .for_each_concurrent(CONCURRENT, |(key, leader)| {
-                    let (reports, client, wake) = (&self, &client, &wake);
-                    async move {
-                        match ask(client, &reports.address(&leader)).await {
-                            Ok(report) => {
-                                if reports.keep(&key, report, &leader) {
-                                    let _ = wake.send(key);
-                                }
-                            }
-                            Err(why) => tracing::debug!(run = key.run, namespace = key.namespace, "no progress: {why}"),
-                        }
+            tokio::select! {
+                _ = ticks.tick() => {
+                    // One that has not answered yet is not asked again.
+                    waiting.extend(self.due(tick).into_iter().filter(|(key, _)| busy.insert(key.clone())));
+                    tick += 1;
+                }
+                Some((key, has_news)) = asked.next() => {
+                    busy.remove(&key);
+                    if has_news {
+                        let _ = wake.send(key);
                     }
-                })
-                .await;
+                }
+            }
+            while asked.len() < CONCURRENT
+                && let Some((key, leader)) = waiting.pop_front()
+            {
+                asked.push(self.ask(&client, key, leader));
+            }
+        }
+    }
+
+    async fn ask(&self, client: &reqwest::Client, key: Key, leader: Leader) -> (Key, bool) {
+        match report(client, &self.address(&leader)).await {
+            Ok(report) => {
+                let has_news = self.keep(&key, report, &leader);
+                (key, has_news)
+            }
+            Err(why) => {
+                tracing::debug!(run = key.run, namespace = key.namespace, "no progress: {why}");
+                (key, false)
+            }
         }
     }
 
@@ -175,6 +206,13 @@ impl Reports {
             None => format!("http://{}:{PORT}/progress", leader.ip),
         }
     }
+}
+
+/// The tick, of every [`EVERY`], at which a run is asked.
+fn turn(key: &Key) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish() % EVERY
 }
 
 /// A client for pulling.
@@ -190,7 +228,7 @@ pub fn client() -> Result<reqwest::Client, reqwest::Error> {
         .build()
 }
 
-async fn ask(client: &reqwest::Client, url: &str) -> Result<Report, String> {
+async fn report(client: &reqwest::Client, url: &str) -> Result<Report, String> {
     let answer = client.get(url).send().await.map_err(|e| e.to_string())?;
     let mut answer = answer.error_for_status().map_err(|e| e.to_string())?;
     let mut body = Vec::new();
@@ -219,6 +257,25 @@ mod tests {
         assert!(!reports.keep(&key, Report { step: 2, ..Report::default() }, &first));
         reports.follow(&key, None);
         assert_eq!(reports.of(&key), None);
+    }
+
+    #[test]
+    fn a_new_leader_is_asked_at_once_and_then_at_its_turn() {
+        let reports = Reports::default();
+        let key = |i: u32| Key { namespace: "n".into(), run: format!("r{i}") };
+        let leader = Leader { ip: "10.0.0.1".into(), job: "j".into() };
+        for i in 0..1500 {
+            reports.follow(&key(i), Some(leader.clone()));
+        }
+        assert_eq!(reports.due(0).len(), 1500);
+        // Being followed on is nothing new.
+        reports.follow(&key(0), Some(leader.clone()));
+        let turns: Vec<_> = (0..EVERY).map(|tick| reports.due(tick).len()).collect();
+        assert_eq!(turns.iter().sum::<usize>(), 1500);
+        assert!(turns.iter().all(|asked| (1..30).contains(asked)), "{turns:?}");
+        reports.follow(&key(0), Some(Leader { job: "j2".into(), ..leader }));
+        let mut asked = (0..EVERY).filter(|tick| reports.due(*tick).iter().any(|(asked, _)| *asked == key(0)));
+        assert_eq!(asked.next(), Some(0));
     }
 
     #[test]

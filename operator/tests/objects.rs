@@ -129,13 +129,15 @@ fn the_run_file_of_the_pods_has_the_recipe_alone() {
 }
 
 #[test]
-fn the_definition_in_crds_and_chart_is_current_and_small() {
+fn the_definition_in_crds_chart_and_docs_is_current_and_small() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/simsiamruns.simsiam.dev.yaml");
     let there = std::fs::read_to_string(path).unwrap();
     assert!(there == api::crd_yaml().unwrap(), "crds/ is not current: run `cargo xtask crds`");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/simsiam-crds/templates/simsiamruns.simsiam.dev.yaml");
     let template = std::fs::read_to_string(path).unwrap();
     assert!(template == api::crd_template().unwrap(), "charts/simsiam-crds is not current: run `cargo xtask crds`");
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.md")).unwrap();
+    assert!(page == api::reference().unwrap(), "docs/reference.md is not current: run `cargo xtask crds`");
     let bytes = serde_json::to_string(&api::crd().unwrap()).unwrap().len();
     // `kubectl apply` keeps the whole in an annotation of at most 262,144 bytes.
     assert!(bytes < 100_000, "{bytes}");

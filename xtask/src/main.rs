@@ -49,7 +49,7 @@ enum Command {
         #[command(subcommand)]
         what: Bench,
     },
-    /// Write the definition of the custom resource into crds/ and its chart
+    /// Write the definition of the custom resource into crds/ and its chart, and the page of its fields into docs/
     Crds,
     /// A real Kubernetes cluster for tests on this machine
     Cluster {

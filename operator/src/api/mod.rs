@@ -4,6 +4,7 @@
 mod crd;
 mod duration;
 mod object;
+mod reference;
 mod spec;
 mod status;
 mod workers;
@@ -11,6 +12,7 @@ mod workers;
 pub use crd::{crd, crd_template, crd_yaml};
 pub use duration::{parse as parse_duration, shown as show_duration};
 pub use object::{Json, Run, SimSiamRun};
+pub use reference::reference;
 pub use spec::{CacheVolume, ClusterSpec, ImagePullPolicy, NamedReference, RestartPolicy};
 pub use status::{
     Attempt, AttemptState, Checkpoint, Condition, ConditionStatus, Phase, Progress, Restarts, Results, StageRecord,

@@ -108,6 +108,8 @@ impl<'a> ControlPlane<'a> {
             format!("--initial-cluster=default={peers}"),
             // What a test cluster knows may be lost with the machine's power.
             "--unsafe-no-fsync".to_owned(),
+            // Ten thousand runs with their pods pass the default of 2 GB.
+            "--quota-backend-bytes=8589934592".to_owned(),
             "--log-level=warn".to_owned(),
         ]
     }

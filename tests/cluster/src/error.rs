@@ -69,6 +69,20 @@ pub enum Error {
     /// This machine or account cannot have such a cluster.
     #[error("no cluster for tests here: {0}")]
     Impossible(String),
+    /// No Go is new enough for a module.
+    #[error(
+        "Go {needed} or newer is needed to build {}, and {found}. Debian 12's is too old: take it from Debian's \
+         backports or from go.dev, and put it on PATH",
+        sources.display()
+    )]
+    Go {
+        /// The version in the module's `go.mod`.
+        needed: String,
+        /// The module's folder.
+        sources: PathBuf,
+        /// The versions that were found, in words.
+        found: String,
+    },
     /// The Go programs could not be built.
     #[error("the cluster's programs did not build ({status}). The end of {}:\n{last}", log.display())]
     Tools {

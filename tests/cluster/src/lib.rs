@@ -49,5 +49,5 @@ pub use host::obstacle as machine_obstacle;
 pub use leftovers::existing as left_behind;
 pub use node::Node;
 pub use options::{Options, default_state};
-pub use tools::{POD_IMAGE, Tools};
+pub use tools::{POD_IMAGE, Tools, go};
 pub use up::down;

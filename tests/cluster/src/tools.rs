@@ -41,7 +41,7 @@ impl Tools {
         if let Some(ready) = Self::ready()? {
             return Ok(ready);
         }
-        let go = go()?;
+        let go = own_go()?;
         let root = simsiam_cache::root()?;
         simsiam_cache::room(&root, DISK)?;
         let staging = Staging::begin(&root, &name()?)?;
@@ -72,7 +72,7 @@ impl Tools {
     pub fn obstacle() -> Option<String> {
         match Self::ready() {
             Ok(Some(_)) => None,
-            _ => go().err().map(|error| error.to_string()),
+            _ => own_go().err().map(|error| error.to_string()),
         }
     }
 
@@ -108,9 +108,9 @@ fn name() -> Result<String> {
     Ok(format!("cluster-tools-{}", &digest[..16]))
 }
 
-/// A line of `go.mod` that begins so, without that.
-fn module(beginning: &str) -> Result<String> {
-    let path = Path::new(SOURCES).join("go.mod");
+/// A line of a module's `go.mod` that begins so, without that.
+fn module(sources: &Path, beginning: &str) -> Result<String> {
+    let path = sources.join("go.mod");
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     Ok(text.lines().find_map(|line| line.trim().strip_prefix(beginning)).unwrap_or_default().to_owned())
 }
@@ -118,7 +118,7 @@ fn module(beginning: &str) -> Result<String> {
 /// Kubernetes' and Helm's own builds set their versions so. Clients go by them: without, `helm template` takes the
 /// cluster for 1.20.
 fn link_flags() -> Result<String> {
-    let version = module("k8s.io/kubernetes ")?;
+    let version = module(Path::new(SOURCES), "k8s.io/kubernetes ")?;
     let minor = version.split('.').nth(1).unwrap_or_default();
     let kubernetes = ["k8s.io/component-base/version.git", "k8s.io/client-go/pkg/version.git"];
     let helm = [
@@ -136,13 +136,16 @@ fn link_flags() -> Result<String> {
     Ok(flags)
 }
 
-/// A Go that can build them.
-fn go() -> Result<PathBuf> {
-    let needed = module("go ")?;
+/// A Go that can build the module of a folder: of the version in its `go.mod`, or newer.
+///
+/// # Errors
+/// If `go.mod` can't be read, or there is no such Go.
+pub fn go(sources: &Path) -> Result<PathBuf> {
+    let needed = module(sources, "go ")?;
     let mut found = Vec::new();
     for go in ["go", "/usr/local/go/bin/go", "/usr/lib/go/bin/go"] {
         // Whether Go may bring a newer one of itself is for the user's GOTOOLCHAIN to say; where it may, this asks that.
-        let Ok(version) = output(Command::new(go).args(["env", "GOVERSION"]).current_dir(SOURCES)) else { continue };
+        let Ok(version) = output(Command::new(go).args(["env", "GOVERSION"]).current_dir(sources)) else { continue };
         let version = version.trim().trim_start_matches("go").to_owned();
         if numbers(&version) >= numbers(&needed) {
             return Ok(go.into());
@@ -150,10 +153,15 @@ fn go() -> Result<PathBuf> {
         found.push(version);
     }
     let found = if found.is_empty() { "there is none".to_owned() } else { format!("found {}", found.join(", ")) };
-    Err(Error::Impossible(format!(
-        "Go {needed} or newer is needed to build the cluster's programs, and {found}. Debian 12's is too old: take it \
-         from Debian's backports or from go.dev, and put it on PATH"
-    )))
+    Err(Error::Go { needed, sources: sources.to_path_buf(), found })
+}
+
+/// A Go that can build the cluster's programs.
+fn own_go() -> Result<PathBuf> {
+    go(Path::new(SOURCES)).map_err(|error| match error {
+        Error::Go { .. } => Error::Impossible(error.to_string()),
+        other => other,
+    })
 }
 
 fn numbers(version: &str) -> Vec<u32> {

@@ -36,6 +36,7 @@ const TESTS: &[Test] = &[
     ("every_object_of_the_charts_is_taken", charts::every_object_of_the_charts_is_taken, false),
     ("the_definition_is_the_release_s_and_stays", charts::the_definition_is_the_release_s_and_stays, false),
     ("the_operator_is_confined_and_works", charts::the_operator_is_confined_and_works, false),
+    ("the_first_run_succeeds", charts::the_first_run_succeeds, false),
     ("an_upgrade_goes_unnoticed", charts::an_upgrade_goes_unnoticed, false),
     ("runs_outlive_the_release", charts::runs_outlive_the_release, false),
     ("a_node_whose_kubelet_died", disturbed::a_node_whose_kubelet_died, true),

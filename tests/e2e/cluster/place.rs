@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -161,8 +162,13 @@ impl Place {
 
     /// Applies a run, and gives what the API server said.
     pub fn apply(&self, name: &str, spec: &Value) -> simsiam_cluster::Result<String> {
+        self.apply_in(NAMESPACE, name, spec)
+    }
+
+    /// The same in another namespace.
+    pub fn apply_in(&self, namespace: &str, name: &str, spec: &Value) -> simsiam_cluster::Result<String> {
         let run = json!({"apiVersion": "simsiam.dev/v1alpha1", "kind": "SimSiamRun",
-            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec});
+            "metadata": {"name": name, "namespace": namespace}, "spec": spec});
         self.cluster.apply(&run.to_string())
     }
 
@@ -207,6 +213,27 @@ impl Place {
             let names = fs::read_dir(&folder).ok()?.flatten();
             names.map(|entry| entry.path().join("manifest.json")).find(|path| path.exists())
         });
+    }
+
+    /// A volume that the next claim gets, and its folder; none on somebody else's cluster, which has its own.
+    pub fn volume(&self) -> Option<PathBuf> {
+        if self.anothers {
+            return None;
+        }
+        let folder = self.folder.path().join("claim");
+        fs::create_dir_all(&folder).unwrap();
+        // Kubernetes does not give a folder of the host to a pod's group.
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "claim"}, "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": folder},
+            "persistentVolumeReclaimPolicy": "Retain"}});
+        self.cluster.apply(&volume.to_string()).unwrap();
+        Some(folder)
+    }
+
+    /// The trainer's image.
+    pub fn trainer(&self) -> &str {
+        &self.images[1]
     }
 
     /// The pods of a run, by index.

@@ -1,9 +1,8 @@
-//! The dashboards' files: what Grafana needs of them, and their queries.
-//!
-//! Grafana publishes its dashboard model as TypeScript only, so the fields are checked here by a list of our own, taken
-//! from `Dashboard`, `Panel` and `DataSourceRef` in version 11.6 of its package `@grafana/schema`.
+//! The dashboards' files: their queries, and what they need beyond Grafana's schema, in which most fields may be
+//! missing. `schema.rs` checks them against that.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use serde_json::Value;
 use simsiam_tests::root;
@@ -37,9 +36,14 @@ pub struct Panel {
 /// The names of the dashboards.
 pub const NAMES: [&str; 2] = ["run", "fleet"];
 
+/// A dashboard's file.
+pub fn path(name: &str) -> PathBuf {
+    root().join(format!("charts/simsiam-operator/dashboards/{name}.json"))
+}
+
 /// A dashboard's document.
 pub fn read(name: &str) -> Value {
-    let path = root().join(format!("charts/simsiam-operator/dashboards/{name}.json"));
+    let path = path(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }

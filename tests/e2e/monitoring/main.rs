@@ -1,8 +1,9 @@
 //! What is shipped for monitoring, tried on a real Prometheus: alerts fire when they should and not when they should not;
-//! every panel of both dashboards shows something of a real run; and every metric is documented.
+//! every panel of both dashboards shows something of a real run; they follow Grafana's schema; and every metric is
+//! documented.
 //!
-//! Prometheus and promtool are Debian's package; where they are missing a line says so. The dashboards' pictures land in
-//! `target/monitoring/`.
+//! Prometheus and promtool are Debian's package; where they, or a Go that is new enough, are missing a line says so.
+//! The dashboards' pictures land in `target/monitoring/`.
 
 #![allow(clippy::unwrap_used)] // The helpers here are tests too.
 
@@ -10,6 +11,7 @@ mod dashboard;
 mod documented;
 mod picture;
 mod prometheus;
+mod schema;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};

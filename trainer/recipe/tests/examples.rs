@@ -30,8 +30,9 @@ fn every_preset_has_its_example() {
 /// On a cluster every pod must reach images and results.
 #[test]
 fn examples_for_clusters_name_places_that_pods_reach() {
-    for entry in std::fs::read_dir(folder()).expect("examples/") {
-        let run = RunFile::load(&entry.expect("entry").path()).unwrap_or_else(|error| panic!("{error}"));
+    let entries = std::fs::read_dir(folder()).expect("examples/").map(|entry| entry.expect("entry").path());
+    for path in entries.filter(|path| path.is_file()).chain([folder().join("cluster/quickstart.yaml")]) {
+        let run = RunFile::load(&path).unwrap_or_else(|error| panic!("{error}"));
         if !run.cluster_only.contains_key("workers") {
             continue;
         }
@@ -43,6 +44,16 @@ fn examples_for_clusters_name_places_that_pods_reach() {
             assert!(!remote || recipe.output.credentials_secret.is_some(), "{}: {place}", run.name);
         }
     }
+}
+
+/// The first run is the same on a laptop and on a cluster.
+#[test]
+fn the_clusters_quickstart_is_the_quickstart() {
+    let load = |name: &str| RunFile::load(&folder().join(name)).unwrap_or_else(|error| panic!("{error}")).recipe;
+    let (here, mut there) = (load("quickstart.yaml"), load("cluster/quickstart.yaml"));
+    assert!(there.dataset.train.starts_with("pvc://quickstart/"));
+    (there.dataset, there.output) = (here.dataset.clone(), here.output.clone());
+    assert_eq!(there, here);
 }
 
 #[test]

@@ -18,6 +18,9 @@ pub struct Options {
     /// Pods of each
     #[arg(long, default_value_t = 8)]
     pods: usize,
+    /// Runs created a second; 0 creates them as fast as the API server takes them
+    #[arg(long, default_value_t = 5)]
+    rate: u64,
     /// Seconds for which nothing happens but training
     #[arg(long, default_value_t = 60)]
     steady: u64,
@@ -40,6 +43,7 @@ pub fn operator(options: &Options) -> Result<()> {
     for (name, value) in [
         ("--runs", options.runs.to_string()),
         ("--pods", options.pods.to_string()),
+        ("--rate", options.rate.to_string()),
         ("--steady", options.steady.to_string()),
     ] {
         command.args([name, &value]);
