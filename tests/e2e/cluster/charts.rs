@@ -116,7 +116,7 @@ pub fn the_operator_is_confined_and_works(place: &mut Place) {
     place.apply_in("elsewhere", "confined", &place.spec("elsewhere")).unwrap();
     place.apply("confined", &place.spec("confined")).unwrap();
     // The progress of a run is asked of its pods.
-    place.wait("confined", Duration::from_secs(120), "with a loss", |status| status["progress"]["loss"].is_f64());
+    place.wait("confined", Duration::from_secs(120), "with a loss", |status| status["progress"]["loss"].is_number());
     place.wait_for("confined", "Succeeded", LIMIT);
     let other = place.cluster.json(&["get", "ssr", "confined", "-n", "elsewhere"]).unwrap();
     assert!(other["status"].is_null(), "{other:#}");
@@ -145,7 +145,7 @@ pub fn the_first_run_succeeds(place: &mut Place) {
     let drawn = begun.elapsed();
     let run = fs::read_to_string(root().join("examples/cluster/quickstart.yaml")).unwrap();
     place.cluster.apply(&run).unwrap();
-    place.wait("quickstart", LIMIT, "with figures", |status| status["results"]["knnTop1"].is_f64());
+    place.wait("quickstart", LIMIT, "with figures", |status| status["results"]["knnTop1"].is_number());
     println!("{}", place.cluster.kubectl(&["get", "ssr"]).unwrap());
     let status = place.wait_for("quickstart", "Succeeded", LIMIT);
     let [installed, drawn, all] = [installed, drawn, begun.elapsed()].map(|time| time.as_secs());

@@ -21,7 +21,7 @@ pub fn a_run_goes_from_images_to_weights(place: &mut Place) {
     let nodes: BTreeSet<_> = pods.iter().map(|pod| pod["spec"]["nodeName"].to_string()).collect();
     assert_eq!((pods.len(), nodes.len()), (2, 2), "a pod on each node: {nodes:?}");
     let status = place.wait("whole", Duration::from_secs(90), "with a loss", |status| {
-        status["progress"]["loss"].is_f64() && status["progress"]["imagesPerSecond"].is_f64()
+        status["progress"]["loss"].is_number() && status["progress"]["imagesPerSecond"].is_number()
     });
     assert_eq!(status["workers"], json!({"nodes": 2, "ready": 2, "gpus": 0}));
     let table = place.cluster.kubectl(&["get", "ssr"]).unwrap();
