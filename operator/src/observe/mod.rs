@@ -35,9 +35,12 @@ impl Observed {
         self.jobs.iter().find(|job| job.name == name)
     }
 
-    /// The pods of a Job, by index; those that are gone last.
+    /// The pods of a Job, by index; those that are gone last. A Job that was suspended and admitted again has started
+    /// anew: what was deleted before is of no concern.
     pub fn pods_of(&self, job: &JobFacts) -> Vec<&PodFacts> {
-        let mut pods: Vec<_> = self.pods.iter().filter(|pod| pod.owner == job.uid).collect();
+        let is_former =
+            |pod: &PodFacts| pod.deleting.zip(job.started).is_some_and(|(deleted, started)| deleted < started);
+        let mut pods: Vec<_> = self.pods.iter().filter(|pod| pod.owner == job.uid && !is_former(pod)).collect();
         pods.sort_by(|a, b| (a.is_gone, a.index, &a.name).cmp(&(b.is_gone, b.index, &b.name)));
         pods
     }

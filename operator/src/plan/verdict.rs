@@ -69,7 +69,7 @@ pub fn judge(
     policy: &RestartPolicy,
     now: Timestamp,
 ) -> Judgement {
-    if job.suspended {
+    if job.suspended && job.failing.is_none() {
         return Judgement::GoesOn;
     }
     if job.failing.is_none()
@@ -80,6 +80,11 @@ pub fn judge(
     let causes: Vec<&&PodFacts> = pods.iter().filter(|pod| is_cause(pod, job)).collect();
     if let Some((pod, ended)) = first(&causes, |_, ended| matches!(ended.code, 64 | 65 | 78 | 86)) {
         return Judgement::Ended(Verdict::Fail(cause(pod, ended)));
+    }
+    // Whatever else its pods said as they were stopped: to be suspended is no mishap, but it fails a Job all the same.
+    if job.suspended {
+        let message = format!("Job {} was suspended while its pods ran: its queue took the quota back", job.name);
+        return Judgement::Ended(Verdict::Uncounted(Cause { reason: "Preempted".into(), message, pod: None }));
     }
     if let Some(pod) = causes.iter().find(|pod| pod.disrupted.is_some()) {
         let (_, reason, message) = pod.disrupted.clone().unwrap_or_default();

@@ -128,6 +128,52 @@ fn a_queue_decides_when_pods_are_made() {
     stands(&world, Phase::Pending, "CreatingPods");
 }
 
+/// As far as training, in a queue.
+fn admitted() -> World {
+    let mut with = spec();
+    with["queueName"] = json!("gpu-queue");
+    let mut world = World::new(&with);
+    world.step();
+    world.admit();
+    world.run();
+    world.tells("training", 10);
+    world.step();
+    stands(&world, Phase::Training, "");
+    world
+}
+
+#[test]
+fn a_queue_may_take_back_what_it_gave() {
+    let mut world = admitted();
+    let now = world.now;
+    (world.job().suspended, world.pod(0).deleting, world.pod(1).deleting) = (true, Some(now), Some(now));
+    world.after(3);
+    for index in 0..2 {
+        world.ends(index, 85, &json!({"code": 85}));
+        world.pod(index).is_gone = true;
+    }
+    assert_eq!(done(&world.step()), [""; 0]);
+    stands(&world, Phase::Queued, "WaitingForQuota");
+    world.after(3600);
+    world.admit();
+    assert_eq!(done(&world.step()), [""; 0], "what ended before is no cause");
+    stands(&world, Phase::Pending, "Scheduling");
+    assert_eq!(world.status().restarts.preempted, 0);
+}
+
+/// The Job controller takes pods that end because it suspends their Job for failed ones.
+#[test]
+fn a_job_that_fails_of_its_suspension_is_followed_by_another() {
+    let mut world = admitted();
+    world.job().suspended = true;
+    world.after(3);
+    world.ends(0, 75, &json!({"code": 75}));
+    world.gives_up_for(0);
+    assert_eq!(done(&world.step()), ["-r-pretrain-1"]);
+    let restarts = world.status().restarts;
+    assert_eq!((restarts.counted, restarts.preempted), (0, 1));
+}
+
 #[test]
 fn deadlines_and_time_to_live() {
     let mut with = spec();

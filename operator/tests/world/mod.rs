@@ -164,7 +164,7 @@ impl World {
     /// A pod of the newest Job.
     pub fn pod(&mut self, index: u32) -> &mut PodFacts {
         let owner = self.job().uid.clone();
-        self.observed.pods.iter_mut().find(|pod| pod.owner == owner && pod.index == index).expect("a pod")
+        self.observed.pods.iter_mut().rfind(|pod| pod.owner == owner && pod.index == index).expect("a pod")
     }
 
     /// All pods of the newest Job run.
@@ -175,6 +175,14 @@ impl World {
             pod.ip = Some(format!("10.0.0.{}", pod.index + 1));
             (pod.running, pod.ready) = (true, true);
         }
+    }
+
+    /// The queue admits the newest Job.
+    pub fn admit(&mut self) {
+        let now = self.now;
+        (self.job().suspended, self.job().started) = (false, Some(now));
+        let job = self.job().clone();
+        self.pods(&job);
     }
 
     /// A pod's container ends now.

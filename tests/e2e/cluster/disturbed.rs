@@ -64,6 +64,40 @@ pub fn suspend_resume_delete(place: &mut Place) {
     assert!(left["items"].as_array().is_some_and(Vec::is_empty));
 }
 
+/// A queue gives, takes back in mid-run and gives again; its part is played by hand, by what it writes: `spec.suspend` of
+/// the Job.
+pub fn a_queue_gives_and_takes(place: &mut Place) {
+    let mut spec = place.spec("queued");
+    spec["queueName"] = json!("a-queue");
+    place.apply("queued", &spec).unwrap();
+    let suspend = |on: bool| {
+        let job = place.run("queued")["status"]["attempt"]["job"].as_str().unwrap().to_owned();
+        let patch = json!({"spec": {"suspend": on}}).to_string();
+        place.cluster.kubectl(&["patch", "job", &job, "--type=merge", "-p", &patch]).unwrap();
+        println!("{job}: {}", if on { "taken back" } else { "admitted" });
+    };
+    let queued = |status: &Value| status["phase"] == "Queued" && status["attempt"]["job"].is_string();
+    place.wait("queued", Duration::from_secs(30), "in the queue", queued);
+    assert!(place.pods("queued").is_empty());
+    suspend(false);
+    place.wait_for_checkpoint("queued", "queued");
+    suspend(true);
+    // The same Job, or another attempt's: the Job controller takes the stopped pods for failed ones.
+    let status = place.wait("queued", Duration::from_secs(90), "in the queue again", |status| {
+        let job = status["attempt"]["job"].as_str().unwrap_or_default();
+        let there = place.cluster.json(&["get", "job", job]);
+        queued(status) && place.pods("queued").is_empty() && there.is_ok_and(|job| job["spec"]["suspend"] == true)
+    });
+    println!("in the queue again with attempt {}, {}", status["attempt"]["number"], status["restarts"]);
+    assert_eq!(status["restarts"]["counted"], 0, "{status:#}");
+    suspend(false);
+    let status = place.wait_for("queued", "Succeeded", LIMIT);
+    assert_eq!(status["restarts"]["counted"], 0, "{status:#}");
+    if let Some(undisturbed) = &place.undisturbed {
+        assert_eq!(status["results"]["weightsSha256"].as_str(), Some(undisturbed.as_str()), "{status:#}");
+    }
+}
+
 /// The operator is killed in mid-run and a new one takes over; the run does not notice.
 pub fn the_operator_may_go_and_come(place: &mut Place) {
     place.apply("orphan", &place.spec("orphan")).unwrap();

@@ -32,6 +32,7 @@ const TESTS: &[Test] = &[
     ("what_cannot_work_says_why_and_ends", refused::what_cannot_work_says_why_and_ends, false),
     ("a_deleted_pod_costs_nothing", disturbed::a_deleted_pod_costs_nothing, false),
     ("suspend_resume_delete", disturbed::suspend_resume_delete, false),
+    ("a_queue_gives_and_takes", disturbed::a_queue_gives_and_takes, false),
     ("the_operator_may_go_and_come", disturbed::the_operator_may_go_and_come, false),
     ("every_object_of_the_charts_is_taken", charts::every_object_of_the_charts_is_taken, false),
     ("the_definition_is_the_release_s_and_stays", charts::the_definition_is_the_release_s_and_stays, false),
