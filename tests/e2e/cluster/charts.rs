@@ -145,9 +145,9 @@ pub fn the_first_run_succeeds(place: &mut Place) {
     let drawn = begun.elapsed();
     let run = fs::read_to_string(root().join("examples/cluster/quickstart.yaml")).unwrap();
     place.cluster.apply(&run).unwrap();
-    place.wait("quickstart", LIMIT, "with figures", |status| status["results"]["knnTop1"].is_number());
+    place.wait("quickstart", 3 * LIMIT, "with figures", |status| status["results"]["knnTop1"].is_number());
     println!("{}", place.cluster.kubectl(&["get", "ssr"]).unwrap());
-    let status = place.wait_for("quickstart", "Succeeded", LIMIT);
+    let status = place.wait_for("quickstart", "Succeeded", 3 * LIMIT);
     let [installed, drawn, all] = [installed, drawn, begun.elapsed()].map(|time| time.as_secs());
     println!("{}", place.cluster.kubectl(&["get", "ssr"]).unwrap());
     println!("helm install → Succeeded: {all} s ({installed} s until installed, {drawn} s until images were drawn)");
