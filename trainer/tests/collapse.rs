@@ -1,5 +1,5 @@
 //! The paper's collapse experiments (section 4.1, figure 2; section 4.2, table 1) in small: without
-//! stop-gradient, and without a predictor, the representation collapses within [`STEPS`] steps; with a fixed random
+//! stop-gradient, and without a predictor, the representation collapses within [`LONG`] steps; with a fixed random
 //! predictor the loss stays high; the method itself stays healthy.
 //!
 //! Batch norm at the end of the encoder keeps each channel's variance at 1, so a batch cannot collapse as a whole: all
@@ -23,14 +23,17 @@ use tch::{Device, Kind, Tensor};
 
 const DIM: u32 = 64;
 const BATCH: usize = 1024;
-/// Collapse shows within so many steps.
+/// So many steps show that the loss stays where it is.
 const STEPS: u64 = 80;
+/// Within so many, collapse shows. When it does depends on the last bits of sums, and so on the kind of processor: on one
+/// after 30 steps, on another after 100.
+const LONG: u64 = 200;
 
 /// Loss and std at one step.
 type Point = (f64, f64);
 
 /// The curve of a whole training.
-fn train(ablation: Ablation) -> Vec<Point> {
+fn train(ablation: Ablation, steps: u64) -> Vec<Point> {
     // One thread: the same sums in the same order on every machine of a kind.
     tch_ext::set_intraop_threads(1).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -55,7 +58,7 @@ fn train(ablation: Ablation) -> Vec<Point> {
     let mut sgd = Sgd::new(model.params(), recipe.momentum, recipe.weight_decay).unwrap();
     let rates = LearningRate::new(&recipe, 1);
     let mut curve = Vec::new();
-    for step in 0..STEPS {
+    for step in 0..steps {
         let options = LoaderOptions { epoch: step, batch: BATCH, prefetch: 1, ..LoaderOptions::default() };
         let batch =
             Loader::two_views(source.clone(), two_views(&recipe.augment), options).unwrap().next().unwrap().unwrap();
@@ -73,7 +76,7 @@ fn train(ablation: Ablation) -> Vec<Point> {
 /// The method's own curve, trained once for all tests.
 fn method() -> &'static [Point] {
     static CURVE: OnceLock<Vec<Point>> = OnceLock::new();
-    CURVE.get_or_init(|| train(Ablation::None))
+    CURVE.get_or_init(|| train(Ablation::None, STEPS))
 }
 
 const HEALTHY: f64 = 0.125; // 1/√64
@@ -86,16 +89,17 @@ fn end(curve: &[Point]) -> Point {
 }
 
 fn is_collapsed(&(loss, std): &Point) -> bool {
-    loss < -0.99 && std < 0.2 * HEALTHY
+    loss < -0.98 && std < 0.2 * HEALTHY
 }
 
 /// Several steps must show it, so that one lucky batch does not pass; at this learning rate a third of them do.
 fn assert_collapses(ablation: Ablation) {
-    let curve = train(ablation);
+    let curve = train(ablation, LONG);
     let collapsed = curve.iter().filter(|point| is_collapsed(point)).count();
+    println!("{collapsed} of {LONG} steps are collapsed");
     assert!(
-        collapsed >= 5,
-        "{collapsed} of {STEPS} steps are collapsed; at the end loss and std are {:?}",
+        collapsed >= 10,
+        "{collapsed} of {LONG} steps are collapsed; at the end loss and std are {:?}",
         end(&curve)
     );
 }
@@ -120,7 +124,7 @@ fn without_a_predictor_it_collapses() {
 
 #[test]
 fn with_a_fixed_random_predictor_the_loss_stays_high() {
-    let (fixed, (method, _)) = (train(Ablation::FixedPredictor), end(method()));
+    let (fixed, (method, _)) = (train(Ablation::FixedPredictor, STEPS), end(method()));
     let (loss, _) = end(&fixed);
     assert!(loss > -0.4 && loss > method + 0.2, "fixed predictor {loss}, the method {method}");
 }
