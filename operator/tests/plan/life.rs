@@ -161,7 +161,7 @@ fn a_queue_may_take_back_what_it_gave() {
     assert_eq!(world.status().restarts.preempted, 0);
 }
 
-/// The Job controller takes pods that end because it suspends their Job for failed ones.
+/// Should the Job controller take pods that it stopped for failed ones.
 #[test]
 fn a_job_that_fails_of_its_suspension_is_followed_by_another() {
     let mut world = admitted();

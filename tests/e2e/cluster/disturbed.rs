@@ -82,7 +82,7 @@ pub fn a_queue_gives_and_takes(place: &mut Place) {
     suspend(false);
     place.wait_for_checkpoint("queued", "queued");
     suspend(true);
-    // The same Job, or another attempt's: the Job controller takes the stopped pods for failed ones.
+    // The same Job; or another attempt's, should the Job controller take the stopped pods for failed ones.
     let status = place.wait("queued", Duration::from_secs(90), "in the queue again", |status| {
         let job = status["attempt"]["job"].as_str().unwrap_or_default();
         let there = place.cluster.json(&["get", "job", job]);
