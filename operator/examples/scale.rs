@@ -27,8 +27,10 @@ use serde_json::{Value, json};
 use simsiam_operator::api::{SimSiamRun, crd};
 use tokio::sync::mpsc;
 
+/// Runs that are created at a time, where they come faster than the API server takes them.
+const CREATING: usize = 16;
 /// Jobs whose pods are made at a time.
-const CONCURRENT: usize = 2;
+const PLAYING: usize = 2;
 const NAMESPACE: &str = "scale";
 
 #[derive(Parser)]
@@ -205,7 +207,7 @@ async fn create(client: &Client, name: &str, runs: Range<usize>, rate: u64, pods
     let api: Api<SimSiamRun> = Api::namespaced(client.clone(), NAMESPACE);
     let begun = tokio::time::Instant::now();
     futures_util::stream::iter(runs)
-        .for_each_concurrent(16, |i| {
+        .for_each_concurrent(CREATING, |i| {
             let api = api.clone();
             async move {
                 if let Some(after) = (1000 * i as u64).checked_div(rate) {
@@ -248,7 +250,7 @@ async fn play(client: Client, runs: usize, pods: usize) {
     });
     futures_util::stream::unfold(receive, |mut jobs| async move { jobs.recv().await.map(|job| (job, jobs)) })
         .take(runs)
-        .for_each_concurrent(CONCURRENT, |job| {
+        .for_each_concurrent(PLAYING, |job| {
             let client = client.clone();
             async move {
                 let jobs: Api<Job> = Api::namespaced(client.clone(), NAMESPACE);

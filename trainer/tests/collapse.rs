@@ -89,16 +89,16 @@ fn end(curve: &[Point]) -> Point {
 }
 
 fn is_collapsed(&(loss, std): &Point) -> bool {
-    loss < -0.98 && std < 0.2 * HEALTHY
+    loss < -0.99 && std < 0.2 * HEALTHY
 }
 
-/// Several steps must show it, so that one lucky batch does not pass; at this learning rate a third of them do.
+/// Several steps must show it, so that one lucky batch does not pass; at this learning rate a sixth of them or more do.
 fn assert_collapses(ablation: Ablation) {
     let curve = train(ablation, LONG);
     let collapsed = curve.iter().filter(|point| is_collapsed(point)).count();
     println!("{collapsed} of {LONG} steps are collapsed");
     assert!(
-        collapsed >= 10,
+        collapsed >= 13,
         "{collapsed} of {LONG} steps are collapsed; at the end loss and std are {:?}",
         end(&curve)
     );

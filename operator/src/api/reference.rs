@@ -10,9 +10,10 @@ use super::{ClusterSpec, crd};
 const INTRODUCTION: &str = "\
 # Every field of a SimSiamRun
 
-Written by `cargo xtask crds` from the types that the operator and `simsiam` read; `kubectl explain ssr.spec.pretrain` says the
-same on a cluster. What a rule says is what the API server and `simsiam validate` answer. `a.b` is a field in a field,
-`a[].b` one of a list's elements, `a.*` the values of a map. Where no default is given there is none.
+Written by `cargo xtask crds` from the types that the operator and `simsiam` read; `kubectl explain ssr.spec.pretrain` says
+the same on a cluster. What a rule says is what the API server answers, and for the training fields `simsiam validate`.
+`a.b` is a field in a field, `a[].b` one of a list's elements, `a.*` the values of a map. Where no default is given there
+is none.
 
 ";
 
