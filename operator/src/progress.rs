@@ -20,9 +20,12 @@ use crate::observe::Key;
 
 /// The port that agents answer on.
 pub const PORT: u16 = 9400;
-/// Between two pulls of a run, in ticks. Each run has a tick of its own, so that a thousand are not asked, and their
-/// statuses written, at once.
+/// Between two pulls of a run, in ticks, where there are few. Each run has a tick of its own, so that a thousand are not
+/// asked, and their statuses written, at once.
 const EVERY: u64 = 150;
+/// With more leaders than these the time between two pulls doubles, and so on: what is written for display alone, some 33
+/// statuses a second, must not grow with the fleet and crowd out what runs need.
+const FEW: usize = 500;
 const TICK: Duration = Duration::from_millis(100);
 /// Of one pull.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -136,7 +139,8 @@ impl Reports {
     fn due(&self, tick: u64) -> Vec<(Key, Leader)> {
         let Ok(mut state) = self.state.lock() else { return Vec::new() };
         let fresh = std::mem::take(&mut state.fresh);
-        let due = |key: &Key| fresh.contains(key) || turn(key) == tick % EVERY;
+        let every = every(state.leaders.len());
+        let due = |key: &Key| fresh.contains(key) || turn(key, every) == tick % every;
         let leaders = state.leaders.iter().filter(|(key, _)| due(key));
         leaders.map(|(key, leader)| (key.clone(), leader.clone())).collect()
     }
@@ -208,11 +212,17 @@ impl Reports {
     }
 }
 
-/// The tick, of every [`EVERY`], at which a run is asked.
-fn turn(key: &Key) -> u64 {
+/// Ticks between two pulls of a run, among so many. Only ever doubled: the turns of a shorter time are some of a longer
+/// one's, and no run is left out while the fleet grows.
+fn every(leaders: usize) -> u64 {
+    EVERY * leaders.div_ceil(FEW).max(1).next_power_of_two() as u64
+}
+
+/// The tick, of `every` so many, at which a run is asked.
+fn turn(key: &Key, every: u64) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     key.hash(&mut hasher);
-    hasher.finish() % EVERY
+    hasher.finish() % every
 }
 
 /// A client for pulling.
@@ -264,18 +274,34 @@ mod tests {
         let reports = Reports::default();
         let key = |i: u32| Key { namespace: "n".into(), run: format!("r{i}") };
         let leader = Leader { ip: "10.0.0.1".into(), job: "j".into() };
-        for i in 0..1500 {
+        for i in 0..500 {
             reports.follow(&key(i), Some(leader.clone()));
         }
-        assert_eq!(reports.due(0).len(), 1500);
+        assert_eq!(reports.due(0).len(), 500);
         // Being followed on is nothing new.
         reports.follow(&key(0), Some(leader.clone()));
         let turns: Vec<_> = (0..EVERY).map(|tick| reports.due(tick).len()).collect();
-        assert_eq!(turns.iter().sum::<usize>(), 1500);
-        assert!(turns.iter().all(|asked| (1..30).contains(asked)), "{turns:?}");
+        assert_eq!(turns.iter().sum::<usize>(), 500);
+        assert!(turns.iter().all(|asked| *asked < 15), "{turns:?}");
         reports.follow(&key(0), Some(Leader { job: "j2".into(), ..leader }));
         let mut asked = (0..EVERY).filter(|tick| reports.due(*tick).iter().any(|(asked, _)| *asked == key(0)));
         assert_eq!(asked.next(), Some(0));
+    }
+
+    #[test]
+    fn a_large_fleet_is_asked_no_more_a_second_than_a_small_one() {
+        let periods = [0, 1, 500, 501, 1000, 1001, 10_000].map(|leaders| every(leaders) / EVERY);
+        assert_eq!(periods, [1, 1, 1, 2, 2, 4, 32]);
+        let reports = Reports::default();
+        for i in 0..4000 {
+            let key = Key { namespace: "n".into(), run: format!("r{i}") };
+            reports.follow(&key, Some(Leader { ip: "10.0.0.1".into(), job: "j".into() }));
+        }
+        assert_eq!(reports.due(0).len(), 4000);
+        let asked: Vec<_> = (1..=8 * EVERY).flat_map(|tick| reports.due(tick)).collect();
+        assert_eq!(asked.len(), 4000, "each once");
+        let once: HashSet<_> = asked.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(once.len(), 4000);
     }
 
     #[test]
