@@ -178,7 +178,7 @@ impl Place {
     }
 
     /// Waits until `what` holds of the run's status.
-    pub fn wait(&self, name: &str, limit: Duration, words: &str, mut what: impl FnMut(&Value) -> bool) -> Value {
+    pub fn wait(&self, name: &str, limit: Duration, words: &str, what: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
             let status = self.run(name)["status"].take();
