@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
-use simsiam_tests::{RunFile, done, run, synth, text};
+use simsiam_tests::{RunFile, run, run_ok, synth, text};
 
 const QUIET: [&str; 2] = ["--metrics-addr", "127.0.0.1:0"];
 
@@ -36,7 +36,7 @@ fn file(folder: &Path) -> RunFile {
 }
 
 #[test]
-fn fields_that_do_not_exist_or_do_not_fit() {
+fn unknown_or_invalid_fields_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let good = file(folder.path());
     let mut bad = good.clone();
@@ -56,7 +56,7 @@ fn fields_that_do_not_exist_or_do_not_fit() {
 }
 
 #[test]
-fn the_batch_must_fit_ranks_and_data() {
+fn batch_that_does_not_fit_ranks_or_data_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let good = file(folder.path());
     fails(&good, &["--nproc", "5"], 78, &["spec.pretrain.batchSize", "48", "5 ranks"]);
@@ -66,7 +66,7 @@ fn the_batch_must_fit_ranks_and_data() {
 }
 
 #[test]
-fn folders_without_images() {
+fn folder_without_images_ends_with_65() {
     let folder = tempfile::tempdir().unwrap();
     let good = file(folder.path());
     let empty = folder.path().join("empty");
@@ -82,7 +82,7 @@ fn folders_without_images() {
 }
 
 #[test]
-fn an_unreadable_image() {
+fn unreadable_image_is_replaced_or_ends_with_65() {
     let folder = tempfile::tempdir().unwrap();
     let good = file(folder.path());
     let train = folder.path().join("data/train");
@@ -102,10 +102,10 @@ fn an_unreadable_image() {
 }
 
 #[test]
-fn a_checkpoint_of_another_architecture() {
+fn checkpoint_of_another_architecture_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let good = file(folder.path());
-    done(&["run", "-f", good.write(), "--metrics-addr", "127.0.0.1:0"]);
+    run_ok(&["run", "-f", good.write(), "--metrics-addr", "127.0.0.1:0"]);
     let before = good.checkpoints();
     let mut other = good.clone();
     other.set("/pretrain/arch", "resnet34".into());
@@ -114,7 +114,7 @@ fn a_checkpoint_of_another_architecture() {
 }
 
 #[test]
-fn a_master_out_of_reach_and_a_port_in_use() {
+fn unreachable_master_or_taken_port_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let good = file(folder.path());
     let path = good.write();
@@ -143,7 +143,7 @@ fn a_master_out_of_reach_and_a_port_in_use() {
 }
 
 #[test]
-fn a_full_disk() {
+fn full_disk_ends_with_75() {
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk");
     fs::create_dir(&disk).unwrap();
@@ -176,7 +176,7 @@ fn a_full_disk() {
 }
 
 #[test]
-fn usage() {
+fn bad_usage_ends_with_64() {
     expect(&["run"], 64, &["--file"]);
     expect(&["trian"], 64, &["trian"]);
     let (code, out, _) = run(&["--help"]);

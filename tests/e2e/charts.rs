@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use simsiam_cluster::Tools;
-use simsiam_tests::{built, root, text, told};
+use simsiam_tests::{build_program, output_of, root, text};
 
 /// Everything that can be switched on.
 const EVERYTHING: &str = include_str!("charts/everything.yaml");
@@ -32,7 +32,7 @@ fn helm(program: &Path, arguments: &[&str]) -> (i32, String, String) {
     let home = tempfile::tempdir().unwrap();
     let mut helm = Command::new(program);
     helm.arg("helm").args(arguments).env("HOME", home.path()).env_remove("KUBECONFIG");
-    told(helm.output().unwrap())
+    output_of(helm.output().unwrap())
 }
 
 fn chart(name: &str) -> PathBuf {
@@ -70,7 +70,7 @@ fn only(rendered: &str, kind: &str) -> Value {
 }
 
 #[test]
-fn helm_has_nothing_to_say_against_them() {
+fn helm_lint_of_the_charts_is_clean() {
     let Some(program) = program() else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("values.yaml");
@@ -85,7 +85,7 @@ fn helm_has_nothing_to_say_against_them() {
 }
 
 #[test]
-fn what_is_rendered() {
+fn rendered_charts_match_their_snapshots() {
     let Some(program) = program() else { return };
     for (name, values) in [
         ("default", ""),
@@ -115,7 +115,7 @@ fn shown(document: &str) -> Option<String> {
 }
 
 #[test]
-fn wrong_values_are_refused_with_their_place() {
+fn invalid_values_are_refused_with_their_path() {
     let Some(program) = program() else { return };
     for (values, words) in [
         ("{replicas: two}", "at '/replicas': got string, want integer"),
@@ -158,7 +158,7 @@ fn wrong_values_are_refused_with_their_place() {
 
 /// Every value is explained twice, by a comment for readers and by the schema for editors; neither has a value of its own.
 #[test]
-fn values_and_schema_have_the_same_names() {
+fn values_and_schema_have_the_same_keys() {
     for name in ["simsiam-operator", "simsiam-crds"] {
         let values = fs::read_to_string(chart(name).join("values.yaml")).unwrap();
         let values: Value = serde_saphyr::from_str(&values).unwrap();
@@ -237,7 +237,7 @@ fn rights(roles: &[Value]) -> Rights {
 }
 
 #[test]
-fn the_operator_may_do_what_it_does_and_nothing_else() {
+fn operator_role_covers_exactly_its_requests() {
     let Some(program) = program() else { return };
     let mut asked = Rights::new();
     for (resource, verbs, file, code) in ASKED {
@@ -267,7 +267,7 @@ fn the_operator_may_do_what_it_does_and_nothing_else() {
 
 /// The code's own requests: whoever adds one finds its way to the table above.
 #[test]
-fn no_request_of_the_operator_is_missing_in_the_table() {
+fn request_table_covers_the_operator_sources() {
     let source = |file: &str| fs::read_to_string(root().join("operator/src").join(file)).unwrap();
     let (apply, controller) = (source("apply.rs"), source("controller.rs"));
     for (text, what, expected) in [
@@ -285,14 +285,14 @@ fn no_request_of_the_operator_is_missing_in_the_table() {
 
 /// The operator's command line is checked by the operator.
 #[test]
-fn the_operator_takes_the_flags_it_is_given() {
+fn operator_accepts_the_flags_of_the_deployment() {
     let Some(program) = program() else { return };
-    let operator = built("simsiam-operator", "simsiam-operator");
+    let operator = build_program("simsiam-operator", "simsiam-operator");
     for values in ["", "{watchNamespace: vision}", EVERYTHING] {
         let deployment = only(&rendered(program, values), "Deployment");
         let container = &deployment["spec"]["template"]["spec"]["containers"][0];
         let arguments = container["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap());
-        let (code, _, err) = told(Command::new(&operator).args(arguments).arg("crd").output().unwrap());
+        let (code, _, err) = output_of(Command::new(&operator).args(arguments).arg("crd").output().unwrap());
         assert_eq!(code, 0, "{err}");
         let labels = &deployment["spec"]["template"]["metadata"]["labels"];
         let selector = deployment["spec"]["selector"]["matchLabels"].as_object().unwrap();
@@ -306,7 +306,7 @@ fn the_operator_takes_the_flags_it_is_given() {
 }
 
 #[test]
-fn images_by_digest() {
+fn image_digest_wins_over_tag() {
     let Some(program) = program() else { return };
     let digest = format!("sha256:{}", "0a".repeat(32));
     let values = json!({
@@ -321,7 +321,7 @@ fn images_by_digest() {
 
 /// The definition is kept when its release goes, and is the one in `crds/`.
 #[test]
-fn the_definition_is_the_one_in_crds_and_stays() {
+fn crd_of_the_chart_matches_crds_and_is_kept() {
     let Some(program) = program() else { return };
     let file = fs::read_to_string(root().join("crds/simsiamruns.simsiam.dev.yaml")).unwrap();
     let expected: Value = serde_saphyr::from_str(&file).unwrap();
@@ -377,7 +377,7 @@ fn copied(to: &Path) -> PathBuf {
 }
 
 #[test]
-fn rules_and_dashboards_are_taken_as_they_are() {
+fn rules_and_dashboards_are_rendered_unchanged() {
     let Some(program) = program() else { return };
     let (rules, dashboards) = rules_and_dashboards_are_those_of_the_files(program, &chart("simsiam-operator"));
     println!("{rules} files of rules, {dashboards} dashboards");
@@ -409,7 +409,7 @@ fn rules_and_dashboards_are_taken_as_they_are() {
 
 /// A package, as one would push it somewhere, has the definition in it; making one needs no network either.
 #[test]
-fn a_package_is_whole() {
+fn packaged_chart_renders_like_its_folder() {
     let Some(program) = program() else { return };
     let folder = tempfile::tempdir().unwrap();
     let chart = chart("simsiam-operator");

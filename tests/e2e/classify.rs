@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill as signal};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use simsiam_tests::{RunFile, command, done, run, synth, told, until, weights};
+use simsiam_tests::{RunFile, command, output_of, run, run_ok, synth, wait_until, weights};
 
 /// 37 validation images of each class: neither 2 nor 3 ranks share 370 images equally in batches.
 fn file(folder: &Path) -> RunFile {
@@ -23,7 +23,7 @@ fn file(folder: &Path) -> RunFile {
 
 fn stage(file: &RunFile, stage: &str, ranks: &str) -> Value {
     let path = file.write().to_owned();
-    done(&[stage, "-f", &path, "--nproc", ranks, "--threads-per-rank", "1", "--metrics-addr", "127.0.0.1:0"]);
+    run_ok(&[stage, "-f", &path, "--nproc", ranks, "--threads-per-rank", "1", "--metrics-addr", "127.0.0.1:0"]);
     file.result()
 }
 
@@ -36,7 +36,7 @@ fn newest(file: &RunFile, stage: &str) -> Option<PathBuf> {
 }
 
 #[test]
-fn every_image_counts_once_at_any_world_size_and_the_backbone_stays() {
+fn accuracy_is_exact_at_any_world_size_and_the_backbone_is_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let mut run_file = file(folder.path());
     stage(&run_file, "run", "2");
@@ -71,14 +71,14 @@ fn every_image_counts_once_at_any_world_size_and_the_backbone_stays() {
 
     let features = folder.path().join("features.parquet");
     let path = run_file.write().to_owned();
-    let said = done(&["embed", "-f", &path, "-o", features.to_str().unwrap(), "--part", "val"]);
+    let said = run_ok(&["embed", "-f", &path, "-o", features.to_str().unwrap(), "--part", "val"]);
     assert!(said.contains("370 vectors"), "{said}");
     let bytes = std::fs::read(&features).unwrap();
     assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
 }
 
 #[test]
-fn stopped_and_resumed_it_ends_with_the_same_bits() {
+fn resumed_classifier_is_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     let mut undisturbed = file(folder.path());
     // With the untrained encoder's classifier before: it is the one that is stopped, and its state must not become the
@@ -94,9 +94,9 @@ fn stopped_and_resumed_it_ends_with_the_same_bits() {
         let path = stopped.write().to_owned();
         let arguments = [name, "-f", &path, "--nproc", "2", "--threads-per-rank", "1", "--metrics-addr", "127.0.0.1:0"];
         let child = command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        until(Duration::from_secs(120), "a checkpoint", || newest(&stopped, name));
+        wait_until(Duration::from_secs(120), "a checkpoint", || newest(&stopped, name));
         signal(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
-        let (code, _, err) = told(child.wait_with_output().unwrap());
+        let (code, _, err) = output_of(child.wait_with_output().unwrap());
         assert_eq!(code, 85, "{err}");
         let (code, _, err) = run(&arguments);
         assert_eq!(code, 0, "{err}");
@@ -117,7 +117,7 @@ fn stopped_and_resumed_it_ends_with_the_same_bits() {
 }
 
 #[test]
-fn mistakes_are_named() {
+fn classifier_mistakes_are_reported_by_field() {
     let folder = tempfile::tempdir().unwrap();
     let mut run_file = file(folder.path());
     let refused = |file: &RunFile, words: &str, expected: i32| {

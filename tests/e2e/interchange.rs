@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use simsiam_pth::Value;
-use simsiam_tests::{RunFile, done, root, run, synth, text};
+use simsiam_tests::{RunFile, root, run, run_ok, synth, text};
 
 /// A reference's checkpoint of three epochs, of the network that `like_the_checkpoint` describes.
 fn reference() -> PathBuf {
@@ -35,7 +35,7 @@ fn read(path: &Path) -> Value {
 
 /// `simsiam run` of somebody's finished checkpoint trains nothing, judges it and exports it.
 #[test]
-fn a_finished_checkpoint_is_judged_and_exported() {
+fn finished_checkpoint_is_evaluated_and_exported() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = like_the_checkpoint(folder.path());
     file.set("/pretrain/epochs", 3.into());
@@ -68,7 +68,7 @@ fn a_finished_checkpoint_is_judged_and_exported() {
 
     // The same weights under each name give the same kNN.
     let knn = |weights: &Path| {
-        let out = done(&["knn", "-f", file.write(), "--weights", text(weights)]);
+        let out = run_ok(&["knn", "-f", file.write(), "--weights", text(weights)]);
         assert!(out.contains(text(weights)), "{out}");
         out.lines().nth(1).unwrap().to_owned()
     };
@@ -82,11 +82,11 @@ fn a_finished_checkpoint_is_judged_and_exported() {
 
     // By hand, elsewhere.
     let elsewhere = folder.path().join("elsewhere");
-    done(&["export", "-f", file.write(), "--format", "pth", "-o", text(&elsewhere)]);
+    run_ok(&["export", "-f", file.write(), "--format", "pth", "-o", text(&elsewhere)]);
     assert_eq!(std::fs::read(elsewhere.join("checkpoint_0002.pth.tar")).unwrap(), std::fs::read(&exported).unwrap());
     let (pickle, back) = (folder.path().join("r18.pkl"), folder.path().join("back.safetensors"));
-    done(&["convert", text(&checkpoint), text(&pickle), "--format", "detectron2"]);
-    done(&["convert", text(&pickle), text(&back), "--format", "safetensors"]);
+    run_ok(&["convert", text(&checkpoint), text(&pickle), "--format", "detectron2"]);
+    run_ok(&["convert", text(&pickle), text(&back), "--format", "safetensors"]);
     let original = file.output().join("export/backbone.safetensors");
     assert_eq!(std::fs::read(&back).unwrap(), std::fs::read(original).unwrap());
     let leftovers = std::fs::read_dir(folder.path()).unwrap().filter(|e| {
@@ -99,7 +99,7 @@ fn a_finished_checkpoint_is_judged_and_exported() {
 /// A classifier on other weights, and their features, are those of the checkpoint that they came from; the run's own
 /// results stay.
 #[test]
-fn other_weights_are_judged_as_the_runs_own_are() {
+fn other_weights_are_evaluated_like_the_runs_own() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = like_the_checkpoint(folder.path());
     file.set("/pretrain/epochs", 3.into()).set("/export", json!(["safetensors", "torchvision"]));
@@ -116,7 +116,7 @@ fn other_weights_are_judged_as_the_runs_own_are() {
     for (stage, row) in [("linear", "linear top-1"), ("finetune", "fine-tuned top-1")] {
         let figures = |file: &RunFile, weights: &[&str]| {
             let arguments = [stage, "-f", file.write(), "--nproc", "2", "--metrics-addr", "127.0.0.1:0"];
-            let out = done(&[&arguments[..], weights].concat());
+            let out = run_ok(&[&arguments[..], weights].concat());
             let line = out.lines().find(|line| line.contains(row)).unwrap_or_else(|| panic!("{row}: {out}"));
             line.split_whitespace().collect::<Vec<_>>().join(" ")
         };
@@ -160,7 +160,7 @@ fn other_weights_are_judged_as_the_runs_own_are() {
 
 /// Training continues at the file's epoch; afterwards the run's own checkpoints count.
 #[test]
-fn training_continues_from_a_checkpoint() {
+fn training_continues_from_a_reference_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = like_the_checkpoint(folder.path());
     file.set("/pretrain/epochs", 4.into());
@@ -181,7 +181,7 @@ fn training_continues_from_a_checkpoint() {
 
 /// Rank 0 reads the weights and the other ranks get them: with two ranks the end is that of one, but for the order of sums.
 #[test]
-fn two_ranks_begin_with_the_same_weights() {
+fn two_ranks_start_with_equal_weights() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = like_the_checkpoint(folder.path());
     file.set("/pretrain/epochs", 4.into()).set("/pretrain/batchSize", 24.into());
@@ -209,7 +209,7 @@ fn two_ranks_begin_with_the_same_weights() {
 
 /// Detectron2 is not here: its file must at least be Python, and each configuration must find the one below it.
 #[test]
-fn the_files_for_detectron2_hold_together() {
+fn detectron2_files_are_consistent() {
     let folder = root().join("transfer/detection");
     let program = "import sys; compile(open(sys.argv[1]).read(), sys.argv[1], 'exec')";
     let python = std::process::Command::new("python3").args(["-c", program]).arg(folder.join("train_net.py")).output();
@@ -231,7 +231,7 @@ fn the_files_for_detectron2_hold_together() {
 }
 
 #[test]
-fn weights_that_do_not_fit_are_refused() {
+fn weights_of_another_shape_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = like_the_checkpoint(folder.path());
     file.set("/pretrain/baseWidth", 8.into());

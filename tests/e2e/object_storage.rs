@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use simsiam_tests::s3::Server;
-use simsiam_tests::{RunFile, command, kill, root, synth, text, told, until};
+use simsiam_tests::{RunFile, command, kill, output_of, root, synth, text, wait_until};
 
 fn output(server: &Server, uri: &str) -> Value {
     json!({"uri": uri, "endpoint": server.endpoint(), "region": "us-east-1"})
@@ -22,7 +22,7 @@ fn with_keys(file: &str, secret: &str) -> Command {
 }
 
 #[test]
-fn a_run_on_s3_survives_sigkill() {
+fn run_on_s3_killed_by_sigkill_resumes_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     let bucket = folder.path().join("buckets/models");
     std::fs::create_dir_all(&bucket).unwrap();
@@ -32,7 +32,7 @@ fn a_run_on_s3_survives_sigkill() {
     // The same run on a local folder says what must come out.
     let mut local = RunFile::new(folder.path(), &data, "val");
     local.set("/pretrain/epochs", 4.into()).set("/checkpoint", json!({"everySteps": 4, "keepLast": 2}));
-    let (code, _, err) = told(with_keys(local.write(), "secret").output().unwrap());
+    let (code, _, err) = output_of(with_keys(local.write(), "secret").output().unwrap());
     assert_eq!(code, 0, "{err}");
     let expected = local.result();
 
@@ -41,11 +41,11 @@ fn a_run_on_s3_survives_sigkill() {
     let file = remote.write().to_owned();
     let child = with_keys(&file, "secret").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let checkpoints = bucket.join("team/run-1/checkpoints");
-    until(Duration::from_secs(120), "a checkpoint on S3", || {
+    wait_until(Duration::from_secs(120), "a checkpoint on S3", || {
         checkpoints.join("step-000000008-a1/manifest.json").exists().then_some(())
     });
     kill(child);
-    let (code, _, err) = told(with_keys(&file, "secret").output().unwrap());
+    let (code, _, err) = output_of(with_keys(&file, "secret").output().unwrap());
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("resumed after step"), "{err}");
     let result = std::fs::read(bucket.join("team/run-1/result.json")).unwrap();
@@ -57,14 +57,14 @@ fn a_run_on_s3_survives_sigkill() {
 
     let mut missing = local.clone();
     missing.set("/output", output(&server, "s3://no-such-bucket/run"));
-    let (code, _, err) = told(with_keys(missing.write(), "secret").output().unwrap());
+    let (code, _, err) = output_of(with_keys(missing.write(), "secret").output().unwrap());
     assert_eq!(code, 78, "{err}");
     assert!(
         err.contains("spec.output.uri") && err.contains("no-such-bucket") && err.contains("does not exist"),
         "{err}"
     );
 
-    let (code, _, err) = told(with_keys(remote.write(), "wrong").output().unwrap());
+    let (code, _, err) = output_of(with_keys(remote.write(), "wrong").output().unwrap());
     assert_eq!(code, 78, "{err}");
     assert!(err.contains("spec.output.uri") && err.contains("s3://models/team/run-1"), "{err}");
     assert!(err.contains("credentials"), "{err}");
@@ -72,7 +72,7 @@ fn a_run_on_s3_survives_sigkill() {
 
 /// Weights begin on S3, are exported to S3 and converted from and to it; bytes are those of a local run.
 #[test]
-fn weights_come_from_s3_and_go_there() {
+fn weights_are_read_from_and_written_to_s3() {
     let folder = tempfile::tempdir().unwrap();
     let bucket = folder.path().join("buckets/models");
     std::fs::create_dir_all(bucket.join("theirs")).unwrap();
@@ -83,7 +83,7 @@ fn weights_come_from_s3_and_go_there() {
     let keyed = |arguments: &[&str]| {
         let mut command = command(arguments);
         command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "secret").env_remove("AWS_ENDPOINT_URL");
-        told(command.output().unwrap())
+        output_of(command.output().unwrap())
     };
     let finished = |(code, out, err): (i32, String, String)| {
         assert_eq!(code, 0, "{out}\n{err}");

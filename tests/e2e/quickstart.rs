@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use simsiam_tests::{command, done, root, told, until, weights};
+use simsiam_tests::{command, output_of, root, run_ok, wait_until, weights};
 
 /// One GET, by hand.
 fn get(address: &str, path: &str) -> Option<String> {
@@ -21,7 +21,7 @@ fn get(address: &str, path: &str) -> Option<String> {
 }
 
 #[test]
-fn it_learns_and_shows_it() {
+fn quickstart_learns_and_reports_accuracy() {
     let folder = tempfile::tempdir().unwrap();
     let file = root().join("examples/quickstart.yaml");
     // The example's paths are relative: here they start in a folder of our own.
@@ -34,7 +34,7 @@ fn it_learns_and_shows_it() {
     let few = ["--train-per-class", "300", "--val-per-class", "50"];
     let synth = simsiam(&[&["data", "synth", "runs/quickstart/data"][..], &few[..]].concat()).output().unwrap();
     assert!(synth.status.success(), "{synth:?}");
-    done(&["validate", "-f", file.to_str().unwrap()]);
+    run_ok(&["validate", "-f", file.to_str().unwrap()]);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let child = simsiam(&["run", "-f", file.to_str().unwrap(), "--nproc", "2", "--metrics-addr", &port])
         .env("SIMSIAM_PEAK_FLOPS", "1e12")
@@ -42,8 +42,8 @@ fn it_learns_and_shows_it() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A step's all-reduce is told with the next one.
-    let metrics = until(Duration::from_secs(120), "a measured step and its all-reduce", || {
+    // A step's all-reduce is reported with the next step.
+    let metrics = wait_until(Duration::from_secs(120), "a measured step and its all-reduce", || {
         get(&port, "/metrics").filter(|m| {
             let counts = ["simsiam_images_total", "simsiam_allreduce_seconds_count"];
             counts.iter().all(|count| m.lines().any(|l| l.starts_with(count) && !l.ends_with(" 0")))
@@ -68,7 +68,7 @@ fn it_learns_and_shows_it() {
         assert!(metrics.contains(name), "{name} is not in\n{metrics}");
     }
     // It starts at about 0, where two unrelated directions are, on either side of it.
-    let progress = until(Duration::from_secs(120), "a loss well below that of unrelated directions", || {
+    let progress = wait_until(Duration::from_secs(120), "a loss well below that of unrelated directions", || {
         let progress: Value = serde_json::from_str(&get(&port, "/progress")?).ok()?;
         (progress["loss"].as_f64()? < -0.1).then_some(progress)
     });
@@ -76,7 +76,7 @@ fn it_learns_and_shows_it() {
     assert!(progress["eta"].as_str().unwrap().ends_with('Z'), "{progress}");
     assert_eq!(get(&port, "/healthz").unwrap(), "ok\n");
 
-    let (code, out, err) = told(child.wait_with_output().unwrap());
+    let (code, out, err) = output_of(child.wait_with_output().unwrap());
     assert_eq!(code, 0, "{err}");
     let result = std::fs::read(folder.path().join("runs/quickstart/out/result.json")).unwrap();
     let result: Value = serde_json::from_slice(&result).unwrap();

@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use simsiam_tests::{RunFile, command, done, synth, told};
+use simsiam_tests::{RunFile, command, output_of, run_ok, synth};
 
 /// A port that was free a moment ago.
 fn free_port() -> u16 {
@@ -43,13 +43,13 @@ fn distance(a: &RunFile, b: &RunFile) -> (f64, String) {
 }
 
 #[test]
-fn two_ranks_train_as_one() {
+fn two_ranks_train_like_one() {
     let folder = tempfile::tempdir().unwrap();
     let one = five_steps(folder.path());
-    done(&["run", "-f", one.write(), "--nproc", "1", "--metrics-addr", "127.0.0.1:0"]);
+    run_ok(&["run", "-f", one.write(), "--nproc", "1", "--metrics-addr", "127.0.0.1:0"]);
     let mut two = one.clone();
     two.set("/output/uri", json!(folder.path().join("two")));
-    done(&["run", "-f", two.write(), "--nproc", "2", "--metrics-addr", "127.0.0.1:0"]);
+    run_ok(&["run", "-f", two.write(), "--nproc", "2", "--metrics-addr", "127.0.0.1:0"]);
     let (worst, name) = distance(&two, &one);
     assert!(worst < 1e-3, "{name}: {worst:e}");
     assert!(
@@ -62,14 +62,24 @@ fn two_ranks_train_as_one() {
 
 /// Targets with the batch statistics of all ranks, from micro-batches: with one step an interval nothing changes.
 #[test]
-fn alternation_of_one_step_is_simsiam_on_two_ranks_too() {
+fn alternation_of_one_step_on_two_ranks_equals_simsiam() {
     let folder = tempfile::tempdir().unwrap();
     let mut plain = five_steps(folder.path());
     plain.set("/pretrain/accumulate", 2.into());
     let mut alternating = plain.clone();
     alternating.set("/pretrain/alternation", json!({"steps": 1})).set("/output/uri", json!(folder.path().join("a")));
     for file in [&plain, &alternating] {
-        done(&["run", "-f", file.write(), "--nproc", "2", "--threads-per-rank", "1", "--metrics-addr", "127.0.0.1:0"]);
+        run_ok(&[
+            "run",
+            "-f",
+            file.write(),
+            "--nproc",
+            "2",
+            "--threads-per-rank",
+            "1",
+            "--metrics-addr",
+            "127.0.0.1:0",
+        ]);
     }
     assert_eq!(alternating.result()["weightsSha256"], plain.result()["weightsSha256"]);
 }
@@ -81,10 +91,20 @@ fn worker(file: &str, arguments: &[&str]) -> Child {
 }
 
 #[test]
-fn two_nodes_meet_by_torchruns_flags_and_by_the_references() {
+fn two_nodes_rendezvous_by_torchrun_and_reference_flags() {
     let folder = tempfile::tempdir().unwrap();
     let reference = five_steps(folder.path());
-    done(&["run", "-f", reference.write(), "--nproc", "2", "--threads-per-rank", "1", "--metrics-addr", "127.0.0.1:0"]);
+    run_ok(&[
+        "run",
+        "-f",
+        reference.write(),
+        "--nproc",
+        "2",
+        "--threads-per-rank",
+        "1",
+        "--metrics-addr",
+        "127.0.0.1:0",
+    ]);
     for flags in ["torchrun", "reference"] {
         let mut file = reference.clone();
         file.set("/output/uri", json!(folder.path().join(flags)));
@@ -119,7 +139,7 @@ fn two_nodes_meet_by_torchruns_flags_and_by_the_references() {
         std::thread::sleep(Duration::from_secs(1));
         let first = node(0);
         for child in [first, second] {
-            let (code, _, err) = told(child.wait_with_output().unwrap());
+            let (code, _, err) = output_of(child.wait_with_output().unwrap());
             assert_eq!(code, 0, "{flags}: {err}");
         }
         let sha = |file: &RunFile| file.weights(file.checkpoints().last().unwrap());
@@ -128,7 +148,7 @@ fn two_nodes_meet_by_torchruns_flags_and_by_the_references() {
 }
 
 #[test]
-fn a_rank_that_dies_takes_the_others_along_at_once() {
+fn killed_rank_ends_the_other_ranks() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = five_steps(folder.path());
     file.set("/pretrain/epochs", 400.into());
@@ -141,7 +161,7 @@ fn a_rank_that_dies_takes_the_others_along_at_once() {
     assert_eq!(pids.len(), 2, "two ranks: {children}");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pids[1]), nix::sys::signal::Signal::SIGKILL).unwrap();
     let start = Instant::now();
-    let (code, _, err) = told(child.wait_with_output().unwrap());
+    let (code, _, err) = output_of(child.wait_with_output().unwrap());
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     assert_eq!(code, 75, "{err}");
     assert!(err.contains("signal 9") || err.contains("lost"), "{err}");
@@ -153,7 +173,7 @@ fn a_rank_that_dies_takes_the_others_along_at_once() {
 
 /// As PID 1 of a pod an agent without handlers would not hear it, and hold its node for the whole grace period.
 #[test]
-fn an_agent_that_waits_for_node_0_hears_sigterm() {
+fn agent_waiting_for_node_0_ends_on_sigterm() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = RunFile::new(folder.path(), folder.path(), "val");
     let port = free_port().to_string();
@@ -165,7 +185,7 @@ fn an_agent_that_waits_for_node_0_hears_sigterm() {
     let asked = Instant::now();
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-    let (code, _, err) = told(child.wait_with_output().unwrap());
+    let (code, _, err) = output_of(child.wait_with_output().unwrap());
     assert_eq!(code, 75, "{err}");
     assert!(err.contains("stopped by SIGTERM before the ranks were started"), "{err}");
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());

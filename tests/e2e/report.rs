@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use simsiam_tests::browser::Browser;
-use simsiam_tests::{RunFile, done, root, synth, text};
+use simsiam_tests::{RunFile, root, run_ok, synth, text};
 
 /// Three epochs of a tiny network on drawn images, judged by kNN, a linear classifier and fine-tuning.
 fn small_run(folder: &Path) -> RunFile {
@@ -23,7 +23,7 @@ fn small_run(folder: &Path) -> RunFile {
 }
 
 fn run(file: &RunFile) {
-    done(&["run", "-f", file.write(), "--nproc", "2", "--metrics-addr", "127.0.0.1:0"]);
+    run_ok(&["run", "-f", file.write(), "--nproc", "2", "--metrics-addr", "127.0.0.1:0"]);
 }
 
 /// The lines of a journal.
@@ -40,7 +40,7 @@ fn target() -> PathBuf {
 }
 
 #[test]
-fn a_run_leaves_a_journal_and_a_report_that_a_browser_shows() {
+fn finished_run_has_a_journal_and_a_report_that_renders() {
     let folder = tempfile::tempdir().unwrap();
     let file = small_run(folder.path());
     run(&file);
@@ -125,17 +125,17 @@ fn look(report: &Path) {
 }
 
 #[test]
-fn what_is_missing_is_said_and_ends_nothing() {
+fn report_with_missing_inputs_names_them_and_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let file = small_run(folder.path());
     let page = folder.path().join("page.html");
     // Nothing was trained: by the file alone, at a place of its own.
-    done(&["report", file.write(), "-o", text(&page)]);
+    run_ok(&["report", file.write(), "-o", text(&page)]);
     let html = fs::read_to_string(&page).unwrap();
     for said in ["No measurements", "there is none yet", "view 2"] {
         assert!(html.contains(said), "{said}");
     }
     fs::remove_dir_all(folder.path().join("data")).unwrap();
-    done(&["report", "-f", file.write()]);
+    run_ok(&["report", "-f", file.write()]);
     assert!(fs::read_to_string(file.output().join("report.html")).unwrap().contains("The images cannot be read"));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill as signal};
 use nix::unistd::Pid;
 use serde_json::json;
-use simsiam_tests::{RunFile, cifar10, command, done, kill, run, told, until};
+use simsiam_tests::{RunFile, cifar10, command, kill, output_of, run, run_ok, wait_until};
 
 /// Three ranks and buckets so small that there are several: only then does the Reducer's rebuilt order show.
 const RANKS: [&str; 6] = ["--nproc", "3", "--threads-per-rank", "1", "--bucket-bytes", "20000,60000"];
@@ -20,13 +20,13 @@ fn arguments(file: &str) -> Vec<&str> {
 }
 
 #[test]
-fn killed_in_mid_epoch_by_sigkill_on_real_images() {
+fn run_killed_mid_epoch_resumes_bit_identical() {
     // 900 images, 18 steps an epoch.
     let Some(data) = cifar10(90) else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut undisturbed = RunFile::new(folder.path(), &data, "test");
     undisturbed.set("/pretrain/epochs", 3.into()).set("/checkpoint", json!({"everySteps": 7}));
-    done(&arguments(undisturbed.write()));
+    run_ok(&arguments(undisturbed.write()));
     let expected = undisturbed.result();
 
     let mut killed = undisturbed.clone();
@@ -34,7 +34,7 @@ fn killed_in_mid_epoch_by_sigkill_on_real_images() {
     let file = killed.write().to_owned();
     let child = command(&arguments(&file)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     // Step 28 is in the second epoch and no checkpoint of an epoch's end.
-    until(Duration::from_secs(300), "the checkpoint of step 28", || {
+    wait_until(Duration::from_secs(300), "the checkpoint of step 28", || {
         killed.checkpoints().iter().any(|c| c.starts_with("step-000000028")).then_some(())
     });
     kill(child);
@@ -58,7 +58,7 @@ fn killed_in_mid_epoch_by_sigkill_on_real_images() {
 }
 
 #[test]
-fn sigterm_leaves_a_checkpoint_and_code_85() {
+fn sigterm_writes_a_checkpoint_and_ends_with_85() {
     let folder = tempfile::tempdir().unwrap();
     let data = simsiam_tests::synth(folder.path(), 48, 2);
     let mut file = RunFile::new(folder.path(), &data, "val");
@@ -69,7 +69,7 @@ fn sigterm_leaves_a_checkpoint_and_code_85() {
     let child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(8));
     signal(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
-    let (code, _, err) = told(child.wait_with_output().unwrap());
+    let (code, _, err) = output_of(child.wait_with_output().unwrap());
     assert_eq!(code, 85, "{err}");
     assert!(err.contains("the checkpoint") && err.contains("was written"), "{err}");
     assert_eq!(file.checkpoints().len(), 1, "{err}");
@@ -77,7 +77,7 @@ fn sigterm_leaves_a_checkpoint_and_code_85() {
 
 /// The targets of an epoch take long; whoever stops the run does not wait for them, and nothing is lost.
 #[test]
-fn sigterm_while_targets_are_computed() {
+fn sigterm_during_target_computation_writes_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let data = simsiam_tests::synth(folder.path(), 480, 2);
     let mut file = RunFile::new(folder.path(), &data, "val");
@@ -88,13 +88,13 @@ fn sigterm_while_targets_are_computed() {
     let child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(8));
     signal(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
-    let (code, _, err) = told(child.wait_with_output().unwrap());
+    let (code, _, err) = output_of(child.wait_with_output().unwrap());
     assert_eq!(code, 85, "{err}");
     assert_eq!(file.checkpoints(), ["step-000000000-a1"], "{err}");
 }
 
 #[test]
-fn a_damaged_checkpoint_is_passed_over() {
+fn damaged_checkpoint_is_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let data = simsiam_tests::synth(folder.path(), 20, 2);
     let mut file = RunFile::new(folder.path(), &data, "val");

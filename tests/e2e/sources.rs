@@ -13,7 +13,7 @@ use simsiam_data::cache::Cache;
 use simsiam_data::store::StoreOptions;
 use simsiam_data::{Access, Error, Loader, LoaderOptions, Source, TwoViews, open};
 use simsiam_tests::s3::{ALL, KEYS, Server};
-use simsiam_tests::{RunFile, command, synth, text, told, until};
+use simsiam_tests::{RunFile, command, output_of, synth, text, wait_until};
 
 /// Credentials come from the environment, so a test runs itself again with them. `false` in the outer process.
 fn with_keys(test: &str) -> bool {
@@ -97,8 +97,8 @@ fn copies(place: &Place) -> Vec<PathBuf> {
 const LAYOUTS: [&str; 3] = ["images/train", "packed/train", "tars"];
 
 #[test]
-fn every_layout_has_the_samples_of_the_folder() {
-    if !with_keys("every_layout_has_the_samples_of_the_folder") {
+fn samples_are_equal_in_every_layout() {
+    if !with_keys("samples_are_equal_in_every_layout") {
         return;
     }
     let place = Place::new();
@@ -124,8 +124,8 @@ fn every_layout_has_the_samples_of_the_folder() {
 }
 
 #[test]
-fn copies_serve_when_the_storage_is_gone_and_damage_is_mended_from_it() {
-    if !with_keys("copies_serve_when_the_storage_is_gone_and_damage_is_mended_from_it") {
+fn cached_copies_serve_during_an_outage_and_damage_is_refetched() {
+    if !with_keys("cached_copies_serve_during_an_outage_and_damage_is_refetched") {
         return;
     }
     let place = Place::new();
@@ -134,7 +134,7 @@ fn copies_serve_when_the_storage_is_gone_and_damage_is_mended_from_it() {
         if layout == "images/train" {
             assert_same(&*place.local(), &*remote);
         }
-        until(Duration::from_secs(30), "the copies", || (copies(&place).len() == files).then_some(()));
+        wait_until(Duration::from_secs(30), "the copies", || (copies(&place).len() == files).then_some(()));
         // The filling thread hands each shard over after its rename.
         std::thread::sleep(Duration::from_millis(200));
         place.server.unavailable(ALL);
@@ -156,8 +156,8 @@ fn copies_serve_when_the_storage_is_gone_and_damage_is_mended_from_it() {
 }
 
 #[test]
-fn two_processes_that_fill_one_cache_get_along_and_the_limit_holds() {
-    if !with_keys("two_processes_that_fill_one_cache_get_along_and_the_limit_holds") {
+fn cache_filled_by_two_readers_stays_within_its_limit() {
+    if !with_keys("cache_filled_by_two_readers_stays_within_its_limit") {
         return;
     }
     let place = Place::new();
@@ -179,8 +179,8 @@ fn two_processes_that_fill_one_cache_get_along_and_the_limit_holds() {
 }
 
 #[test]
-fn faults_are_tried_again_and_lasting_ones_named() {
-    if !with_keys("faults_are_tried_again_and_lasting_ones_named") {
+fn storage_faults_are_retried_and_lasting_ones_reported() {
+    if !with_keys("storage_faults_are_retried_and_lasting_ones_reported") {
         return;
     }
     let place = Place::new();
@@ -207,8 +207,8 @@ fn faults_are_tried_again_and_lasting_ones_named() {
 }
 
 #[test]
-fn an_object_that_vanishes_is_replaced() {
-    if !with_keys("an_object_that_vanishes_is_replaced") {
+fn vanished_object_is_replaced() {
+    if !with_keys("vanished_object_is_replaced") {
         return;
     }
     let place = Place::new();
@@ -232,11 +232,11 @@ fn run_on(file: &RunFile, cache: &Path, patience: &str) -> (i32, String, String)
     let mut command = command(&["run", "-f", file.write(), "--metrics-addr", "127.0.0.1:0"]);
     command.env("AWS_ACCESS_KEY_ID", KEYS[0]).env("AWS_SECRET_ACCESS_KEY", KEYS[1]);
     command.env("SIMSIAM_CACHE", cache).env("SIMSIAM_STORAGE_PATIENCE", patience);
-    told(command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap())
+    output_of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap())
 }
 
 #[test]
-fn a_run_reads_packs_and_ends_with_the_weights_of_a_local_one() {
+fn run_from_s3_ends_with_the_weights_of_a_local_run() {
     let place = Place::new();
     let (data, cache) = (place.bucket().join("images"), place.folder.path().join("run-cache"));
     let mut local = RunFile::new(place.folder.path(), &data, "val");
@@ -282,7 +282,7 @@ fn a_run_reads_packs_and_ends_with_the_weights_of_a_local_one() {
 }
 
 #[test]
-fn verify_and_stat_tell_what_is_there() {
+fn verify_and_stat_report_the_data_set() {
     let folder = tempfile::tempdir().unwrap();
     let data = synth(folder.path(), 3, 1);
     let (train, packed) = (data.join("train"), folder.path().join("packed"));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 /// What the browser is called, in the order in which they are looked for.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A browser with one page.
 pub struct Browser {
@@ -85,7 +85,7 @@ impl Browser {
         pipe.write_all(format!("{message}\0").as_bytes()).expect("Chromium listens");
         let start = Instant::now();
         loop {
-            let left = PATIENCE.saturating_sub(start.elapsed());
+            let left = TIMEOUT.saturating_sub(start.elapsed());
             let mut answer = self.messages.recv_timeout(left).unwrap_or_else(|e| panic!("{method}: {e}"));
             if answer["id"] == self.last {
                 assert!(answer["error"].is_null(), "{method}: {answer}");
@@ -103,7 +103,7 @@ impl Browser {
         self.call("Page.navigate", json!({"url": address}));
         let start = Instant::now();
         while !self.events.iter().any(|e| e["method"] == "Page.loadEventFired") {
-            let left = PATIENCE.saturating_sub(start.elapsed());
+            let left = TIMEOUT.saturating_sub(start.elapsed());
             let event = self.messages.recv_timeout(left).unwrap_or_else(|e| panic!("{address} does not load: {e}"));
             self.events.push_back(event);
         }

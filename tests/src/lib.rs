@@ -20,11 +20,11 @@ pub fn root() -> PathBuf {
 /// The `simsiam` binary of the profile that the tests were built in; built once where it is missing or old.
 pub fn simsiam() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| built("simsiam-trainer", "simsiam"))
+    PATH.get_or_init(|| build_program("simsiam-trainer", "simsiam"))
 }
 
 /// A program of a package, of the profile that the tests were built in.
-pub fn built(package: &str, program: &str) -> PathBuf {
+pub fn build_program(package: &str, program: &str) -> PathBuf {
     // target/<profile>/deps/<test>-<hash>
     let test = std::env::current_exe().expect("the test's own path");
     let profile = test.ancestors().nth(2).expect("the profile's folder");
@@ -56,11 +56,11 @@ pub fn command(arguments: &[&str]) -> Command {
 
 /// Runs to the end and gives exit code, standard output and standard error.
 pub fn run(arguments: &[&str]) -> (i32, String, String) {
-    told(command(arguments).output().expect("simsiam starts"))
+    output_of(command(arguments).output().expect("simsiam starts"))
 }
 
 /// Exit code, standard output and standard error; a signal is its negative number.
-pub fn told(output: Output) -> (i32, String, String) {
+pub fn output_of(output: Output) -> (i32, String, String) {
     use std::os::unix::process::ExitStatusExt;
     let code = output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -68,7 +68,7 @@ pub fn told(output: Output) -> (i32, String, String) {
 }
 
 /// Runs and expects success; gives standard output.
-pub fn done(arguments: &[&str]) -> String {
+pub fn run_ok(arguments: &[&str]) -> String {
     let (code, out, err) = run(arguments);
     assert_eq!(code, 0, "simsiam {arguments:?}\n{out}\n{err}");
     out
@@ -81,7 +81,7 @@ pub fn kill(mut child: Child) {
 }
 
 /// Polls until `what` gives something.
-pub fn until<T>(limit: Duration, name: &str, mut what: impl FnMut() -> Option<T>) -> T {
+pub fn wait_until<T>(limit: Duration, name: &str, mut what: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = what() {
@@ -96,7 +96,7 @@ pub fn until<T>(limit: Duration, name: &str, mut what: impl FnMut() -> Option<T>
 pub fn synth(folder: &Path, train_per_class: usize, val_per_class: usize) -> PathBuf {
     let data = folder.join("data");
     let (train, val) = (train_per_class.to_string(), val_per_class.to_string());
-    done(&["data", "synth", text(&data), "--train-per-class", &train, "--val-per-class", &val]);
+    run_ok(&["data", "synth", text(&data), "--train-per-class", &train, "--val-per-class", &val]);
     data
 }
 

@@ -1,4 +1,4 @@
-//! An S3 server over a folder, which can be told to fail.
+//! An S3 server over a folder, with fault injection.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -31,7 +31,7 @@ struct Faults {
     served: AtomicUsize,
 }
 
-/// For [`Server::unavailable`] and [`Server::stalled`]: until told otherwise.
+/// For [`Server::unavailable`] and [`Server::stalled`]: until set to another number.
 pub const ALL: usize = usize::MAX;
 
 fn take_one(count: &AtomicUsize) -> bool {

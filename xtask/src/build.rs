@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cargos_messages_tell_where_things_lie() {
+    fn cargo_messages_give_program_and_shim_paths() {
         let text = r#"{"reason":"compiler-artifact","target":{"name":"simsiam","kind":["lib"]},"executable":null}
 {"reason":"build-script-executed","package_id":"path+file:///r/trainer/tch-ext#0.1.0","out_dir":"/t/release/build/tch-ext-1/out"}
 {"reason":"build-script-executed","package_id":"registry+x#torch-sys@0.24.0","out_dir":"/t/other"}

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn closing_lines_add_up() {
+    fn test_result_lines_are_summed() {
         let mut counts = Counts::default();
         for line in [
             "running 3 tests",

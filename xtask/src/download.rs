@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_file_is_refused() {
+    fn wheel_with_another_checksum_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.whl");
         fs::write(&file, "abc").unwrap();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_end_of_a_long_log_is_shown() {
+    fn long_log_is_cut_to_its_last_lines() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("pip.log");
         fs::write(&log, (0..50).map(|i| format!("line {i}\n\n")).collect::<String>()).unwrap();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_add_up_through_folders() {
+    fn download_size_includes_subfolders() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("sub")).unwrap();
         fs::write(dir.path().join("a"), [0; 10]).unwrap();

@@ -111,14 +111,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_packed_is_in_the_repository() {
+    fn bundled_files_exist_in_the_repository() {
         for (from, _) in FILES {
             assert!(repo().join(from).is_file(), "{from}");
         }
     }
 
     #[test]
-    fn sizes_add_up() {
+    fn bundle_size_includes_subfolders() {
         let dir = tempfile::tempdir().unwrap();
         copy(&repo().join("Cargo.toml"), &dir.path().join("a/b/Cargo.toml")).unwrap();
         let size = fs::metadata(repo().join("Cargo.toml")).unwrap().len();

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_product_is_named_after_its_folder() {
+    fn dockerfile_of_a_product_matches_its_image() {
         assert!(exists(&simsiam_cluster::images::TRAINER));
         for product in &PRODUCTS {
             let dockerfile = fs::read_to_string(repo().join(product.name).join("Dockerfile")).unwrap();

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_libtorch_is_known_by_its_version() {
+    fn libtorch_of_another_version_is_refused() {
         let good = libtorch("2.11.0", Flavour::Cpu);
         check(&good.path().join("torch"), Flavour::Cpu).unwrap();
         let old = libtorch("2.9.1", Flavour::Cpu);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incomplete_libtorch_is_named() {
+    fn incomplete_libtorch_is_refused_with_the_missing_file() {
         let cpu = libtorch("2.11.0", Flavour::Cpu);
         let problem = check(&cpu.path().join("torch"), Flavour::Cuda).unwrap_err();
         assert!(problem.contains("lib/libtorch_cuda.so"), "{problem}");
@@ -221,12 +221,12 @@ mod tests {
     }
 
     #[test]
-    fn a_version_header_without_numbers_is_no_version() {
+    fn version_header_without_numbers_has_no_version() {
         assert_eq!(version_in_header("#define TORCH_VERSION_MAJOR two"), None);
     }
 
     #[test]
-    fn only_wanted_files_are_unpacked_and_none_outside() {
+    fn unpack_keeps_wanted_files_and_refuses_outside_paths() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.whl");
         let mut zip = zip::ZipWriter::new(File::create(&file).unwrap());
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_link_moves_but_a_folder_stays() {
+    fn link_is_replaced_but_a_folder_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let (link, one, two) = (dir.path().join(".libtorch"), dir.path().join("one"), dir.path().join("two"));
         point(&link, &one).unwrap();

@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_and_names_are_whole() {
+    fn pinned_wheels_have_checksums_and_unique_names() {
         let wheels = Flavour::Cuda.wheels();
         for wheel in &wheels {
             assert!(wheel.sha256.len() == 64 && wheel.sha256.chars().all(|c| c.is_ascii_hexdigit()), "{}", wheel.name);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_set_up_keeps_little() {
+    fn cpu_flavour_keeps_only_required_files() {
         let cpu = Flavour::Cpu;
         assert!(cpu.required().iter().all(|path| cpu.keeps(path)));
         assert!(cpu.keeps("torch/include/c10/core/Device.h"));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cuda_set_up_keeps_what_the_shim_needs() {
+    fn cuda_flavour_keeps_what_the_shim_needs() {
         let cuda = Flavour::Cuda;
         assert!(cuda.required().iter().all(|path| cuda.keeps(path)));
         assert!(cuda.required().starts_with(Flavour::Cpu.required()));
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flavours_have_folders_of_their_own() {
+    fn flavours_have_separate_folders() {
         assert_ne!(Flavour::Cpu.folder(), Flavour::Cuda.folder());
     }
 }

@@ -68,21 +68,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_reads_as_typed() {
+    fn command_line_is_shown_as_typed() {
         let mut command = Command::new("/usr/bin/cargo");
         command.args(["build", "--release"]);
         assert_eq!(line(&command), "cargo build --release");
     }
 
     #[test]
-    fn a_failing_command_is_named() {
+    fn failing_command_is_reported_by_name() {
         let error = run(Command::new("sh").args(["-c", "exit 3"])).unwrap_err().to_string();
         assert!(error.contains("sh -c exit 3") && error.contains('3'), "{error}");
         assert!(run(&mut Command::new("/no/such/program")).unwrap_err().to_string().contains("/no/such/program"));
     }
 
     #[test]
-    fn the_repository_has_a_workspace() {
+    fn repository_root_has_the_workspace() {
         assert!(repo().join("Cargo.toml").is_file() && repo().join("xtask").is_dir());
     }
 }

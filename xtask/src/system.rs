@@ -134,14 +134,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_by_hand_names_every_package() {
+    fn manual_install_line_names_every_package() {
         let line = by_hand(&["g++", "nasm"], false);
         assert!(line.ends_with("g++ nasm"), "{line}");
         assert!(!by_hand(&["g++"], true).contains("sudo"));
     }
 
     #[test]
-    fn programs_are_looked_up_on_the_path() {
+    fn program_is_looked_up_on_path() {
         assert!(on_path("sh") && !on_path("no-such-program-anywhere"));
     }
 }

@@ -17,7 +17,7 @@ pub fn columns(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn columns_line_up() {
+    fn columns_are_aligned() {
         let rows = [vec!["model".to_owned(), "img/s".into()], vec!["r18".into(), "1234567".into()]];
         assert_eq!(super::columns(&rows), "model    img/s\nr18    1234567");
     }

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hierarchies_of_both_versions_are_found() {
+    fn cgroup_hierarchies_of_both_versions_are_found() {
         let text = "27 1 254:0 / / rw - ext4 /dev/vda rw\n\
                     32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n\
                     33 31 0:38 / /sys/fs/cgroup/unified rw shared:2 - cgroup2 cgroup2 rw\n";

@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn somebody_elses_nodes_are_left_alone() {
+    fn node_of_another_cluster_is_not_touched() {
         let cluster = Cluster::existing(Path::new("/home/me/.kube/config"));
         assert_eq!(cluster.kubeconfig(), Path::new("/home/me/.kube/config"));
         let refused = [
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_is_found_by_its_kind() {
+    fn condition_is_found_by_type() {
         let node = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
         assert_eq!(condition(&node, "Ready").as_deref(), Some("Unknown"));
         assert_eq!(condition(&node, "DiskPressure"), None);

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_another_ones_routes_are_in_the_way() {
+    fn route_of_another_interface_is_an_obstacle() {
         let own =
             "10.213.0.0/24 dev simsiam0 proto kernel\nlocal 10.213.0.1 dev simsiam0 table local\ndefault dev eth0\n";
         assert_eq!(taken(own), None);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_read_as_they_are() {
+    fn kernel_setting_is_read_unchanged() {
         let panic = fs::read_to_string("/proc/sys/kernel/panic").unwrap();
         assert_eq!(sysctls()["kernel/panic"], panic.trim());
         restore_sysctls(&sysctls()).unwrap();

@@ -101,7 +101,7 @@ mod tests {
 
     /// A program of this machine stands for ours: it needs glibc and more.
     #[test]
-    fn an_image_of_a_program_runs_by_itself() {
+    fn image_of_a_program_contains_its_libraries() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         run(Command::new("sh").arg(ROOTFS).arg("/bin/ls").arg(&root)).unwrap();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn no_image_is_made_of_what_is_no_program() {
+    fn image_of_a_non_program_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let error = TRAINER.archive(Path::new(ROOTFS), &dir.path().join("x.tar")).unwrap_err().to_string();
         assert!(error.contains("rootfs.sh"), "{error}");

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_input_gives_the_same_bytes() {
+    fn archive_of_equal_input_is_bit_identical() {
         let (one, two, out) = (tree(), tree(), tempfile::tempdir().unwrap());
         let make = |root: &Path, name: &str| {
             let layer = Layer::default().folder(root, &|_| true).unwrap();
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn every_digest_of_an_archive_is_that_of_its_blob() {
+    fn archive_digests_match_their_blobs() {
         let (root, out) = (tree(), tempfile::tempdir().unwrap());
         let libraries = Layer::default().folder(root.path(), &|path| path.starts_with("usr")).unwrap();
         let rest = Layer::default().folder(root.path(), &|path| !path.starts_with("usr")).unwrap();

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_of_the_list_has_four_words() {
+    fn certificate_list_lines_have_four_fields() {
         let list = list(2);
         assert!(list.lines().all(|line| line.split(' ').count() == 4), "{list}");
         assert!(list.contains("node-2 system:node:node-2 system:nodes node-2,10.213.0.12"));

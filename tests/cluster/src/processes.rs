@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_found_and_has_begun_once() {
+    fn own_process_has_a_stable_start_time() {
         let own = std::process::id() as i32;
         assert!(all().iter().any(|process| process.pid == own));
         assert!(alive(own) && start_time(own).is_some());
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_known_by_its_name_or_its_sub_command() {
+    fn program_is_identified_by_name_or_subcommand() {
         let process = |words: &[&str]| Process { pid: 1, arguments: words.iter().map(|&w| w.to_owned()).collect() };
         assert!(process(&["/usr/bin/containerd", "--config", "x"]).is("containerd"));
         assert!(process(&["/c/kube", "kubelet", "--v=1"]).is("kubelet"));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn ending_waits_until_it_is_gone() {
+    fn end_returns_after_the_process_is_gone() {
         let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
         assert!(end(child.id() as i32, Signal::SIGKILL, Duration::from_secs(5)));
         child.wait().unwrap();

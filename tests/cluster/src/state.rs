@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_kept_and_cleared_but_for_the_logs() {
+    fn state_is_cleared_except_for_logs() {
         let dir = tempfile::tempdir().unwrap();
         assert!(State::load(dir.path()).unwrap().is_none());
         make(dir.path()).unwrap();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_is_abandoned_when_its_process_is_no_more() {
+    fn cluster_of_an_ended_process_is_abandoned() {
         let (pid, began) = this_process().unwrap();
         assert!(!state(None).abandoned());
         assert!(!state(Some((pid, began))).abandoned());

@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_compare_by_their_numbers() {
+    fn versions_compare_numerically() {
         assert!(numbers("1.26.8") >= numbers("1.25.0"));
         assert!(numbers("1.9") < numbers("1.25.0"));
         assert!(numbers("1.25rc1") < numbers("1.25.0"));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn every_source_file_counts_for_the_name() {
+    fn cache_name_covers_every_source_file() {
         let mut go = vec![];
         for folder in ["kube", "pod"] {
             let entries = fs::read_dir(Path::new(SOURCES).join(folder)).unwrap().flatten();

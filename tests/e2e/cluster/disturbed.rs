@@ -3,62 +3,62 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use simsiam_tests::until;
+use simsiam_tests::wait_until;
 
-use super::place::{Place, SYSTEM};
+use super::environment::{Environment, SYSTEM};
 
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// The run ends well, after another attempt, and with the weights that nothing disturbed.
-fn ends_like_an_undisturbed_one(place: &Place, name: &str) -> Value {
-    let status = place.wait_for(name, "Succeeded", LIMIT);
-    if let Some(undisturbed) = &place.undisturbed {
+fn ends_like_an_undisturbed_run(env: &Environment, name: &str) -> Value {
+    let status = env.wait_for(name, "Succeeded", LIMIT);
+    if let Some(undisturbed) = &env.undisturbed {
         assert_eq!(status["results"]["weightsSha256"].as_str(), Some(undisturbed.as_str()), "{status:#}");
     }
     assert!(status["stages"][0]["attempts"].as_u64() >= Some(2), "{status:#}");
     status
 }
 
-pub fn a_deleted_pod_costs_nothing(place: &mut Place) {
-    place.apply("deleted", &place.spec("deleted")).unwrap();
-    place.wait_for_checkpoint("deleted", "deleted");
-    let pods = place.pods("deleted");
+pub fn deleted_pod_restarts_without_loss(env: &mut Environment) {
+    env.apply("deleted", &env.spec("deleted")).unwrap();
+    env.wait_for_checkpoint("deleted", "deleted");
+    let pods = env.pods("deleted");
     let second = pods.iter().find_map(|pod| pod["metadata"]["name"].as_str().filter(|name| name.contains("-1-1-")));
-    place.cluster.kubectl(&["delete", "pod", second.unwrap(), "--wait=false"]).unwrap();
+    env.cluster.kubectl(&["delete", "pod", second.unwrap(), "--wait=false"]).unwrap();
     let status =
-        place.wait("deleted", Duration::from_secs(60), "restarting", |status| status["restarts"]["preempted"] == 1);
+        env.wait("deleted", Duration::from_secs(60), "restarting", |status| status["restarts"]["preempted"] == 1);
     assert_eq!(status["restarts"]["counted"], 0, "{status:#}");
-    let status = ends_like_an_undisturbed_one(place, "deleted");
+    let status = ends_like_an_undisturbed_run(env, "deleted");
     assert_eq!(status["stages"][0]["attempts"], 2);
     // It went on from a checkpoint: that of the end is of the second attempt.
     assert!(status["checkpoint"]["uri"].as_str().is_some_and(|uri| uri.ends_with("-a2")), "{status:#}");
 }
 
-pub fn suspend_resume_delete(place: &mut Place) {
-    place.apply("paused", &place.spec("paused")).unwrap();
-    place.wait_for_checkpoint("paused", "paused");
+pub fn run_is_suspended_resumed_and_deleted(env: &mut Environment) {
+    env.apply("paused", &env.spec("paused")).unwrap();
+    env.wait_for_checkpoint("paused", "paused");
     let suspend = |on: bool| {
         let patch = json!({"spec": {"suspend": on}}).to_string();
-        place.cluster.kubectl(&["patch", "ssr", "paused", "--type=merge", "-p", &patch]).unwrap();
+        env.cluster.kubectl(&["patch", "ssr", "paused", "--type=merge", "-p", &patch]).unwrap();
     };
     suspend(true);
-    let status = place.wait("paused", Duration::from_secs(90), "suspended with no pods", |status| {
+    let status = env.wait("paused", Duration::from_secs(90), "suspended with no pods", |status| {
         status["phase"] == "Suspended" && status["reason"].is_null()
     });
-    assert!(place.pods("paused").is_empty());
+    assert!(env.pods("paused").is_empty());
     assert!(status["checkpoint"]["step"].as_u64().is_some_and(|step| step > 0), "{status:#}");
     suspend(false);
-    let status = ends_like_an_undisturbed_one(place, "paused");
+    let status = ends_like_an_undisturbed_run(env, "paused");
     assert_eq!(status["restarts"]["counted"], 0);
     assert_eq!(status["restarts"]["preempted"], 0, "a wish is no mishap");
 
     // In mid-run: everything of it goes.
-    place.apply("short-lived", &place.spec("short-lived")).unwrap();
-    place.wait("short-lived", Duration::from_secs(90), "training", |status| status["phase"] == "Training");
-    place.cluster.kubectl(&["delete", "ssr", "short-lived", "--wait=false"]).unwrap();
+    env.apply("short-lived", &env.spec("short-lived")).unwrap();
+    env.wait("short-lived", Duration::from_secs(90), "training", |status| status["phase"] == "Training");
+    env.cluster.kubectl(&["delete", "ssr", "short-lived", "--wait=false"]).unwrap();
     let kinds = "ssr,jobs,pods,services,configmaps,networkpolicies";
-    let left = until(Duration::from_secs(90), "nothing left", || {
-        let list = place.cluster.json(&["get", kinds, "-l", "simsiam.dev/run=short-lived"]).unwrap();
+    let left = wait_until(Duration::from_secs(90), "nothing left", || {
+        let list = env.cluster.json(&["get", kinds, "-l", "simsiam.dev/run=short-lived"]).unwrap();
         list["items"].as_array().is_some_and(Vec::is_empty).then_some(list)
     });
     assert!(left["items"].as_array().is_some_and(Vec::is_empty));
@@ -66,34 +66,34 @@ pub fn suspend_resume_delete(place: &mut Place) {
 
 /// A queue gives, takes back in mid-run and gives again; its part is played by hand, by what it writes: `spec.suspend` of
 /// the Job.
-pub fn a_queue_gives_and_takes(place: &mut Place) {
-    let mut spec = place.spec("queued");
+pub fn queued_run_is_admitted_and_evicted(env: &mut Environment) {
+    let mut spec = env.spec("queued");
     spec["queueName"] = json!("a-queue");
-    place.apply("queued", &spec).unwrap();
+    env.apply("queued", &spec).unwrap();
     let suspend = |on: bool| {
-        let job = place.run("queued")["status"]["attempt"]["job"].as_str().unwrap().to_owned();
+        let job = env.run("queued")["status"]["attempt"]["job"].as_str().unwrap().to_owned();
         let patch = json!({"spec": {"suspend": on}}).to_string();
-        place.cluster.kubectl(&["patch", "job", &job, "--type=merge", "-p", &patch]).unwrap();
+        env.cluster.kubectl(&["patch", "job", &job, "--type=merge", "-p", &patch]).unwrap();
         println!("{job}: {}", if on { "taken back" } else { "admitted" });
     };
     let queued = |status: &Value| status["phase"] == "Queued" && status["attempt"]["job"].is_string();
-    place.wait("queued", Duration::from_secs(30), "in the queue", queued);
-    assert!(place.pods("queued").is_empty());
+    env.wait("queued", Duration::from_secs(30), "in the queue", queued);
+    assert!(env.pods("queued").is_empty());
     suspend(false);
-    place.wait_for_checkpoint("queued", "queued");
+    env.wait_for_checkpoint("queued", "queued");
     suspend(true);
     let suspended = |status: &Value| {
         let job = status["attempt"]["job"].as_str().unwrap_or_default();
-        queued(status) && place.cluster.json(&["get", "job", job]).is_ok_and(|job| job["spec"]["suspend"] == true)
+        queued(status) && env.cluster.json(&["get", "job", job]).is_ok_and(|job| job["spec"]["suspend"] == true)
     };
-    let status = place.wait("queued", Duration::from_secs(90), "in the queue again", |status| {
-        suspended(status) && place.pods("queued").is_empty()
+    let status = env.wait("queued", Duration::from_secs(90), "in the queue again", |status| {
+        suspended(status) && env.pods("queued").is_empty()
     });
     println!("in the queue again with attempt {}, {}", status["attempt"]["number"], status["restarts"]);
     assert_eq!(status["restarts"]["counted"], 0, "{status:#}");
     // As a queue does, every Job that waits is admitted: this one, and another attempt's, should the Job controller take
     // the stopped pods for failed ones, which it may do at any time from here on.
-    let status = place.wait("queued", LIMIT, "Succeeded", |status| {
+    let status = env.wait("queued", LIMIT, "Succeeded", |status| {
         if suspended(status) {
             suspend(false);
         }
@@ -101,61 +101,61 @@ pub fn a_queue_gives_and_takes(place: &mut Place) {
         status["phase"] == "Succeeded"
     });
     assert_eq!(status["restarts"]["counted"], 0, "{status:#}");
-    if let Some(undisturbed) = &place.undisturbed {
+    if let Some(undisturbed) = &env.undisturbed {
         assert_eq!(status["results"]["weightsSha256"].as_str(), Some(undisturbed.as_str()), "{status:#}");
     }
 }
 
 /// The operator is killed in mid-run and a new one takes over; the run does not notice.
-pub fn the_operator_may_go_and_come(place: &mut Place) {
-    place.apply("orphan", &place.spec("orphan")).unwrap();
-    place.wait("orphan", Duration::from_secs(90), "training", |status| status["phase"] == "Training");
+pub fn operator_restart_keeps_the_attempt(env: &mut Environment) {
+    env.apply("orphan", &env.spec("orphan")).unwrap();
+    env.wait("orphan", Duration::from_secs(90), "training", |status| status["phase"] == "Training");
     let selector = "app.kubernetes.io/name=simsiam-operator";
-    place.cluster.kubectl(&["delete", "pod", "-n", SYSTEM, "-l", selector, "--force", "--grace-period=0"]).unwrap();
-    let status = place.wait_for("orphan", "Succeeded", LIMIT);
+    env.cluster.kubectl(&["delete", "pod", "-n", SYSTEM, "-l", selector, "--force", "--grace-period=0"]).unwrap();
+    let status = env.wait_for("orphan", "Succeeded", LIMIT);
     assert_eq!(status["stages"][0]["attempts"], 1, "{status:#}");
-    if let Some(undisturbed) = &place.undisturbed {
+    if let Some(undisturbed) = &env.undisturbed {
         assert_eq!(status["results"]["weightsSha256"].as_str(), Some(undisturbed.as_str()));
     }
 }
 
 /// The operator itself must not be on the node that is stopped: it would be gone for five minutes.
-fn move_the_operator_away(place: &Place, node: usize) {
+fn move_operator_off(env: &Environment, node: usize) {
     let name = format!("node-{node}");
-    place.cluster.kubectl(&["cordon", &name]).unwrap();
-    let pods = place.cluster.json(&["get", "pods", "-n", SYSTEM]).unwrap();
+    env.cluster.kubectl(&["cordon", &name]).unwrap();
+    let pods = env.cluster.json(&["get", "pods", "-n", SYSTEM]).unwrap();
     let here = pods["items"].as_array().unwrap().iter().any(|pod| pod["spec"]["nodeName"] == name.as_str());
     if here {
-        place.cluster.kubectl(&["rollout", "restart", "deployment", "-n", SYSTEM]).unwrap();
-        place.cluster.kubectl(&["rollout", "status", "deployment", "-n", SYSTEM, "--timeout=90s"]).unwrap();
+        env.cluster.kubectl(&["rollout", "restart", "deployment", "-n", SYSTEM]).unwrap();
+        env.cluster.kubectl(&["rollout", "status", "deployment", "-n", SYSTEM, "--timeout=90s"]).unwrap();
     }
-    place.cluster.kubectl(&["uncordon", &name]).unwrap();
+    env.cluster.kubectl(&["uncordon", &name]).unwrap();
 }
 
-fn recovers(place: &Place, name: &str, stop: impl FnOnce(usize)) {
-    move_the_operator_away(place, 2);
-    place.apply(name, &place.spec(name)).unwrap();
-    place.wait_for_checkpoint(name, name);
-    let pods = place.pods(name);
+fn recovers(env: &Environment, name: &str, stop: impl FnOnce(usize)) {
+    move_operator_off(env, 2);
+    env.apply(name, &env.spec(name)).unwrap();
+    env.wait_for_checkpoint(name, name);
+    let pods = env.pods(name);
     assert!(pods.iter().any(|pod| pod["spec"]["nodeName"] == "node-2"), "{pods:#?}");
-    let begun = Instant::now();
+    let start = Instant::now();
     stop(2);
-    let status = place.wait(name, Duration::from_secs(150), "on its second attempt", |status| {
+    let status = env.wait(name, Duration::from_secs(150), "on its second attempt", |status| {
         assert_ne!(status["phase"], "Failed", "{status:#}");
         status["attempt"]["number"] == 2 || status["phase"] == "Succeeded"
     });
-    println!("{name}: the next attempt came {:.0} s after the node's end", begun.elapsed().as_secs_f64());
+    println!("{name}: the next attempt came {:.0} s after the node's end", start.elapsed().as_secs_f64());
     assert_eq!(status["restarts"]["counted"], 0, "a lost node is nobody's fault: {status:#}");
-    ends_like_an_undisturbed_one(place, name);
+    ends_like_an_undisturbed_run(env, name);
 }
 
 /// Its containers go on and write: their checkpoints are another attempt's, and nobody is confused by them.
-pub fn a_node_whose_kubelet_died(place: &mut Place) {
-    recovers(place, "headless", |node| place.cluster.node(node).unwrap().stop_kubelet().unwrap());
-    place.cluster.node(2).unwrap().start().unwrap();
+pub fn node_without_kubelet_restarts_the_run(env: &mut Environment) {
+    recovers(env, "headless", |node| env.cluster.node(node).unwrap().stop_kubelet().unwrap());
+    env.cluster.node(2).unwrap().start().unwrap();
 }
 
-pub fn a_node_that_died(place: &mut Place) {
-    recovers(place, "bereaved", |node| place.cluster.node(node).unwrap().kill().unwrap());
-    place.cluster.node(2).unwrap().start().unwrap();
+pub fn dead_node_restarts_the_run(env: &mut Environment) {
+    recovers(env, "bereaved", |node| env.cluster.node(node).unwrap().kill().unwrap());
+    env.cluster.node(2).unwrap().start().unwrap();
 }

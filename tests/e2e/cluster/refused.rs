@@ -5,19 +5,19 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use simsiam_tests::{run, text};
 
-use super::place::Place;
+use super::environment::Environment;
 
-pub fn the_definition_is_taken_and_explained(place: &mut Place) {
-    let crd = place.cluster.json(&["get", "crd", "simsiamruns.simsiam.dev"]).unwrap();
+pub fn crd_is_accepted_and_explained(env: &mut Environment) {
+    let crd = env.cluster.json(&["get", "crd", "simsiamruns.simsiam.dev"]).unwrap();
     let conditions = crd["status"]["conditions"].to_string();
     assert!(!conditions.contains("NonStructuralSchema"), "{conditions}");
-    let explained = place.cluster.kubectl(&["explain", "ssr.spec.pretrain.batchSize"]).unwrap();
+    let explained = env.cluster.kubectl(&["explain", "ssr.spec.pretrain.batchSize"]).unwrap();
     assert!(explained.contains("over all ranks"), "{explained}");
-    let explained = place.cluster.kubectl(&["explain", "ssr.spec.workers.network.hostNetwork"]).unwrap();
+    let explained = env.cluster.kubectl(&["explain", "ssr.spec.workers.network.hostNetwork"]).unwrap();
     assert!(explained.contains("NetworkPolicies do not reach"), "{explained}");
     // The client-side way, which would keep the whole object in an annotation. The one that is there is Helm's.
     let file = simsiam_tests::root().join("crds/simsiamruns.simsiam.dev.yaml");
-    place.cluster.kubectl(&["apply", "--dry-run=server", "-f", text(&file)]).unwrap();
+    env.cluster.kubectl(&["apply", "--dry-run=server", "-f", text(&file)]).unwrap();
 }
 
 /// A change of the spec, and a part of what is said of it by both.
@@ -56,11 +56,11 @@ const BAD_ON_CLUSTERS: &[(&str, &str, &str)] = &[
 ];
 
 /// The same mistake gets the same words, before anything runs.
-pub fn an_api_server_and_validate_refuse_alike(place: &mut Place) {
+pub fn bad_files_are_refused_alike_by_api_server_and_validate(env: &mut Environment) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.yaml");
     let bad = |pointer: &str, value: &str| {
-        let mut spec = place.spec("bad");
+        let mut spec = env.spec("bad");
         let (parent, field) = pointer.rsplit_once('/').unwrap();
         spec.pointer_mut(parent).unwrap()[field] = serde_json::from_str(value).unwrap();
         spec
@@ -72,7 +72,7 @@ pub fn an_api_server_and_validate_refuse_alike(place: &mut Place) {
         std::fs::write(&file, document.to_string()).unwrap();
         let (code, _, local) = run(&["validate", "-f", text(&file)]);
         assert_eq!(code, 78, "{pointer}: {local}");
-        let refused = place.apply("bad", &spec).expect_err(pointer).to_string();
+        let refused = env.apply("bad", &spec).expect_err(pointer).to_string();
         let path = format!("spec{}", pointer.replace('/', "."));
         for said in [&local, &refused] {
             assert!(said.contains(words), "{pointer}: {said}");
@@ -80,56 +80,55 @@ pub fn an_api_server_and_validate_refuse_alike(place: &mut Place) {
         }
     }
     for (pointer, value, words) in BAD_ON_CLUSTERS {
-        let refused = place.apply("bad", &bad(pointer, value)).expect_err(pointer).to_string();
+        let refused = env.apply("bad", &bad(pointer, value)).expect_err(pointer).to_string();
         assert!(refused.contains(words), "{pointer}: {refused}");
     }
-    let refused = place.apply(&"x".repeat(41), &place.spec("x")).unwrap_err().to_string();
+    let refused = env.apply(&"x".repeat(41), &env.spec("x")).unwrap_err().to_string();
     assert!(refused.contains("metadata.name must be at most 40"), "{refused}");
-    place
-        .apply("good", &{
-            let mut spec = place.spec("good");
-            spec["suspend"] = json!(true);
-            spec
-        })
-        .unwrap();
+    env.apply("good", &{
+        let mut spec = env.spec("good");
+        spec["suspend"] = json!(true);
+        spec
+    })
+    .unwrap();
 }
 
-pub fn training_fields_are_fixed(place: &mut Place) {
-    let mut spec = place.spec("fixed");
+pub fn training_fields_are_immutable(env: &mut Environment) {
+    let mut spec = env.spec("fixed");
     spec["suspend"] = json!(true);
-    place.apply("fixed", &spec).unwrap();
+    env.apply("fixed", &spec).unwrap();
     let patch = |patch: Value| {
-        place.cluster.kubectl(&["patch", "ssr", "fixed", "--type=merge", "-p", &json!({"spec": patch}).to_string()])
+        env.cluster.kubectl(&["patch", "ssr", "fixed", "--type=merge", "-p", &json!({"spec": patch}).to_string()])
     };
     for fixed in [json!({"pretrain": {"epochs": 9}}), json!({"knn": {}}), json!({"output": {"uri": "s3://models/y"}})] {
         let refused = patch(fixed.clone()).unwrap_err().to_string();
         assert!(refused.contains("is fixed when the run is created"), "{fixed}: {refused}");
     }
     patch(json!({"workers": {"nodes": 1}, "checkpoint": {"keepLast": 5}, "ttl": "1h"})).unwrap();
-    place.cluster.kubectl(&["scale", "ssr", "fixed", "--replicas=2"]).unwrap();
-    assert_eq!(place.run("fixed")["spec"]["workers"]["nodes"], 2);
+    env.cluster.kubectl(&["scale", "ssr", "fixed", "--replicas=2"]).unwrap();
+    assert_eq!(env.run("fixed")["spec"]["workers"]["nodes"], 2);
 }
 
 /// Side by side: each shows the reason, ends, and tries nothing again.
-pub fn what_cannot_work_says_why_and_ends(place: &mut Place) {
+pub fn impossible_run_fails_with_a_reason(env: &mut Environment) {
     let with = |change: &dyn Fn(&mut Value)| {
-        let mut spec = place.spec("refused");
+        let mut spec = env.spec("refused");
         spec["restartPolicy"] = json!({"scheduleTimeout": "15s", "maxPreemptions": 1});
         spec["workers"]["nodes"] = json!(1);
         change(&mut spec);
         spec
     };
-    place.apply("no-image", &with(&|spec| spec["image"] = json!("simsiam.dev/no-such-image:1"))).unwrap();
-    place.apply("no-secret", &with(&|spec| spec["output"]["credentialsSecret"] = json!("no-such-secret"))).unwrap();
-    place.apply("no-bucket", &with(&|spec| spec["output"]["uri"] = json!("s3://no-such-bucket/x"))).unwrap();
-    place.apply("no-gpu", &with(&|spec| spec["workers"]["gpusPerNode"] = json!(64))).unwrap();
+    env.apply("no-image", &with(&|spec| spec["image"] = json!("simsiam.dev/no-such-image:1"))).unwrap();
+    env.apply("no-secret", &with(&|spec| spec["output"]["credentialsSecret"] = json!("no-such-secret"))).unwrap();
+    env.apply("no-bucket", &with(&|spec| spec["output"]["uri"] = json!("s3://no-such-bucket/x"))).unwrap();
+    env.apply("no-gpu", &with(&|spec| spec["workers"]["gpusPerNode"] = json!(64))).unwrap();
     // Divisible by what an API server knows of, not by the ranks.
     let ranks = |spec: &mut Value| spec["workers"] = json!({"nodes": 2, "procsPerNode": 3, "threadsPerRank": 1});
-    place.apply("bad-recipe", &with(&ranks)).unwrap();
+    env.apply("bad-recipe", &with(&ranks)).unwrap();
 
     let limit = Duration::from_secs(120);
     let pending = |name: &str, reasons: &[&str]| {
-        let status = place.wait(name, Duration::from_secs(60), reasons[0], |status| {
+        let status = env.wait(name, Duration::from_secs(60), reasons[0], |status| {
             reasons.iter().any(|reason| status["reason"] == *reason)
         });
         assert!(status["pod"].as_str().is_some_and(|pod| pod.starts_with(name)), "{status:#}");
@@ -139,7 +138,7 @@ pub fn what_cannot_work_says_why_and_ends(place: &mut Place) {
     pending("no-secret", &["CreateContainerConfigError"]);
     pending("no-image", &["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"]);
     let failed = |name: &str, reasons: &[&str], words: &str| {
-        let status = place.wait_for(name, "Failed", limit);
+        let status = env.wait_for(name, "Failed", limit);
         assert!(reasons.iter().any(|reason| status["reason"] == *reason), "{name}: {status:#}");
         assert!(status["message"].as_str().is_some_and(|message| message.contains(words)), "{name}: {status:#}");
         status
@@ -154,7 +153,7 @@ pub fn what_cannot_work_says_why_and_ends(place: &mut Place) {
     assert_eq!(status["restarts"]["counted"], 0);
     std::thread::sleep(Duration::from_secs(3));
     for name in ["no-image", "no-secret", "no-gpu"] {
-        let pods = place.pods(name);
+        let pods = env.pods(name);
         assert!(pods.is_empty(), "{name} holds nothing any more: {pods:?}");
     }
 }

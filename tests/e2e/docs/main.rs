@@ -21,7 +21,7 @@ fn none(faults: &[String]) {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_of_every_page_resolve() {
     let pages = pages();
     let links: usize = pages.values().map(|page| page.links.len()).sum();
     println!("{links} links on {} pages", pages.len());
@@ -30,12 +30,12 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn every_page_is_linked() {
+fn every_page_is_reachable_from_an_index() {
     none(&links::unreached(&pages()));
 }
 
 #[test]
-fn commands_are_those_of_the_programs() {
+fn commands_are_accepted_by_their_programs() {
     let mut count = commands::Count::default();
     let faults: Vec<_> = pages().values().flat_map(|page| commands::faults(page, &mut count)).collect();
     println!("{} of ours, {} of kubectl and helm, {} paths", count.programs, count.kubernetes, count.paths);
@@ -44,7 +44,7 @@ fn commands_are_those_of_the_programs() {
 }
 
 #[test]
-fn yaml_is_accepted() {
+fn yaml_blocks_match_their_schemas() {
     let mut count = yaml::Count::default();
     let faults: Vec<_> = pages().values().flat_map(|page| yaml::faults(page, &mut count)).collect();
     println!("{count:?}");
@@ -68,7 +68,7 @@ fn expect(faults: &[String], expected: &[(usize, &str)]) {
 }
 
 #[test]
-fn anchors_are_githubs() {
+fn anchors_match_githubs() {
     for (heading, expected) in [
         ("Two commands", "two-commands"),
         ("`spec.dataset.cache`", "specdatasetcache"),
@@ -84,7 +84,7 @@ fn anchors_are_githubs() {
 }
 
 #[test]
-fn a_broken_link_is_found() {
+fn broken_link_is_reported() {
     let page = made_up(concat!(
         "# Made up\n\n",
         "[here](#made-up), [there](../README.md#two-commands), [a folder](runbooks/), [a site](https://example.com/#x)\n",
@@ -111,7 +111,7 @@ fn a_broken_link_is_found() {
 }
 
 #[test]
-fn a_page_that_nobody_links_is_found() {
+fn unlinked_page_is_reported() {
     let page = |name: &str, text: &str| (name.to_owned(), Page::parse(name, text));
     let pages = BTreeMap::from([
         page("README.md", "[all](docs/README.md)"),
@@ -128,7 +128,7 @@ fn a_page_that_nobody_links_is_found() {
 }
 
 #[test]
-fn a_wrong_command_is_found() {
+fn wrong_command_is_reported() {
     let page = made_up(concat!(
         "`simsiam`, `simsiam data pack`, `simsiam …`, `simsiam COMMAND -f x`, `simsiam convert IN OUT --format …`\n",
         "`simsiam lineer -f run.yaml`, `cargo xtask bench\ntrian`, `simsiam run …`, `simsiam run --epochs …`\n\n",
@@ -156,7 +156,7 @@ fn a_wrong_command_is_found() {
 }
 
 #[test]
-fn what_kubectl_and_helm_would_not_find_is_found() {
+fn wrong_kubectl_or_helm_argument_is_reported() {
     let page = made_up(concat!(
         "    kubectl get ssr,pods -n simsiam-system && kubectl delete crd simsiamruns.simsiam.dev\n",
         "    kubectl get ssrs\n",
@@ -191,7 +191,7 @@ fn what_kubectl_and_helm_would_not_find_is_found() {
 }
 
 #[test]
-fn wrong_yaml_is_found() {
+fn wrong_yaml_is_reported() {
     let page = made_up(concat!(
         "```yaml\nworkers: {nodes: 2, network: {env: {ANY: x}}}\n---\nworkers: {nodez: 2}\n```\n\n",
         "```yaml\nspec: {imagePullPolicy: Sometimes}\n```\n\n",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::OnceLock;
 
-use simsiam_tests::{built, command, told};
+use simsiam_tests::{build_program, command, output_of};
 
 use crate::shell::{Command, is_elision, is_placeholder};
 
@@ -48,10 +48,10 @@ pub fn refusal(program: Program, command: &Command, given: &[String]) -> Option<
 
 fn ask(program: Program, arguments: &[&str]) -> (i32, String, String) {
     static XTASK: OnceLock<PathBuf> = OnceLock::new();
-    told(match program {
+    output_of(match program {
         Program::Simsiam => command(arguments).output().unwrap(),
         Program::Xtask => {
-            let xtask = XTASK.get_or_init(|| built("xtask", "xtask"));
+            let xtask = XTASK.get_or_init(|| build_program("xtask", "xtask"));
             std::process::Command::new(xtask).args(arguments).stdin(Stdio::null()).output().unwrap()
         }
     })

@@ -1,4 +1,4 @@
-//! YAML in the pages: what it is is told by its keys, and then it must be right.
+//! YAML in the pages: its keys decide what it is, and then it must match that schema.
 
 use std::collections::BTreeMap;
 use std::fs;

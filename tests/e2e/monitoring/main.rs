@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use simsiam_tests::browser::Browser;
-use simsiam_tests::{RunFile, command, root, synth, text, until};
+use simsiam_tests::{RunFile, command, root, synth, text, wait_until};
 
 use dashboard::{Panel, filled, panels};
 use documented::{exposed, in_source, tabled};
@@ -90,20 +90,20 @@ fn rule_tests() -> Vec<String> {
 }
 
 #[test]
-fn every_alert_says_what_to_do() {
+fn every_alert_has_a_runbook() {
     let rules = rules();
     let mut pages = BTreeSet::new();
     for alert in alerts(&rules) {
         let name = alert["alert"].as_str().unwrap();
         let severity = alert["labels"]["severity"].as_str().unwrap_or_default();
         assert!(["critical", "warning", "info"].contains(&severity), "{name}: {severity}");
-        let told = |field: &str| alert["annotations"][field].as_str().unwrap_or_default().to_owned();
-        assert_eq!(told("runbook_url"), format!("docs/runbooks/{name}.md"));
+        let annotation = |field: &str| alert["annotations"][field].as_str().unwrap_or_default().to_owned();
+        assert_eq!(annotation("runbook_url"), format!("docs/runbooks/{name}.md"));
         if !name.starts_with("SimSiamOperator") {
-            assert!(told("summary").contains("{{ $labels.namespace }}/{{ $labels.run }}"), "{name}: which run?");
-            assert!(told("description").contains("{{ $labels.run }}"), "{name}: which run?");
+            assert!(annotation("summary").contains("{{ $labels.namespace }}/{{ $labels.run }}"), "{name}: which run?");
+            assert!(annotation("description").contains("{{ $labels.run }}"), "{name}: which run?");
         }
-        let page = fs::read_to_string(root().join(told("runbook_url"))).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let page = fs::read_to_string(root().join(annotation("runbook_url"))).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert!(page.starts_with(&format!("# {name}\n")), "{name}");
         for part in ["## What it means", "## How to look", "## What to do"] {
             assert!(page.contains(part), "{name}: no {part:?}");
@@ -122,7 +122,7 @@ fn every_alert_says_what_to_do() {
 }
 
 #[test]
-fn alerts_fire_when_they_should_and_only_then() {
+fn alert_rules_pass_their_tests_and_mutants_fail() {
     if !is_there("promtool") {
         return;
     }
@@ -164,7 +164,7 @@ fn alerts_fire_when_they_should_and_only_then() {
 }
 
 #[test]
-fn the_dashboards_are_well_formed() {
+fn dashboards_are_well_formed() {
     for name in dashboard::NAMES {
         let wrong = dashboard::complaints(&dashboard::read(name));
         assert!(wrong.is_empty(), "{name}: {wrong:#?}");
@@ -194,7 +194,7 @@ fn every_metric_is_documented() {
     assert!(trainer.len() > 20 && trainer.contains_key("simsiam_gpu_memory_bytes"), "{trainer:#?}");
     // All of the operator's show once it has had something to do.
     let sources = Sources::start();
-    let operator = until(Duration::from_secs(60), "the operator's metrics", || {
+    let operator = wait_until(Duration::from_secs(60), "the operator's metrics", || {
         let metrics = exposed(&get(&sources.address, "/metrics")?);
         (metrics.contains_key("simsiam_operator_run_failed")
             && metrics.contains_key("simsiam_operator_reconcile_errors_total"))
@@ -280,7 +280,7 @@ fn config(sources: &str, run: &str) -> String {
 }
 
 #[test]
-fn every_panel_shows_something_of_a_real_run() {
+fn every_panel_has_data_of_a_real_run() {
     if !is_there("prometheus") {
         return;
     }
@@ -290,7 +290,7 @@ fn every_panel_shows_something_of_a_real_run() {
     let sources = Sources::start();
     let start = now();
     let server = Prometheus::start(folder.path(), &config(&sources.address, &address));
-    let jobs = until(Duration::from_secs(30), "the targets", || {
+    let jobs = wait_until(Duration::from_secs(30), "the targets", || {
         let targets = server.api("targets", &[("state", "active")])["activeTargets"].take();
         let jobs = targets.as_array()?.iter().map(|target| target["labels"]["job"].as_str().map(str::to_owned));
         jobs.collect::<Option<Vec<_>>>().filter(|jobs| !jobs.is_empty())
@@ -305,14 +305,14 @@ fn every_panel_shows_something_of_a_real_run() {
         .spawn()
         .unwrap();
     let mut metrics = String::new();
-    let status = until(Duration::from_secs(400), "the run", || {
+    let status = wait_until(Duration::from_secs(400), "the run", || {
         metrics = get(&address, "/metrics").unwrap_or(std::mem::take(&mut metrics));
         child.try_wait().unwrap()
     });
     assert!(status.success(), "{}", fs::read_to_string(folder.path().join("run.log")).unwrap());
     let end = now();
 
-    // What the real run told is documented, and of the documented types and labels.
+    // What the real run exposed is documented, and of the documented types and labels.
     let page = tabled(&documented::page());
     for (name, metric) in exposed(&metrics) {
         assert_eq!(page.get(&name), Some(&metric), "docs/metrics.md: {name}");

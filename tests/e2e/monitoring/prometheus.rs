@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
-use simsiam_tests::{text, until};
+use simsiam_tests::{text, wait_until};
 
 /// Is the program on the path? If not, one line says so.
 pub fn is_there(program: &str) -> bool {
@@ -77,7 +77,7 @@ impl Prometheus {
             .spawn()
             .expect("prometheus starts");
         let server = Self { child, address };
-        until(Duration::from_secs(60), "Prometheus is ready", || {
+        wait_until(Duration::from_secs(60), "Prometheus is ready", || {
             get(&server.address, "/-/ready").filter(|said| said.contains("Ready"))
         });
         server

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use simsiam_tests::{root, told};
+use simsiam_tests::{output_of, root};
 
 use super::dashboard::{NAMES, path, read};
 
@@ -13,7 +13,7 @@ use super::dashboard::{NAMES, path, read};
 fn checked(go: &Path, sources: &Path, files: &[PathBuf]) -> (i32, String, String) {
     let mut program = Command::new(go);
     program.args(["run", "-mod=readonly", "."]).args(files).current_dir(sources).env("CGO_ENABLED", "0");
-    told(program.output().unwrap())
+    output_of(program.output().unwrap())
 }
 
 /// The first panel of a kind.
@@ -23,7 +23,7 @@ fn panel<'a>(dashboard: &'a mut Value, kind: &str) -> &'a mut Value {
 }
 
 #[test]
-fn the_dashboards_follow_grafanas_schema() {
+fn dashboards_follow_grafanas_schema() {
     let sources = root().join("tests/monitoring/schema");
     let go = match simsiam_cluster::go(&sources) {
         Ok(go) => go,

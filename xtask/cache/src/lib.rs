@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_specific_variable_wins() {
+    fn most_specific_cache_variable_wins() {
         let all = [("SIMSIAM_CACHE", "/a"), ("XDG_CACHE_HOME", "/b"), ("HOME", "/c")];
         let with =
             |from: usize| from_variables(|name| all[from..].iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_whole_or_not_there() {
+    fn staged_folder_is_complete_or_absent() {
         let dir = tempfile::tempdir().unwrap();
         let staging = Staging::begin(dir.path(), "thing").unwrap();
         fs::write(staging.path().join("file"), "1").unwrap();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn too_small_a_disk_is_refused_before_anything_is_written() {
+    fn too_small_disk_is_refused_before_writing() {
         let df = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda 263174212 1 2048 1% /\n";
         assert_eq!(free_bytes(df), Some(2 << 20));
         assert_eq!(free_bytes(""), None);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_is_cleared() {
+    fn partial_folder_of_a_killed_process_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         // Process ids end at 4194304 on Linux.
         let dead = dir.path().join(".partial-4999999-thing");

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_has_every_rate_and_ratio() {
+    fn bench_report_has_every_rate_and_ratio() {
         let ours: Vec<_> = [10.0, 20.0, 30.0, 40.0, 19.0].map(|rate| rates(&[rate, rate, 1.0])).to_vec();
         let report = report(Some(&rates(&[2.0])), &ours);
         for (pointer, expected) in [
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_reference_its_rate_is_null() {
+    fn bench_report_without_reference_has_null_rate() {
         let ours = vec![rates(&[1.0]); OURS.len()];
         let report = report(None, &ours);
         assert_eq!(report.get("torchvision"), Some(&Value::Null));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_read_from_the_last_line_of_json() {
+    fn rates_are_read_from_the_last_json_line() {
         let mut read = Rates::default();
         assert_eq!(read.add("hello\n{\"imagesPerSecond\": 3.5, \"fastestPass\": 4}\n"), Some(()));
         assert_eq!((read.median(), read.fastest), (3.5, 4.0));
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_a_row_for_each_pipeline() {
+    fn bench_table_has_a_row_per_pipeline() {
         let options = Options { data: None, compare: true, rounds: 1, seconds: 1.0, fast: false, json: false };
         let text = show(Some(&rates(&[2.0])), &vec![rates(&[5.0]); OURS.len()], &options);
         assert!(OURS.iter().all(|pipeline| text.contains(pipeline.what)), "{text}");
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_folder_is_named() {
+    fn missing_data_folder_is_reported() {
         let options =
             Options { data: Some("/no/such".into()), compare: false, rounds: 1, seconds: 1.0, fast: false, json: true };
         let place = Place(std::env::temp_dir().join("simsiam-bench-data-test"));

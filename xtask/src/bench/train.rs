@@ -190,20 +190,20 @@ mod tests {
     }
 
     #[test]
-    fn the_median_forgives_one_slow_turn() {
+    fn median_ignores_one_slow_round() {
         assert_eq!(median(&[turn(10.0), turn(2.0), turn(11.0)]), turn(10.0));
         assert_eq!(median(&[turn(10.0), turn(12.0)]), turn(11.0));
     }
 
     #[test]
-    fn figures_are_read_from_the_last_line_of_json() {
+    fn rates_are_read_from_the_last_json_line() {
         let text = "warming up\n{\"imagesPerSecond\": 41.5, \"peakRssMb\": 900.0, \"loss\": -0.1}\n";
         assert_eq!(read_turn(text), Some(Turn { images_per_second: 41.5, peak_rss_mb: 900.0 }));
         assert_eq!(read_turn("nothing"), None);
     }
 
     #[test]
-    fn the_ratio_is_ours_over_theirs() {
+    fn ratio_is_ours_over_theirs() {
         let options = Options {
             rounds: 3,
             steps: 5,

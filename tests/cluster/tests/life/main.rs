@@ -31,7 +31,7 @@ fn options(state: &Path) -> Options {
 }
 
 #[test]
-fn a_cluster_lives_and_leaves_nothing() {
+fn cluster_up_and_down_leaves_nothing_behind() {
     let _one = MACHINE.lock().unwrap_or_else(|broken| broken.into_inner());
     if !possible() {
         return;
@@ -63,7 +63,7 @@ fn a_cluster_lives_and_leaves_nothing() {
 }
 
 #[test]
-fn a_failed_start_says_why_and_leaves_nothing() {
+fn failed_start_reports_why_and_leaves_nothing_behind() {
     let _one = MACHINE.lock().unwrap_or_else(|broken| broken.into_inner());
     if !possible() {
         return;

@@ -1,4 +1,4 @@
-//! Where the tests take place: cluster, S3 server, images, operator.
+//! Where the tests take env: cluster, S3 server, images, operator.
 
 use std::fs;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use simsiam_cluster::images::{OPERATOR, Product, TRAINER};
 use simsiam_cluster::{Cluster, Options, Tools};
 use simsiam_tests::s3::{KEYS, Server};
-use simsiam_tests::{built, root, simsiam};
+use simsiam_tests::{build_program, root, simsiam};
 use tempfile::TempDir;
 
 /// Where runs live.
@@ -22,22 +22,22 @@ pub const RELEASE: &str = "simsiam";
 const SECRET: &str = "s3-keys";
 
 /// All of it.
-pub struct Place {
+pub struct Environment {
     pub cluster: Cluster,
     pub server: Server,
     folder: TempDir,
-    anothers: bool,
+    external: bool,
     images: [String; 2],
     /// Digest of the weights of an undisturbed run.
     pub undisturbed: Option<String>,
 }
 
-impl Place {
+impl Environment {
     /// Brings everything up; or says why that can't be here.
     pub fn new() -> Result<Self, String> {
-        let anothers = std::env::var_os("KUBECONFIG").map(PathBuf::from);
+        let external = std::env::var_os("KUBECONFIG").map(PathBuf::from);
         let folder = tempfile::tempdir().unwrap();
-        let (cluster, host, images) = match &anothers {
+        let (cluster, host, images) = match &external {
             Some(kubeconfig) => {
                 let variable =
                     |name: &str| std::env::var(name).map_err(|_| format!("KUBECONFIG is set, but {name} is not"));
@@ -52,7 +52,7 @@ impl Place {
                 if let Some(why) = simsiam_cluster::machine_obstacle().or_else(Tools::obstacle) {
                     return Err(why);
                 }
-                let programs = [built("simsiam-operator", "simsiam-operator"), simsiam().to_owned()];
+                let programs = [build_program("simsiam-operator", "simsiam-operator"), simsiam().to_owned()];
                 let cluster = Cluster::up(&Options { gpus_per_node: 4, ..Options::default() }).expect("a cluster");
                 for (product, program) in [OPERATOR, TRAINER].iter().zip(&programs) {
                     import(&cluster, product, program);
@@ -65,16 +65,16 @@ impl Place {
             fs::create_dir_all(folder.path().join(bucket)).unwrap();
         }
         let server = Server::start_at(folder.path(), host);
-        let place = Self { cluster, server, folder, anothers: anothers.is_some(), images, undisturbed: None };
-        place.data();
-        place.install(&[]);
-        place.secret();
-        Ok(place)
+        let env = Self { cluster, server, folder, external: external.is_some(), images, undisturbed: None };
+        env.data();
+        env.install(&[]);
+        env.secret();
+        Ok(env)
     }
 
     /// Whether the cluster is not of our own making.
-    pub fn is_anothers(&self) -> bool {
-        self.anothers
+    pub fn is_external(&self) -> bool {
+        self.external
     }
 
     /// The folder of the S3 server; each folder in it is a bucket.
@@ -101,11 +101,11 @@ impl Place {
     /// Installs the operator and the definition of runs by their chart, or upgrades both, with more values: `name=value`.
     pub fn install(&self, more: &[&str]) {
         if let Err(said) = self.try_install(more, &[]) {
-            self.tell();
+            self.print_diagnostics();
             panic!("{said}");
         }
         // An API server lists a new definition among its resources some time after it has established it.
-        simsiam_tests::until(Duration::from_secs(30), "SimSiamRuns are known", || {
+        simsiam_tests::wait_until(Duration::from_secs(30), "SimSiamRuns are known", || {
             self.cluster.kubectl(&["get", "ssr"]).ok()
         });
     }
@@ -179,13 +179,13 @@ impl Place {
 
     /// Waits until `what` holds of the run's status.
     pub fn wait(&self, name: &str, limit: Duration, words: &str, what: impl Fn(&Value) -> bool) -> Value {
-        let begun = Instant::now();
+        let start = Instant::now();
         loop {
             let status = self.run(name)["status"].take();
             if what(&status) {
                 return status;
             }
-            if begun.elapsed() > limit {
+            if start.elapsed() > limit {
                 panic!("{name}: not {words} within {limit:?}: {status:#}");
             }
             std::thread::sleep(Duration::from_millis(400));
@@ -205,7 +205,7 @@ impl Place {
     /// Waits until a run has written a checkpoint, and trains on.
     pub fn wait_for_checkpoint(&self, name: &str, output: &str) {
         let folder = self.buckets().join("models").join(output).join("checkpoints");
-        simsiam_tests::until(Duration::from_secs(180), "a checkpoint", || {
+        simsiam_tests::wait_until(Duration::from_secs(180), "a checkpoint", || {
             let status = self.run(name)["status"].take();
             let ended =
                 status["phase"] == "Failed" || status["stage"].as_str().is_some_and(|stage| stage != "pretrain");
@@ -217,7 +217,7 @@ impl Place {
 
     /// A volume that the next claim gets, and its folder; none on somebody else's cluster, which has its own.
     pub fn volume(&self) -> Option<PathBuf> {
-        if self.anothers {
+        if self.external {
             return None;
         }
         let folder = self.folder.path().join("claim");
@@ -243,7 +243,7 @@ impl Place {
     }
 
     /// What helps to understand a failure.
-    pub fn tell(&self) {
+    pub fn print_diagnostics(&self) {
         for arguments in [
             ["get", "ssr,jobs,pods", "-A", "-o", "wide"].as_slice(),
             &["get", "events", "-A", "--sort-by=.metadata.creationTimestamp"],
@@ -260,8 +260,8 @@ impl Place {
         if let Err(e) = self.cluster.kubectl(&["delete", "ssr", "--all", "--wait=false"]) {
             println!("{e}");
         }
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(90) {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(90) {
             let left = self.cluster.json(&["get", "jobs,pods", "-l", "app.kubernetes.io/managed-by=simsiam-operator"]);
             if left.is_ok_and(|list| list["items"].as_array().is_some_and(Vec::is_empty)) {
                 return;
@@ -273,7 +273,7 @@ impl Place {
 
     /// Takes everything down.
     pub fn end(self) {
-        if self.anothers {
+        if self.external {
             let _ = self.cluster.helm(&["uninstall", RELEASE, "--namespace", SYSTEM]).status();
         } else {
             self.cluster.down().expect("nothing is left");
