@@ -220,7 +220,10 @@ mod tests {
         );
         write("a.rs", "mod c;\n");
         write("a/c.rs", "#[test]\nfn four() {}\n");
-        write("b/mod.rs", "#[path = \"else.rs\"]\nmod c;\nconst T: &[T] = &[\n    test!(x::five),\n    test!(six, true),\n];\n");
+        write(
+            "b/mod.rs",
+            "#[path = \"else.rs\"]\nmod c;\nconst T: &[T] = &[\n    test!(x::five),\n    test!(six, true),\n];\n",
+        );
         write("b/else.rs", "#[test]\nfn seven() {}\n");
         let target = Target { package: "p".into(), kind: "lib".into(), name: "p".into(), source: root };
         let expected = ["a::c::four", "b::c::seven", "five", "six", "tests::one", "tests::deep::two", "three"];
@@ -264,12 +267,8 @@ mod tests {
 
     #[test]
     fn arguments_run_one_target() {
-        let target = |kind: &str| Target {
-            package: "p".into(),
-            kind: kind.into(),
-            name: "n".into(),
-            source: PathBuf::new(),
-        };
+        let target =
+            |kind: &str| Target { package: "p".into(), kind: kind.into(), name: "n".into(), source: PathBuf::new() };
         assert_eq!(target("lib").arguments(), ["--lib"]);
         assert_eq!(target("test").arguments(), ["--test", "n"]);
         assert_eq!(target("bin").arguments(), ["--bin", "n"]);
