@@ -179,7 +179,7 @@ pub enum Error {
     },
     /// An error that the agent was told of, and that the agent tells the user.
     #[error("the agent was told")]
-    Told(ExitCode),
+    AlreadyReported(ExitCode),
     /// A rank reported this and ended.
     #[error("{message}")]
     Rank {
@@ -224,7 +224,7 @@ impl Error {
             Self::Data(simsiam_data::Error::Refused { .. } | simsiam_data::Error::Option { .. }) => ExitCode::Config,
             Self::Data(e) if is_passing(e) => ExitCode::Temporary,
             Self::Data(_) | Self::Checkpoint { .. } => ExitCode::Data,
-            Self::Told(code) => *code,
+            Self::AlreadyReported(code) => *code,
             Self::Storage { .. } | Self::Rendezvous { .. } | Self::PeerLost { .. } | Self::Terminated => {
                 ExitCode::Temporary
             }

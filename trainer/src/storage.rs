@@ -53,7 +53,7 @@ impl Storage {
         let options = StoreOptions {
             endpoint: output.endpoint.clone(),
             region: output.region.clone(),
-            ..crate::dataset::patience()
+            ..crate::data::datasets::patience()
         };
         let (store, root) = connect(&uri, &options).map_err(|e| Error::config("spec.output.uri", e.to_string()))?;
         Ok(Self { store, root, uri, runtime })

@@ -7,13 +7,13 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 use simsiam::checkpoint::{snapshot, store};
-use simsiam::dataset::two_views;
+use simsiam::data::datasets::two_views;
+use simsiam::dist::rank::Rank;
 use simsiam::model::{Outputs, Pass, SimSiam};
-use simsiam::optim::Sgd;
-use simsiam::pretrain::{self, Job};
-use simsiam::rank::Rank;
-use simsiam::schedule::LearningRate;
+use simsiam::stage::pretrain::{self, Job};
 use simsiam::storage::Storage;
+use simsiam::training::schedule::LearningRate;
+use simsiam::training::sgd::Sgd;
 use simsiam_data::synth::{self, SynthOptions};
 use simsiam_data::{Batch, ImageFolder, Loader, LoaderOptions};
 use simsiam_recipe::Recipe;

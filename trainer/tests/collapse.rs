@@ -11,11 +11,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use simsiam::dataset::two_views;
+use simsiam::data::datasets::two_views;
 use simsiam::model::simsiam::output_std;
 use simsiam::model::{Pass, SimSiam};
-use simsiam::optim::Sgd;
-use simsiam::schedule::LearningRate;
+use simsiam::training::schedule::LearningRate;
+use simsiam::training::sgd::Sgd;
 use simsiam_data::synth::{self, SynthOptions};
 use simsiam_data::{ImageFolder, Loader, LoaderOptions};
 use simsiam_recipe::{Ablation, Augment, Pretrain, Projector, Schedule, Stem};

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use simsiam::classify::larc;
 use simsiam::model::SimSiam;
-use simsiam::schedule::LearningRate;
+use simsiam::training::larc;
+use simsiam::training::schedule::LearningRate;
 use simsiam_recipe::{Arch, Pretrain, Projector, Stem};
 use tch::{Device, Kind, Tensor};
 

@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fixture::distance;
 use simsiam::checkpoint::snapshot;
-use simsiam::interchange::optimizer::Settings;
-use simsiam::interchange::{Optimizer, Weights, names};
 use simsiam::model::{Params, Pass, SimSiam};
-use simsiam::optim::Sgd;
-use simsiam::schedule::Rates;
+use simsiam::training::schedule::Rates;
+use simsiam::training::sgd::Sgd;
+use simsiam::weights::optimizer::Settings;
+use simsiam::weights::{Optimizer, Weights, names};
 use simsiam_pth::{Dtype, Tensor as HostTensor, Value};
 use simsiam_recipe::{Arch, ExportFormat, Pretrain, Projector, Stem};
 use tch::{Device, Kind, Tensor};

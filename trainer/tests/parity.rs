@@ -9,9 +9,9 @@ mod fixture;
 use std::collections::BTreeSet;
 
 use fixture::distance;
-use simsiam::fixture::{Fixture, Tensors};
 use simsiam::model::SimSiam;
 use simsiam::model::params::Role;
+use simsiam::training::fixture::{Fixture, Tensors};
 use simsiam_recipe::Pretrain;
 use tch::{Device, Kind, Tensor};
 

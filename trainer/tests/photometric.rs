@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use simsiam::photometric::Photometric;
+use simsiam::data::photometric::Photometric;
 use simsiam_data::synth::{self, SynthOptions};
 use simsiam_data::{ImageFolder, Jitter, JitterOp, Loader, LoaderOptions, Output, TwoViews};
 use tch::{Device, Tensor};

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::outcome::{Ending, Outcome};
-use super::{Board, Topology, reap, rendezvous};
+use super::{RunStatus, Topology, reap, rendezvous};
 use crate::error::{Error, ExitCode};
 use crate::telemetry::Event;
 use crate::telemetry::event::StageResult;
@@ -46,7 +46,7 @@ pub struct Spec {
 }
 
 /// Runs the stage's ranks on this node to their end.
-pub async fn supervise(spec: &Spec, board: &Board) -> Result<Outcome, Error> {
+pub async fn supervise(spec: &Spec, board: &RunStatus) -> Result<Outcome, Error> {
     let topology = &spec.topology;
     let address = |port| format!("{}:{port}", topology.master_addr);
     // From the beginning: as PID 1 of a container a process without handlers does not hear SIGTERM at all.
@@ -105,7 +105,7 @@ struct Gang {
 }
 
 impl Gang {
-    fn start(spec: &Spec, board: &Board, port: u16) -> Result<Self, Error> {
+    fn start(spec: &Spec, board: &RunStatus, port: u16) -> Result<Self, Error> {
         let folder = tempfile::Builder::new().prefix("simsiam-").tempdir().map_err(Error::io(std::env::temp_dir()))?;
         let socket = folder.path().join("agent");
         let listener = UnixListener::bind(&socket).map_err(Error::io(&socket))?;
@@ -136,7 +136,7 @@ impl Gang {
         Ok(Self { ranks, pids, relays, words, own, listener, open, _folder: folder })
     }
 
-    async fn watch(mut self, spec: &Spec, board: &Board, signals: &mut Signals) -> Result<Outcome, Error> {
+    async fn watch(mut self, spec: &Spec, board: &RunStatus, signals: &mut Signals) -> Result<Outcome, Error> {
         let mut endings: Vec<Ending> = Vec::new();
         let mut asked = false;
         let mut stalled = None;
@@ -256,7 +256,7 @@ fn start_rank(spec: &Spec, index: usize, port: u16, socket: &Path) -> Result<Chi
 }
 
 /// Passes a rank's lines on.
-async fn relay(stream: impl AsyncRead + Unpin, prefix: Arc<str>, board: Board) {
+async fn relay(stream: impl AsyncRead + Unpin, prefix: Arc<str>, board: RunStatus) {
     let mut lines = BufReader::new(stream).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
         board.line(&format!("{prefix}{}", String::from_utf8_lossy(&line).trim_end()));
@@ -266,7 +266,7 @@ async fn relay(stream: impl AsyncRead + Unpin, prefix: Arc<str>, board: Board) {
 /// Takes the ranks' connections and their events. `open` counts connections that may still have something to say.
 async fn listen(
     listener: UnixListener,
-    board: Board,
+    board: RunStatus,
     words: mpsc::UnboundedSender<(usize, Event)>,
     open: Arc<AtomicUsize>,
 ) {

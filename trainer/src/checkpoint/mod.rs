@@ -15,8 +15,8 @@ pub use writer::{Writer, Written};
 
 use serde::{Deserialize, Serialize};
 
-use crate::device;
-use crate::rank::Rank;
+use crate::dist::device;
+use crate::dist::rank::Rank;
 
 /// `state.json`: where the run stands, and what its arithmetic depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,7 +43,7 @@ pub struct State {
     pub bucket_order: Option<Vec<Vec<usize>>>,
     /// A classifier's accuracy so far, in stages that train one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judged: Option<Judged>,
+    pub judged: Option<EvalRecord>,
     /// What else the last bits depend on.
     pub environment: Environment,
 }
@@ -51,7 +51,7 @@ pub struct State {
 /// Accuracy of a classifier over the epochs that were judged.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Judged {
+pub struct EvalRecord {
     /// How many epochs were.
     pub epochs: u64,
     /// The best of them, counted from 1.
@@ -92,8 +92,8 @@ impl Environment {
     /// That of a rank.
     pub fn of(rank: &Rank) -> Self {
         Self {
-            world_size: rank.place.world,
-            threads_per_rank: rank.place.threads,
+            world_size: rank.info.world,
+            threads_per_rank: rank.info.threads,
             device: device::name(rank.device),
             nccl_algo: std::env::var("NCCL_ALGO").ok(),
             nccl_proto: std::env::var("NCCL_PROTO").ok(),

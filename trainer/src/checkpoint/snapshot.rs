@@ -9,7 +9,7 @@ use super::State;
 use crate::error::Error;
 use crate::model::Params;
 use crate::model::simsiam::ENCODER;
-use crate::optim::Sgd;
+use crate::training::sgd::Sgd;
 
 /// Every name in a checkpoint begins so, as in the reference's files (it saves a `DistributedDataParallel`).
 pub const PREFIX: &str = "module.";

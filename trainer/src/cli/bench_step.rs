@@ -5,11 +5,11 @@ use std::time::Instant;
 use simsiam_recipe::{Arch, Precision, Pretrain, Stem};
 use tch::{Device, Kind, Tensor};
 
-use crate::device;
+use crate::dist::device;
 use crate::error::Error;
 use crate::model::{Pass, SimSiam};
-use crate::optim::Sgd;
-use crate::schedule::LearningRate;
+use crate::training::schedule::LearningRate;
+use crate::training::sgd::Sgd;
 
 /// Arguments of `simsiam bench-step`.
 #[derive(clap::Args)]

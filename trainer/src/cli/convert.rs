@@ -4,7 +4,7 @@ use simsiam_recipe::{ExportFormat, Output};
 
 use super::export::parse_format;
 use crate::error::Error;
-use crate::interchange::{self, place};
+use crate::weights;
 
 /// Arguments of `simsiam convert`.
 #[derive(clap::Args)]
@@ -33,10 +33,10 @@ pub fn execute(args: &Args) -> Result<(), Error> {
         endpoint: args.endpoint.clone(),
         region: args.region.clone(),
     };
-    let weights = interchange::open("IN", &args.input, &reach, runtime.handle())?;
+    let weights = weights::open("IN", &args.input, &reach, runtime.handle())?;
     weights.warn_of_other_shapes(&[args.format]);
     let file = weights.file(args.format)?;
-    place::put("OUT", &args.output, file.bytes, &reach, runtime.handle())?;
+    weights::open::put("OUT", &args.output, file.bytes, &reach, runtime.handle())?;
     let what = weights.architecture().map_or_else(|| "an unknown architecture".to_owned(), |found| found.to_string());
     let trained = weights.epochs.map_or_else(String::new, |epochs| format!(", {epochs} epochs"));
     println!("{}: {what}{trained}, {} tensors", args.output, weights.tensors.len());

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::bar::Bar;
 use super::worker::default_threads;
-use crate::dataset::patience;
+use crate::data::datasets::patience;
 use crate::error::{Error, ExitCode};
 
 /// Subcommands of `simsiam data`.

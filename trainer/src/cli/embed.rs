@@ -10,14 +10,14 @@ use super::file::FileArgs;
 use super::weights::WeightsArgs;
 use super::worker::default_threads;
 use crate::checkpoint::{Checkpoints, snapshot};
-use crate::dataset::{Datasets, eval_view, loader_threads};
-use crate::embedding::{Row, Table};
+use crate::data::datasets::{Datasets, eval_view, loader_threads};
+use crate::dist::rank::Rank;
 use crate::error::Error;
-use crate::features::Sweep;
-use crate::interchange::Weights;
+use crate::eval::embedding::{Row, Table};
+use crate::eval::extraction::FeatureExtraction;
 use crate::model::{Pass, SimSiam};
-use crate::rank::Rank;
 use crate::storage::Storage;
+use crate::weights::Weights;
 
 /// Arguments of `simsiam embed`.
 #[derive(clap::Args)]
@@ -89,7 +89,7 @@ pub fn execute(args: &Args) -> Result<(), Error> {
     let facts = [("checkpoint", uri.as_str()), ("arch", pretrain.arch.name())];
     let mut table = Table::create(&args.output, &facts)?;
     let mut bar = Bar::new("images embedded");
-    let sweep = Sweep {
+    let sweep = FeatureExtraction {
         source: &source,
         view: eval_view(&pretrain.augment),
         batch: args.batch_size as usize,

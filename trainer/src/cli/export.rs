@@ -4,7 +4,7 @@ use simsiam_recipe::{ExportFormat, Output};
 
 use super::file::FileArgs;
 use crate::error::Error;
-use crate::interchange::export;
+use crate::stage::export;
 use crate::storage::Storage;
 
 /// Arguments of `simsiam export`.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use tch::Kind;
 
 use crate::checkpoint::snapshot;
+use crate::dist::rank::Rank;
 use crate::error::Error;
-use crate::fixture::Fixture;
-use crate::rank::Rank;
+use crate::training::fixture::Fixture;
 
 /// Arguments of `simsiam fixture-step`.
 #[derive(clap::Args)]

@@ -3,8 +3,8 @@
 use super::file::FileArgs;
 use super::weights::WeightsArgs;
 use super::worker::default_threads;
+use crate::dist::rank::Rank;
 use crate::error::Error;
-use crate::rank::Rank;
 use crate::stage;
 use crate::storage::Storage;
 use crate::telemetry::event::KnnScore;

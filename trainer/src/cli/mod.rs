@@ -92,7 +92,7 @@ pub fn main() -> ExitCode {
     match execute(cli.command) {
         Ok(()) => ExitCode::Done,
         // A rank's error reaches the user through its agent, once; before it reached the agent it is a line like any other.
-        Err(Error::Told(code)) => code,
+        Err(Error::AlreadyReported(code)) => code,
         Err(e) => {
             eprintln!("simsiam: {e}");
             e.exit_code()

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::file::FileArgs;
 use super::worker::default_threads;
+use crate::dist::rank::Rank;
 use crate::error::Error;
-use crate::rank::Rank;
 use crate::report::{self, Run};
 use crate::storage::Storage;
 

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use super::weights::WeightsArgs;
 use super::worker::{Patience, StageArgs, at_least_one};
+use crate::agent::local::{self, Local};
 use crate::error::Error;
-use crate::run::{self, Local};
 
 /// Arguments of `simsiam run`, and of `linear` and `finetune` with others.
 #[derive(clap::Args)]
@@ -48,7 +48,7 @@ pub fn judge(args: &JudgeArgs, stage: Stage) -> Result<(), Error> {
 
 fn start(args: &Args, only: Option<Stage>, weights: &WeightsArgs) -> Result<(), Error> {
     let run = args.stage_args.file.load()?;
-    run::execute(
+    local::execute(
         &run,
         &Local {
             nproc: args.nproc,

@@ -4,7 +4,7 @@ use simsiam_recipe::Output;
 use tokio::runtime::Handle;
 
 use crate::error::Error;
-use crate::interchange::{self, Weights};
+use crate::weights::{self, Weights};
 
 /// What to use in the place of the run's latest checkpoint.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -18,7 +18,7 @@ pub struct WeightsArgs {
 impl WeightsArgs {
     /// Reads them, if there are any; an address is reached as the run's output is.
     pub fn open(&self, output: &Output, runtime: &Handle) -> Result<Option<Weights>, Error> {
-        interchange::open_in_place(self.weights.as_deref(), output, runtime)
+        weights::open_in_place(self.weights.as_deref(), output, runtime)
     }
 
     /// The same arguments for a rank.

@@ -9,12 +9,14 @@ use simsiam_recipe::Stage;
 
 use super::file::FileArgs;
 use super::weights::WeightsArgs;
+use crate::agent::http;
+use crate::agent::local;
 use crate::agent::topology::Asked;
-use crate::agent::{Board, Outcome, Spec, Topology, supervise, termination};
+use crate::agent::{Outcome, RunStatus, Spec, Topology, supervise, termination};
+use crate::dist::device;
 use crate::error::{Error, ExitCode};
+use crate::stage::pretrain;
 use crate::stage::{self, Order};
-use crate::telemetry::http;
-use crate::{device, pretrain, run};
 
 /// What a rank needs besides its place.
 #[derive(clap::Args, Clone, Debug)]
@@ -143,7 +145,7 @@ pub fn execute(args: &Args) -> Result<(), Error> {
     if let Err(e) = &outcome {
         let outcome =
             Outcome { code: e.exit_code(), message: e.to_string(), subject: e.subject(), result: Default::default() };
-        say_goodbye(args, &outcome, &Board::new("")?);
+        write_termination_message(args, &outcome, &RunStatus::new("")?);
     }
     let outcome = outcome?;
     match outcome.code {
@@ -182,7 +184,7 @@ fn attempt(args: &Args) -> Result<Outcome, Error> {
         grace: Duration::from_secs(10),
         stop_grace: Duration::from_secs(args.patience.stop_grace),
     };
-    let board = Board::new(&run.name)?;
+    let board = RunStatus::new(&run.name)?;
     board.begin(spec.stage.name());
     let runtime = tokio::runtime::Runtime::new().map_err(Error::io("the async runtime"))?;
     let begun = Instant::now();
@@ -192,17 +194,17 @@ fn attempt(args: &Args) -> Result<Outcome, Error> {
         supervise(&spec, &board).await
     })?;
     board.end();
-    say_goodbye(args, &outcome, &board);
+    write_termination_message(args, &outcome, &board);
     if outcome.code == ExitCode::Done && spec.topology.hosts_store() {
         // The stage is done, and its results are in the termination message, whatever becomes of this copy.
-        if let Err(e) = run::record(&run, spec.stage, outcome.result.clone(), begun.elapsed(), &runtime) {
+        if let Err(e) = local::record(&run, spec.stage, outcome.result.clone(), begun.elapsed(), &runtime) {
             tracing::warn!("the results were not added to result.json: {e}");
         }
     }
     Ok(outcome)
 }
 
-fn say_goodbye(args: &Args, outcome: &Outcome, board: &Board) {
+fn write_termination_message(args: &Args, outcome: &Outcome, board: &RunStatus) {
     if args.termination_log.parent().is_some_and(|p| p.exists()) && inside_container(&args.termination_log) {
         termination::write(&args.termination_log, outcome, &board.progress());
     }

@@ -3,7 +3,7 @@
 use simsiam_recipe::{Ablation, Arch, Pretrain, Stem};
 
 use super::layers::ConvShape;
-use super::resnet::{Layout, Place, first_conv};
+use super::resnet::{BlockPosition, Layout, first_conv};
 
 /// Side of a convolution's or pooling's output for an input of side `side`, with a padding of half the kernel.
 fn strided(side: u64, stride: i64) -> u64 {
@@ -26,7 +26,7 @@ pub fn backbone_macs(arch: Arch, stem: Stem, base_width: u32, crop: u32) -> (u64
         side = strided(side, 2);
     }
     let mut features = base_width.unsigned_abs();
-    for Place { shapes, .. } in Layout::of(arch).blocks(base_width) {
+    for BlockPosition { shapes, .. } in Layout::of(arch).blocks(base_width) {
         macs += shapes.shortcut.map_or(0, |shortcut| conv(shortcut, side).0);
         for shape in shapes.convs {
             let (own, out) = conv(shape, side);

@@ -65,18 +65,18 @@ impl Layout {
     }
 
     /// Stage (from 0), number in the stage and convolutions of every block, in order.
-    pub(super) fn blocks(self, base_width: i64) -> Vec<Place> {
-        let mut places = Vec::new();
+    pub(super) fn blocks(self, base_width: i64) -> Vec<BlockPosition> {
+        let mut blocks = Vec::new();
         let mut input = base_width;
         for (stage, &count) in self.blocks.iter().enumerate() {
             let planes = base_width << stage;
             for block in 0..count {
                 let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                places.push(Place { stage, block, shapes: self.block(input, planes, stride) });
+                blocks.push(BlockPosition { stage, block, shapes: self.block(input, planes, stride) });
                 input = planes * self.expansion();
             }
         }
-        places
+        blocks
     }
 }
 
@@ -89,8 +89,8 @@ pub(super) fn first_conv(stem: Stem, base_width: i64) -> ConvShape {
     ConvShape { input: 3, output: base_width, kernel, stride, groups: 1 }
 }
 
-/// A block and where it stands.
-pub(super) struct Place {
+/// A block and its position in the network.
+pub(super) struct BlockPosition {
     /// The stage, from 0.
     pub stage: usize,
     /// Its number in the stage.
@@ -170,7 +170,7 @@ impl ResNet {
         let bn1 = BatchNorm::new(init.sub("bn1"), base_width, Affine::One)?;
         let mut blocks = Vec::new();
         let mut features = base_width;
-        for Place { stage, block, shapes } in layout.blocks(base_width) {
+        for BlockPosition { stage, block, shapes } in layout.blocks(base_width) {
             features = shapes.convs.last().map_or(features, |conv| conv.output);
             blocks.push(Block::new(init.sub(format!("layer{}.{block}", stage + 1)), shapes)?);
         }

@@ -1,6 +1,6 @@
 //! Which curves a history has.
 
-use super::history::{History, Judged, Point};
+use super::history::{EvalRecord, History, Point};
 use super::page::Classifier;
 use super::svg::{Chart, Series};
 use crate::telemetry::journal::Training;
@@ -121,8 +121,8 @@ pub fn classifiers(history: &History) -> Vec<Classifier> {
         .collect()
 }
 
-fn classifier(points: &[Point<Judged>], untrained: &[Point<Judged>]) -> Vec<Chart> {
-    let of = |points: &[Point<Judged>], value: fn(&Judged) -> f64| -> Vec<(f64, f64)> {
+fn classifier(points: &[Point<EvalRecord>], untrained: &[Point<EvalRecord>]) -> Vec<Chart> {
+    let of = |points: &[Point<EvalRecord>], value: fn(&EvalRecord) -> f64| -> Vec<(f64, f64)> {
         points.iter().map(|p| (p.epoch, value(&p.value))).collect()
     };
     let mut accuracy =

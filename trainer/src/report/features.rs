@@ -5,11 +5,11 @@ use std::sync::Arc;
 use simsiam_data::{EvalView, Source, Subset};
 use tch::{Device, Kind, Tensor};
 
+use crate::dist::rank::Rank;
 use crate::error::Error;
-use crate::features::Sweep;
-use crate::knn::normalised;
+use crate::eval::extraction::FeatureExtraction;
+use crate::eval::knn::normalised;
 use crate::model::{Pass, SimSiam};
-use crate::rank::Rank;
 
 /// Images of a forward pass.
 const BATCH: usize = 128;
@@ -33,7 +33,7 @@ pub fn extract(
 ) -> Result<Features, Error> {
     let outer = sample.ids().to_vec();
     let source: Arc<dyn Source> = Arc::new(sample);
-    let sweep = Sweep { source: &source, view: view.clone(), batch: BATCH, loader_threads, what };
+    let sweep = FeatureExtraction { source: &source, view: view.clone(), batch: BATCH, loader_threads, what };
     let mut rows = vec![Tensor::f_zeros([0, model.feature_width()], (Kind::Float, Device::Cpu))?];
     let mut ids = Vec::new();
     sweep.run(

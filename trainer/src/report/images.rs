@@ -8,7 +8,7 @@ use simsiam_data::{Decoder, EvalView, Renderer, RgbImage, Source, encode_jpeg};
 use simsiam_recipe::Augment;
 
 use super::page::{Picture, Views};
-use crate::dataset::two_views;
+use crate::data::datasets::two_views;
 use crate::error::Error;
 
 /// Side of a thumbnail in pixels at most.
@@ -17,7 +17,7 @@ const THUMBNAIL: u32 = 96;
 const QUALITY: u8 = 88;
 
 /// Makes pictures of a run's images.
-pub struct Painter<'a> {
+pub struct ThumbnailRenderer<'a> {
     augment: &'a Augment,
     seed: u64,
     decoder: Decoder,
@@ -25,7 +25,7 @@ pub struct Painter<'a> {
     image: RgbImage,
 }
 
-impl<'a> Painter<'a> {
+impl<'a> ThumbnailRenderer<'a> {
     /// For the run's augmentation and seed.
     pub fn new(augment: &'a Augment, seed: u64) -> Self {
         Self { augment, seed, decoder: Decoder::new(), renderer: Renderer::default(), image: RgbImage::default() }

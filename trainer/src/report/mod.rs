@@ -21,16 +21,16 @@ use simsiam_recipe::{Pretrain, Recipe, Report};
 use tch::Kind;
 
 use crate::checkpoint::{Checkpoints, Found, snapshot};
-use crate::dataset::{Datasets, eval_view, loader_threads};
+use crate::data::datasets::{Datasets, eval_view, loader_threads};
+use crate::dist::rank::Rank;
 use crate::error::Error;
 use crate::model::SimSiam;
-use crate::rank::Rank;
 use crate::storage::Storage;
 use crate::telemetry::event::{Event, Phase};
 use crate::telemetry::journal;
 use features::{Features, extract, nearest, principal};
 use history::History;
-use images::Painter;
+use images::ThumbnailRenderer;
 use page::{Figure, Neighbour, Neighbours, Page, Part, Projection, Row, Views};
 use sample::spread;
 use svg::{MOST_CLASSES, Scatter, number};
@@ -67,7 +67,7 @@ pub fn write(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error>
 pub fn page(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error> {
     rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
     let history = History::of(journal::read(storage)?);
-    let gatherer = Gatherer::new(rank, run, storage)?;
+    let gatherer = ReportBuilder::new(rank, run, storage)?;
     let features = gatherer.model().and_then(|model| gatherer.look(&model));
     let (neighbours, projection) = match features {
         Ok(looked) => looked,
@@ -88,7 +88,7 @@ pub fn page(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error> 
     }))
 }
 
-struct Gatherer<'a> {
+struct ReportBuilder<'a> {
     rank: &'a Rank,
     recipe: &'a Recipe,
     settings: Report,
@@ -100,7 +100,7 @@ struct Gatherer<'a> {
 
 type Looked = (Part<Neighbours>, Part<Projection>);
 
-impl<'a> Gatherer<'a> {
+impl<'a> ReportBuilder<'a> {
     fn new(rank: &'a Rank, run: &Run<'a>, storage: &Storage) -> Result<Self, Error> {
         let datasets = Datasets::new(run.recipe, storage.runtime().clone());
         let said = |e: Error| format!("The images cannot be read: {e}");
@@ -145,7 +145,7 @@ impl<'a> Gatherer<'a> {
     fn views(&self) -> Part<Vec<Views>> {
         let train = self.train.as_ref().map_err(Clone::clone)?;
         let pretrain = self.pretrain().map_err(|e| e.to_string())?;
-        let mut painter = Painter::new(&pretrain.augment, pretrain.seed);
+        let mut painter = ThumbnailRenderer::new(&pretrain.augment, pretrain.seed);
         let sample = spread(train, self.settings.views as usize, |_| true);
         // An image that cannot be read is missing here as it is in training.
         let views: Vec<_> = sample.ids().iter().filter_map(|id| painter.views(&**train, *id).ok()).collect();
@@ -201,7 +201,7 @@ impl<'a> Gatherer<'a> {
             return Err("There are too few readable images.".into());
         }
         let pretrain = self.pretrain().map_err(said)?;
-        let mut painter = Painter::new(&pretrain.augment, pretrain.seed);
+        let mut painter = ThumbnailRenderer::new(&pretrain.augment, pretrain.seed);
         let class = |source: &Arc<dyn Source>, id| Some(source.classes().get(source.label(id)? as usize)?.clone());
         let mut rows = Vec::new();
         for (id, found) in queries.ids.iter().zip(nearest(queries, bank, NEIGHBOURS, same).map_err(said)?) {

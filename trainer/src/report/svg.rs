@@ -252,7 +252,7 @@ pub struct Scatter {
     pub axes: [String; 2],
     /// The classes' names; empty where there are none.
     pub classes: Vec<String>,
-    /// Place, index of the class and name of each point.
+    /// RankInfo, index of the class and name of each point.
     pub points: Vec<(f64, f64, usize, String)>,
 }
 

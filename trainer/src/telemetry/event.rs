@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 use simsiam_recipe::ExportFormat;
 
-use super::journal::Feed;
+use super::journal::JournalSender;
 use crate::error::Error;
 
 /// What a rank is at, so that a watchdog knows how long silence is normal.
@@ -269,7 +269,7 @@ pub struct Exported {
 #[derive(Clone, Debug, Default)]
 pub struct Sink {
     agent: Option<Arc<Mutex<UnixStream>>>,
-    journal: Option<Feed>,
+    journal: Option<JournalSender>,
 }
 
 impl Sink {
@@ -286,7 +286,7 @@ impl Sink {
 
     /// The same, into a journal as well.
     #[must_use]
-    pub fn with_journal(self, feed: Feed) -> Self {
+    pub fn with_journal(self, feed: JournalSender) -> Self {
         Self { journal: Some(feed), ..self }
     }
 

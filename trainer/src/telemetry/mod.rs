@@ -4,7 +4,6 @@
 
 pub mod display;
 pub mod event;
-pub mod http;
 pub mod journal;
 pub mod metrics;
 pub mod progress;

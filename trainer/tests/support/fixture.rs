@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use simsiam::fixture::Tensors;
+use simsiam::training::fixture::Tensors;
 use tch::{Kind, Tensor};
 
 use super::Result;
@@ -15,7 +15,7 @@ pub fn path(name: &str) -> PathBuf {
 
 /// Tensors and metadata of the file `name`.
 pub fn read(name: &str) -> Result<(Tensors, BTreeMap<String, String>)> {
-    Ok(simsiam::fixture::read(&path(name))?)
+    Ok(simsiam::training::fixture::read(&path(name))?)
 }
 
 /// ‖a − b‖ / ‖b‖, computed in f64.

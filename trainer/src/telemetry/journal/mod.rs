@@ -19,7 +19,7 @@ pub use record::{Record, Training, What};
 use super::event::Event;
 use crate::error::Error;
 use crate::storage::Storage;
-use record::Keeper;
+use record::RecordBuilder;
 use tensorboard::EventFile;
 
 /// The folder of all journals in a run's output.
@@ -39,9 +39,9 @@ enum Message {
 
 /// Takes events for a journal. Cheap to clone; never waits, never fails.
 #[derive(Clone, Debug)]
-pub struct Feed(Sender<Message>);
+pub struct JournalSender(Sender<Message>);
 
-impl Feed {
+impl JournalSender {
     /// Notes what is a measurement.
     pub fn send(&self, event: &Event) {
         if record::is_measurement(event) {
@@ -54,7 +54,7 @@ impl Feed {
 /// A journal that is being written. Dropping it writes what is left and waits for that.
 #[derive(Debug)]
 pub struct Journal {
-    feed: Feed,
+    feed: JournalSender,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -72,7 +72,7 @@ impl Journal {
             name,
             lines,
             events: EventFile::new(),
-            keeper: Keeper::new(stage, attempt),
+            keeper: RecordBuilder::new(stage, attempt),
             begun: now,
             written: now,
             dirty: false,
@@ -82,11 +82,11 @@ impl Journal {
             .name("journal".into())
             .spawn(move || work.run(&queue))
             .map_err(Error::io("the journal's thread"))?;
-        Ok(Self { feed: Feed(sender), thread: Some(thread) })
+        Ok(Self { feed: JournalSender(sender), thread: Some(thread) })
     }
 
     /// Where its events go in.
-    pub fn feed(&self) -> Feed {
+    pub fn feed(&self) -> JournalSender {
         self.feed.clone()
     }
 }
@@ -152,7 +152,7 @@ struct Work {
     name: String,
     lines: Vec<u8>,
     events: EventFile,
-    keeper: Keeper,
+    keeper: RecordBuilder,
     begun: Instant,
     written: Instant,
     dirty: bool,

@@ -123,14 +123,14 @@ pub fn is_measurement(event: &Event) -> bool {
 
 /// Makes records of events; it remembers what an event does not say.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct RecordBuilder {
     stage: String,
     attempt: u32,
     started: bool,
     epochs_a_step: f64,
 }
 
-impl Keeper {
+impl RecordBuilder {
     /// Of a stage's attempt.
     pub fn new(stage: &str, attempt: u32) -> Self {
         Self { stage: stage.to_owned(), attempt, started: false, epochs_a_step: 0.0 }

@@ -1,0 +1,205 @@
+//! The recipe's data sets as the loaders read them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use simsiam_data::cache::Cache;
+use simsiam_data::pack::{self, PackOptions};
+use simsiam_data::store::{Store, StoreOptions, local_folder};
+use simsiam_data::{Access, DecodeMode, EvalView, Source, TargetSize, TwoViews};
+use simsiam_recipe::{Augment, Dataset, Decode, Pack, Recipe};
+use tokio::runtime::Handle;
+
+use crate::dist::rank::Rank;
+use crate::error::Error;
+
+/// Where a node's copies of remote images lie if nobody says: the volume that pods have, or the user's cache.
+const POD_CACHE: &str = "/cache";
+/// Names the folder instead.
+pub const CACHE_VARIABLE: &str = "SIMSIAM_CACHE";
+/// Where a run keeps the sets that it packed, in its output.
+const PACKED: &str = "packed";
+
+/// The images of a run and how they are reached.
+#[derive(Debug)]
+pub struct Datasets<'a> {
+    recipe: &'a Recipe,
+    runtime: Handle,
+}
+
+impl<'a> Datasets<'a> {
+    /// Those of `recipe`; requests run on `runtime`.
+    pub fn new(recipe: &'a Recipe, runtime: Handle) -> Self {
+        Self { recipe, runtime }
+    }
+
+    /// The training set: the packed one, where the recipe asks for packing.
+    pub fn train(&self) -> Result<Arc<dyn Source>, Error> {
+        self.open("spec.dataset.train", "train", &self.recipe.dataset.train, None)
+    }
+
+    /// The validation set with the training set's classes.
+    pub fn val(&self, classes: &[String]) -> Result<Arc<dyn Source>, Error> {
+        let Some(val) = &self.recipe.dataset.val else {
+            return Err(Error::config(
+                "spec.dataset.val",
+                "missing; the features are judged by the images of dataset.val",
+            ));
+        };
+        self.open("spec.dataset.val", "val", val, Some(classes))
+    }
+
+    fn open(
+        &self,
+        field: &str,
+        part: &str,
+        original: &str,
+        classes: Option<&[String]>,
+    ) -> Result<Arc<dyn Source>, Error> {
+        let (uri, store) = match self.recipe.dataset.pack {
+            Some(_) => (self.packed_uri(part), self.output_store()),
+            None => (original.to_owned(), self.dataset_store()),
+        };
+        let cache = if local_folder(&uri).is_some() { None } else { Some(Arc::new(self.cache()?)) };
+        let access = Access { store, cache, runtime: self.runtime.clone() };
+        simsiam_data::open(&uri, classes, &access).map_err(|e| in_field(field, e))
+    }
+
+    fn packed_uri(&self, part: &str) -> String {
+        format!("{}/{PACKED}/{part}", self.recipe.output.uri.trim_end_matches('/'))
+    }
+
+    fn output_store(&self) -> StoreOptions {
+        let output = &self.recipe.output;
+        StoreOptions { endpoint: output.endpoint.clone(), region: output.region.clone(), ..patience() }
+    }
+
+    fn dataset_store(&self) -> StoreOptions {
+        let (dataset, output) = (&self.recipe.dataset, self.output_store());
+        StoreOptions {
+            endpoint: dataset.endpoint.clone().or(output.endpoint),
+            region: dataset.region.clone().or(output.region),
+            ..patience()
+        }
+    }
+
+    fn cache(&self) -> Result<Cache, Error> {
+        let limit = self.recipe.dataset.cache.clone().unwrap_or_default().size_limit_bytes();
+        Ok(Cache::open(&cache_folder(), limit)?)
+    }
+
+    /// Packs both sets into the output, if the recipe asks for it; `progress` hears the part, what is done and of how many.
+    pub fn prepare(&self, threads: usize, mut progress: impl FnMut(&str, usize, usize)) -> Result<(), Error> {
+        let dataset = &self.recipe.dataset;
+        let Some(settings) = &dataset.pack else {
+            return Err(Error::config("spec.dataset.pack", "missing; the prepare stage packs as it says"));
+        };
+        let options = PackOptions {
+            size: target_size(settings),
+            quality: settings.quality.min(100) as u8,
+            threads,
+            max_corrupt: dataset.max_corrupt,
+            ..PackOptions::default()
+        };
+        let mut classes: Option<Vec<String>> = None;
+        let parts =
+            [("spec.dataset.train", "train", Some(&dataset.train)), ("spec.dataset.val", "val", dataset.val.as_ref())];
+        for (field, part, uri) in parts {
+            let Some(uri) = uri else { continue };
+            // No cache: each image is read once.
+            let access = Access { store: self.dataset_store(), cache: None, runtime: self.runtime.clone() };
+            let source = simsiam_data::open(uri, classes.as_deref(), &access).map_err(|e| in_field(field, e))?;
+            let to = Store::create(&self.packed_uri(part), &self.output_store(), self.runtime.clone())
+                .map_err(|e| in_field("spec.output.uri", e))?;
+            let packed = pack::pack(&*source, &to, &options, &mut |done, of| progress(part, done, of))?;
+            for name in &packed.manifest.left_out {
+                tracing::warn!("{part}: left out {name}: it cannot be decoded");
+            }
+            tracing::info!(
+                "{part}: {} images in {} shards ({} were there), {} MB in {}",
+                packed.manifest.samples,
+                packed.manifest.shards.len(),
+                packed.reused,
+                packed.bytes_out / 1_000_000,
+                to.uri(""),
+            );
+            classes = classes.or_else(|| Some(source.classes().to_vec()));
+        }
+        Ok(())
+    }
+}
+
+/// The size that images are packed at.
+fn target_size(pack: &Pack) -> TargetSize {
+    match (pack.max_side, pack.short_side) {
+        (Some(side), _) => TargetSize::MaxSide(side),
+        (None, Some(side)) => TargetSize::ShortSide(side),
+        (None, None) => TargetSize::Keep,
+    }
+}
+
+/// How long storage may fail; the environment names another number of seconds.
+pub fn patience() -> StoreOptions {
+    let default = StoreOptions::default();
+    let seconds = std::env::var("SIMSIAM_STORAGE_PATIENCE").ok().and_then(|text| text.parse().ok());
+    StoreOptions { patience: seconds.map_or(default.patience, std::time::Duration::from_secs), ..default }
+}
+
+/// Where this machine keeps copies of remote images.
+pub fn cache_folder() -> PathBuf {
+    if let Some(folder) = std::env::var_os(CACHE_VARIABLE) {
+        return folder.into();
+    }
+    if Path::new(POD_CACHE).is_dir() {
+        return Path::new(POD_CACHE).join("data");
+    }
+    let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    home.unwrap_or_else(std::env::temp_dir).join("simsiam").join("data")
+}
+
+/// What the storage refuses is the field's fault.
+fn in_field(field: &str, error: simsiam_data::Error) -> Error {
+    match error {
+        simsiam_data::Error::Refused { .. } => Error::config(field, error.to_string()),
+        error => error.into(),
+    }
+}
+
+/// The recipe's augmentation as the data pipeline takes it.
+pub fn two_views(augment: &Augment) -> TwoViews {
+    TwoViews {
+        crop_size: augment.crop_size,
+        min_scale: augment.min_scale,
+        max_scale: augment.max_scale,
+        jitter_prob: augment.jitter_prob,
+        brightness: augment.brightness,
+        contrast: augment.contrast,
+        saturation: augment.saturation,
+        hue: augment.hue,
+        grayscale_prob: augment.grayscale_prob,
+        blur_prob: augment.blur_prob,
+        blur_sigma: augment.blur_sigma,
+        flip_prob: augment.flip_prob,
+        mean: augment.mean,
+        std: augment.std,
+    }
+}
+
+/// The recipe's evaluation view: resize, centre crop.
+pub fn eval_view(augment: &Augment) -> EvalView {
+    EvalView { resize: augment.eval_resize(), crop: augment.crop_size, mean: augment.mean, std: augment.std }
+}
+
+/// The recipe's way of decoding.
+pub fn decode_mode(dataset: &Dataset) -> DecodeMode {
+    match dataset.decode {
+        Decode::Exact => DecodeMode::Exact,
+        Decode::Fast => DecodeMode::Fast,
+    }
+}
+
+/// Threads that decode and augment for one rank.
+pub fn loader_threads(dataset: &Dataset, rank: &Rank) -> usize {
+    dataset.loader_threads.unwrap_or(rank.info.threads).max(1) as usize
+}

@@ -1,0 +1,213 @@
+//! One rank process: who it is among the others, its device, and the stop that SIGTERM asks for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tch::{Device, Tensor};
+use tch_ext::c10d::{Backend, Op, ProcessGroup, Reducer, ReducerOptions, Store};
+
+use crate::dist::device;
+use crate::error::Error;
+use crate::model::Params;
+use crate::model::params::Role;
+use crate::telemetry::Sink;
+use crate::telemetry::event::{Event, Phase};
+
+/// Where a rank stands among its peers, as its agent (or torchrun, or Slurm) tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RankInfo {
+    /// Global rank, from 0.
+    pub rank: usize,
+    /// Processes in all.
+    pub world: usize,
+    /// Rank among the processes of this machine, which is also the index of its GPU.
+    pub local_rank: usize,
+    /// Host of node 0's store.
+    pub master_addr: String,
+    /// Port of node 0's store.
+    pub master_port: u16,
+    /// How long to wait for peers, at the start and in every collective.
+    pub timeout: Duration,
+    /// libtorch's intra-op threads.
+    pub threads: u32,
+}
+
+/// A rank at work.
+pub struct Rank {
+    /// Its info.
+    pub info: RankInfo,
+    /// The GPU of its local rank, or the CPU.
+    pub device: Device,
+    /// All ranks; `None` if it is alone.
+    pub group: Option<ProcessGroup>,
+    /// Where its events go.
+    pub sink: Sink,
+    store: Option<Store>,
+    /// How often [`broadcast_object`](Self::broadcast_object) was called.
+    shared: AtomicU64,
+    stop: Arc<AtomicBool>,
+}
+
+impl Rank {
+    /// Finds the device, then the peers.
+    pub fn join(info: RankInfo, sink: Sink) -> Result<Self, Error> {
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+            signal_hook::flag::register(signal, stop.clone()).map_err(Error::io("a signal handler"))?;
+        }
+        sink.send(&Event::Hello { rank: info.rank });
+        sink.send(&Event::Phase { phase: Phase::Rendezvous });
+        let device = prepare(info.threads, info.local_rank)?;
+        let (store, group) = if info.world > 1 || device.is_cuda() {
+            let lost = |e: tch_ext::Error| Error::Rendezvous {
+                address: format!("{}:{}", info.master_addr, info.master_port),
+                message: format!("rank {} of {}: {e}", info.rank, info.world),
+            };
+            let store = Store::tcp(&info.master_addr, info.master_port, None, false, info.timeout).map_err(lost)?;
+            let backend = if device.is_cuda() { Backend::Nccl } else { Backend::Gloo };
+            let group =
+                ProcessGroup::new(&store, "default", backend, info.rank, info.world, info.timeout).map_err(lost)?;
+            (Some(store), Some(group))
+        } else {
+            (None, None)
+        };
+        Ok(Self { info, device, group, sink, store, shared: AtomicU64::new(0), stop })
+    }
+
+    /// A rank without peers, agent or signals, for commands and tests.
+    pub fn alone(threads: u32) -> Result<Self, Error> {
+        let info = RankInfo {
+            rank: 0,
+            world: 1,
+            local_rank: 0,
+            master_addr: String::new(),
+            master_port: 0,
+            timeout: Duration::from_secs(60),
+            threads,
+        };
+        let device = prepare(threads, 0)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        Ok(Self { info, device, group: None, sink: Sink::none(), store: None, shared: AtomicU64::new(0), stop })
+    }
+
+    /// Rank 0 writes checkpoints and speaks for all.
+    pub fn is_first(&self) -> bool {
+        self.info.rank == 0
+    }
+
+    /// Did SIGTERM or SIGINT arrive?
+    pub fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The group, where there is more than one rank in it.
+    pub fn peers(&self) -> Option<&ProcessGroup> {
+        self.group.as_ref().filter(|_| self.info.world > 1)
+    }
+
+    /// Sums of `values` over all ranks; every rank gets the same.
+    pub fn all_reduce_sum(&self, values: &[f64], during: &str) -> Result<Vec<f64>, Error> {
+        let Some(group) = &self.group else { return Ok(values.to_vec()) };
+        let tensor = Tensor::f_from_slice(values)?.f_to_device(self.device)?;
+        group.all_reduce(&tensor, Op::Sum).map_err(lost(during))?;
+        Ok(Vec::<f64>::try_from(&tensor.f_to_device(Device::Cpu)?)?)
+    }
+
+    /// Waits until every rank is here.
+    pub fn barrier(&self, during: &str) -> Result<(), Error> {
+        self.group.as_ref().map_or(Ok(()), |group| group.barrier().map_err(lost(during)))
+    }
+
+    /// What rank 0 says, on every rank; the others say `None`. All ranks must call this equally often, in the same order.
+    pub fn broadcast_object<T: Serialize + DeserializeOwned>(&self, during: &str, own: Option<T>) -> Result<T, Error> {
+        let lost_it = |message: String| Error::PeerLost { during: during.to_owned(), message };
+        // A key for each time: one that was set before would answer at once, with what was said then.
+        let key = format!("{during} {}", self.shared.fetch_add(1, Ordering::Relaxed));
+        if let Some(own) = own {
+            if let Some(store) = &self.store {
+                let text = serde_json::to_vec(&own).map_err(|e| lost_it(e.to_string()))?;
+                store.set(&key, &text).map_err(lost(during))?;
+            }
+            return Ok(own);
+        }
+        let store = self.store.as_ref().ok_or_else(|| lost_it("there is no other rank to hear it from".into()))?;
+        let text = store.get(&key).map_err(lost(during))?;
+        serde_json::from_slice(&text).map_err(|e| lost_it(e.to_string()))
+    }
+
+    /// DDP's Reducer for the trained tensors of `params`; none for a rank that is alone. `buckets` are the sizes in bytes
+    /// of the first and the others, `order` the rebuilt order of an interrupted run.
+    pub fn reducer(
+        &self,
+        params: &Params,
+        buckets: (usize, usize),
+        order: Option<Vec<Vec<usize>>>,
+    ) -> Result<Option<Reducer>, Error> {
+        let Some(group) = self.peers() else { return Ok(None) };
+        let trained: Vec<_> =
+            params.with_role(Role::Trained).map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
+        let (first_bucket_bytes, bucket_bytes) = buckets;
+        let options = ReducerOptions { first_bucket_bytes, bucket_bytes, order, ..ReducerOptions::default() };
+        Reducer::new(group, &trained, &options).map(Some).map_err(lost("making the Reducer"))
+    }
+
+    /// Overwrites `tensors` with rank 0's.
+    pub fn broadcast<'a>(&self, tensors: impl IntoIterator<Item = &'a Tensor>, during: &str) -> Result<(), Error> {
+        let Some(group) = self.peers() else { return Ok(()) };
+        for tensor in tensors {
+            let tensor = tensor.f_detach()?;
+            if self.device.is_cuda() && tensor.device() == Device::Cpu {
+                let staged = tensor.f_to_device(self.device)?;
+                group.broadcast(&staged, 0).map_err(lost(during))?;
+                tensor.shallow_clone().f_copy_(&staged)?;
+            } else {
+                group.broadcast(&tensor, 0).map_err(lost(during))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of every rank's `[n, …]`, in rank order; n may differ from rank to rank.
+    pub fn all_gather_rows(&self, rows: &Tensor, during: &str) -> Result<Tensor, Error> {
+        let Some(group) = self.peers() else { return Ok(rows.shallow_clone()) };
+        let mine = rows.size()[0];
+        let count = Tensor::f_from_slice(&[mine])?.f_to_device(self.device)?;
+        let counts: Result<Vec<i64>, Error> =
+            group.all_gather(&count).map_err(lost(during))?.iter().map(|n| Ok(n.f_int64_value(&[0])?)).collect();
+        let counts = counts?;
+        let most = counts.iter().copied().max().unwrap_or(0);
+        let mut shape = rows.size();
+        shape[0] = most;
+        let padded = Tensor::f_zeros(&shape, (rows.kind(), rows.device()))?;
+        padded.f_narrow(0, 0, mine)?.f_copy_(rows)?;
+        let parts: Result<Vec<_>, _> = group
+            .all_gather(&padded)
+            .map_err(lost(during))?
+            .iter()
+            .zip(counts)
+            .map(|(part, n)| part.f_narrow(0, 0, n))
+            .collect();
+        Ok(Tensor::f_cat(&parts?, 0)?)
+    }
+}
+
+/// libtorch's switches, all before its first work, and the device of a local rank.
+fn prepare(threads: u32, local_rank: usize) -> Result<Device, Error> {
+    tch_ext::tune_allocator();
+    tch_ext::set_intraop_threads(threads as usize)?;
+    tch_ext::deterministic(true, true)?;
+    let device = device::pick(local_rank)?;
+    if let Device::Cuda(index) = device {
+        tch_ext::cuda::set_device(index)?;
+    }
+    Ok(device)
+}
+
+/// A failed collective, which almost always is a peer that went away.
+pub fn lost(during: &str) -> impl FnOnce(tch_ext::Error) -> Error {
+    let during = during.to_owned();
+    move |e| Error::PeerLost { during, message: e.to_string() }
+}

@@ -1,0 +1,58 @@
+//! What a classifier is put on.
+
+use simsiam_recipe::Pretrain;
+use tch::{Device, Kind};
+
+use super::Job;
+use crate::checkpoint::{Checkpoints, snapshot, store};
+use crate::error::Error;
+use crate::model::Classifier;
+use crate::model::SimSiam;
+use crate::weights::Weights;
+
+/// The encoder that a classifier is put on.
+#[derive(Clone, Copy, Debug)]
+pub enum Encoder<'a> {
+    /// That of the latest valid checkpoint.
+    Trained,
+    /// That of other weights, which are not the run's.
+    Other(&'a Weights),
+    /// As it was initialised: what the architecture alone can do.
+    Untrained,
+}
+
+/// Fills the network's backbone and says where it is from, with a SHA-256 of it.
+pub(super) fn load(job: &Job, pretrain: &Pretrain, network: &Classifier) -> Result<(String, String), Error> {
+    let (uri, model) = match job.encoder {
+        Encoder::Trained => trained(job, pretrain)?,
+        Encoder::Other(weights) => {
+            weights.fill_backbone(network.backbone_tensors())?;
+            let file = snapshot::tensor_file(network.backbone_tensors())?;
+            return Ok((weights.uri.clone(), store::sha256(&file)));
+        }
+        Encoder::Untrained => {
+            let model = SimSiam::new(pretrain, Kind::Float, Device::Cpu)?;
+            ("the untrained encoder".to_owned(), snapshot::model_file(model.params())?)
+        }
+    };
+    network.restore_backbone(&model, &uri)?;
+    Ok((uri, store::sha256(&model)))
+}
+
+/// The latest valid checkpoint's address and `model.safetensors`.
+fn trained(job: &Job, pretrain: &Pretrain) -> Result<(String, Vec<u8>), Error> {
+    let found = Checkpoints::new(job.storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
+        uri: job.storage.uri("checkpoints"),
+        message: "there is no valid checkpoint to judge; run the pretrain stage first".into(),
+    })?;
+    if found.state.epoch < u64::from(pretrain.epochs) {
+        tracing::warn!(
+            "{} judges {}, of epoch {} of {}: pre-training is not at its end",
+            job.protocol.name(),
+            found.uri,
+            found.state.epoch,
+            pretrain.epochs
+        );
+    }
+    Ok((found.uri, found.model))
+}

@@ -1,0 +1,51 @@
+//! The export stage: the latest checkpoint's weights in the formats that are asked for.
+
+use simsiam_recipe::{ExportFormat, Recipe};
+
+use crate::checkpoint::{Checkpoints, store::sha256};
+use crate::dist::rank::Rank;
+use crate::error::Error;
+use crate::storage::Storage;
+use crate::telemetry::event::{Event, Exported, Phase, StageResult};
+use crate::weights::Weights;
+
+/// The stage's folder in the output.
+pub const FOLDER: &str = "export";
+
+/// Writes `spec.export` into the output.
+pub fn run(rank: &Rank, recipe: &Recipe, storage: &Storage) -> Result<StageResult, Error> {
+    rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
+    let found = if rank.is_first() {
+        export(&recipe.export, storage, &|name| format!("{FOLDER}/{name}"), storage)?
+    } else {
+        Vec::new()
+    };
+    rank.barrier("export")?;
+    Ok(StageResult { exports: Some(found), ..StageResult::default() })
+}
+
+/// Writes the latest checkpoint of `run` into `to`, each format as one file under the path that `path` makes of its name.
+pub fn export(
+    formats: &[ExportFormat],
+    run: &Storage,
+    path: &dyn Fn(&str) -> String,
+    to: &Storage,
+) -> Result<Vec<Exported>, Error> {
+    let found = Checkpoints::new(run.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
+        uri: run.uri("checkpoints"),
+        message: "there is no valid checkpoint to export; run the pretrain stage first".into(),
+    })?;
+    let weights = Weights::from_checkpoint(&found)?;
+    weights.warn_of_other_shapes(formats);
+    let mut exported = Vec::new();
+    for &format in formats {
+        let file = weights.file(format)?;
+        let path = path(&file.name);
+        let entry =
+            Exported { format, file: path.clone(), bytes: file.bytes.len() as u64, sha256: sha256(&file.bytes) };
+        to.put(&path, file.bytes)?;
+        tracing::info!("wrote {}", to.uri(&path));
+        exported.push(entry);
+    }
+    Ok(exported)
+}

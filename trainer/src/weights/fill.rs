@@ -1,0 +1,136 @@
+//! From [`Weights`] into a network and its optimiser.
+
+use simsiam_pth::{Dtype, Tensor as HostTensor};
+use tch::{Kind, Tensor};
+
+use super::{Weights, names};
+use crate::error::Error;
+use crate::model::Params;
+use crate::model::simsiam::{ENCODER, PREDICTOR, PROJECTOR};
+use crate::training::sgd::Sgd;
+
+/// Which of SimSiam's heads a file had; what it had not keeps its initial values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// The projector, `encoder.fc`.
+    pub projector: bool,
+    /// The predictor; also true of a network without one.
+    pub predictor: bool,
+}
+
+impl Weights {
+    /// Fills a SimSiam network: the backbone must be there, and whatever head is there must fit.
+    pub fn fill_network(&self, params: &Params) -> Result<Heads, Error> {
+        let wanted: Vec<_> = params.entries().iter().map(|e| (e.name.as_str(), &e.tensor)).collect();
+        let is_predictor = |name: &str| name.starts_with(PREDICTOR);
+        let is_projector = |name: &str| name.starts_with(PROJECTOR);
+        let part = |belongs: &dyn Fn(&str) -> bool| -> Result<bool, Error> {
+            let wanted: Vec<_> = wanted.iter().filter(|(name, _)| belongs(name)).copied().collect();
+            let there = self.tensors.keys().any(|name| belongs(name));
+            if there && !wanted.is_empty() {
+                self.fill(&wanted, belongs)?;
+            }
+            Ok(there || wanted.is_empty())
+        };
+        self.fill_simsiam_backbone(params)?;
+        Ok(Heads { projector: part(&is_projector)?, predictor: part(&is_predictor)? })
+    }
+
+    /// Fills the backbone of a SimSiam network and leaves its heads.
+    pub fn fill_simsiam_backbone(&self, params: &Params) -> Result<(), Error> {
+        let backbone = params.entries().iter().filter(|e| !e.name.starts_with(PROJECTOR));
+        self.fill_backbone(backbone.filter_map(|e| Some((e.name.strip_prefix(ENCODER)?, &e.tensor))))
+    }
+
+    /// Fills a backbone whose tensors have torchvision's names, all but `fc`.
+    pub fn fill_backbone<'a>(&self, backbone: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<(), Error> {
+        let names: Vec<_> = backbone.into_iter().map(|(name, tensor)| (format!("{ENCODER}{name}"), tensor)).collect();
+        let wanted: Vec<_> = names.iter().map(|(name, tensor)| (name.as_str(), *tensor)).collect();
+        self.fill(&wanted, &|name| name.starts_with(ENCODER) && !name.starts_with(PROJECTOR))
+    }
+
+    /// Fills `wanted`, which is all of the part of the network that `belongs` tells.
+    fn fill(&self, wanted: &[(&str, &Tensor)], belongs: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+        let stranger =
+            self.in_order().into_iter().map(|(name, _)| name).find(|name| {
+                belongs(name) && !names::is_counter(name) && !wanted.iter().any(|(wanted, _)| wanted == name)
+            });
+        // What does not fit tells more than what is missing.
+        for (name, tensor) in wanted {
+            if let Some(found) = self.tensors.get(*name)
+                && (size(found) != tensor.size() || found.dtype.is_float() != is_float(tensor))
+            {
+                let (expected, kind) = (tensor.size(), tensor.kind());
+                let message = format!("{name} is {:?} {:?}, expected {kind:?} {expected:?}", found.dtype, found.shape);
+                return Err(self.refused(format!("{message}; {}", self.hint())));
+            }
+        }
+        if let Some(name) = stranger {
+            return Err(self.refused(format!("has {name}, which the network has not; {}", self.hint())));
+        }
+        for (name, tensor) in wanted {
+            match self.tensors.get(*name) {
+                Some(found) => copy(found, tensor)?,
+                None if names::is_counter(name) => {}
+                None => return Err(self.refused(format!("lacks {name}; {}", self.hint()))),
+            }
+        }
+        Ok(())
+    }
+
+    /// What to do about a file that does not fit.
+    fn hint(&self) -> String {
+        match (self.architecture(), &self.arch) {
+            (Some(found), _) => {
+                format!("the file holds a {found}: set spec.pretrain's arch, stem, baseWidth and heads accordingly")
+            }
+            (None, Some(arch)) => format!("the file says it is of {arch}: set spec.pretrain.arch accordingly"),
+            (None, None) => "check spec.pretrain.arch, stem and baseWidth".to_owned(),
+        }
+    }
+
+    /// Fills all momentum buffers, if the file has them all with their shapes; else none of them.
+    pub fn fill_optimizer(&self, sgd: &Sgd) -> Result<bool, Error> {
+        let Some(optimizer) = &self.optimizer else { return Ok(false) };
+        let fits = |(name, buffer): (&str, &Tensor)| {
+            optimizer.momentum.get(name).is_some_and(|found| size(found) == buffer.size() && found.dtype.is_float())
+        };
+        if !sgd.buffers().all(fits) {
+            return Ok(false);
+        }
+        for (name, buffer) in sgd.buffers() {
+            if let Some(found) = optimizer.momentum.get(name) {
+                copy(found, buffer)?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn size(tensor: &HostTensor) -> Vec<i64> {
+    // A dimension beyond i64 is no tensor's that lies in memory.
+    tensor.shape.iter().map(|&n| i64::try_from(n).unwrap_or(-1)).collect()
+}
+
+fn is_float(tensor: &Tensor) -> bool {
+    matches!(tensor.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)
+}
+
+/// Copies the values, whatever their precision.
+fn copy(from: &HostTensor, to: &Tensor) -> Result<(), Error> {
+    let kind = match from.dtype {
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::F32 => Kind::Float,
+        Dtype::F64 => Kind::Double,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::I8 => Kind::Int8,
+        Dtype::I16 => Kind::Int16,
+        Dtype::I32 => Kind::Int,
+        Dtype::I64 => Kind::Int64,
+        Dtype::Bool => Kind::Bool,
+    };
+    let source = tch_ext::tensor_from_bytes(&from.data, kind, &size(from))?;
+    tch::no_grad(|| to.shallow_clone().f_copy_(&source))?;
+    Ok(())
+}
