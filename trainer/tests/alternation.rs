@@ -10,7 +10,7 @@ use simsiam::checkpoint::{snapshot, store};
 use simsiam::data::datasets::two_views;
 use simsiam::dist::rank::Rank;
 use simsiam::model::{Outputs, Pass, SimSiam};
-use simsiam::stage::pretrain::{self, Job};
+use simsiam::stage::pretrain::{self, Request};
 use simsiam::storage::Storage;
 use simsiam::training::schedule::LearningRate;
 use simsiam::training::sgd::Sgd;
@@ -58,7 +58,7 @@ fn stage(output: &Path, pretrain: Value) -> String {
     let rank = Rank::alone(1).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let storage = Storage::open(&recipe.output, runtime.handle().clone()).unwrap();
-    let job = Job { recipe: &recipe, storage, attempt: None, buckets: (1 << 20, 25 << 20) };
+    let job = Request { recipe: &recipe, storage, attempt: None, buckets: (1 << 20, 25 << 20) };
     pretrain::run(&rank, job).unwrap().weights_sha256.unwrap()
 }
 
@@ -72,7 +72,7 @@ fn by_hand(pretrain: Value, pairs: &[u8], mut epoch: impl FnMut(&mut ByHand, Vec
     let recipe = recipe(Path::new("unused"), pretrain).pretrain.unwrap();
     let source = Arc::new(ImageFolder::open(&images().join("train")).unwrap());
     let model = SimSiam::new(&recipe, Kind::Float, Device::Cpu).unwrap();
-    let sgd = Sgd::new(model.params(), recipe.momentum, recipe.weight_decay).unwrap();
+    let sgd = Sgd::simsiam(model.params(), recipe.momentum, recipe.weight_decay).unwrap();
     let rates = LearningRate::new(&recipe, STEPS_PER_EPOCH);
     let old = SimSiam::new(&recipe, Kind::Float, Device::Cpu).unwrap();
     let mut hand = ByHand { model, old, sgd, rates, step: 0 };
@@ -110,7 +110,7 @@ impl ByHand {
         for part in &outputs {
             (&part.loss / outputs.len() as f64).backward();
         }
-        self.sgd.step(self.rates.at(self.step)).unwrap();
+        self.sgd.step(&self.rates.at(self.step).groups()).unwrap();
         self.step += 1;
     }
 

@@ -55,7 +55,7 @@ fn train(ablation: Ablation, steps: u64) -> Vec<Point> {
         ..Pretrain::default()
     };
     let model = SimSiam::new(&recipe, Kind::Float, Device::Cpu).unwrap();
-    let mut sgd = Sgd::new(model.params(), recipe.momentum, recipe.weight_decay).unwrap();
+    let mut sgd = Sgd::simsiam(model.params(), recipe.momentum, recipe.weight_decay).unwrap();
     let rates = LearningRate::new(&recipe, 1);
     let mut curve = Vec::new();
     for step in 0..steps {
@@ -67,7 +67,7 @@ fn train(ablation: Ablation, steps: u64) -> Vec<Point> {
         sgd.zero_grad().unwrap();
         let outputs = model.forward([&view(0), &view(1)], Pass::train(None)).unwrap();
         outputs.loss.backward();
-        sgd.step(rates.at(step)).unwrap();
+        sgd.step(&rates.at(step).groups()).unwrap();
         curve.push((outputs.loss.double_value(&[]), output_std(&outputs.z[0]).unwrap().double_value(&[])));
     }
     curve

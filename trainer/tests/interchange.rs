@@ -104,7 +104,7 @@ fn a_checkpoint_of_the_reference() -> Result<()> {
         assert_eq!(optimizer.settings, Some(settings));
 
         let model = network(&small(base_width))?;
-        let sgd = Sgd::new(model.params(), 0.9, 1e-4)?;
+        let sgd = Sgd::simsiam(model.params(), 0.9, 1e-4)?;
         let names: BTreeSet<_> = model.params().entries().iter().map(|e| e.name.clone()).collect();
         assert_eq!(weights.tensors.keys().cloned().collect::<BTreeSet<_>>(), names);
         let heads = weights.fill_network(model.params())?;
@@ -318,14 +318,14 @@ fn training_goes_on_in_pytorch() -> Result<()> {
                 tch::no_grad(|| entry.tensor.shallow_clone().f_copy_(&value))?;
             }
         }
-        let mut sgd = Sgd::new(model.params(), pretrain.momentum, pretrain.weight_decay)?;
+        let mut sgd = Sgd::simsiam(model.params(), pretrain.momentum, pretrain.weight_decay)?;
         let view = |name: &str| formula::affine(name, &[8, 3, 16, 16], 0.0, 2.0);
         let train = |sgd: &mut Sgd, n: usize| -> Result<(Tensor, Tensor, f64)> {
             let (one, two) = (view(&format!("one {n}"))?, view(&format!("two {n}"))?);
             let outputs = model.forward([&one, &two], Pass::train(None))?;
             sgd.zero_grad()?;
             tch_ext::backward(&outputs.loss)?;
-            sgd.step(rates)?;
+            sgd.step(&rates.groups())?;
             Ok((one, two, outputs.loss.f_double_value(&[])?))
         };
         let _ = train(&mut sgd, 0)?;

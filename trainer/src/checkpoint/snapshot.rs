@@ -9,7 +9,6 @@ use super::State;
 use crate::error::Error;
 use crate::model::Params;
 use crate::model::simsiam::ENCODER;
-use crate::training::sgd::Sgd;
 
 /// Every name in a checkpoint begins so, as in the reference's files (it saves a `DistributedDataParallel`).
 pub const PREFIX: &str = "module.";
@@ -33,11 +32,6 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Copies network and optimiser to the host.
-    pub fn take(params: &Params, sgd: &Sgd, state: State) -> Result<Self, Error> {
-        Ok(Self { state, model: host_model(params)?, optimizer: host(sgd.state())? })
-    }
-
     /// Copies any tensors and their momentum to the host.
     pub fn of<'a>(
         model: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
@@ -144,17 +138,6 @@ pub fn restore_tensors<'a>(
     uri: &str,
 ) -> Result<(), Error> {
     copy_into(&parse(bytes, uri)?, PREFIX, tensors, uri)
-}
-
-/// Fills the optimiser from `optimizer.safetensors`, which is empty before the first step.
-pub fn restore_optimizer(sgd: &mut Sgd, bytes: &[u8], uri: &str) -> Result<(), Error> {
-    let file = parse(bytes, uri)?;
-    let filled = !file.is_empty();
-    if filled {
-        copy_into(&file, PREFIX, sgd.buffers(), uri)?;
-    }
-    sgd.restored(filled);
-    Ok(())
 }
 
 fn parse<'a>(bytes: &'a [u8], uri: &str) -> Result<SafeTensors<'a>, Error> {

@@ -55,7 +55,7 @@ pub fn execute(args: &Args) -> Result<(), Error> {
         ..Pretrain::default()
     };
     let model = SimSiam::new(&recipe, Kind::Float, device)?;
-    let mut sgd = Sgd::new(model.params(), recipe.momentum, recipe.weight_decay)?;
+    let mut sgd = Sgd::simsiam(model.params(), recipe.momentum, recipe.weight_decay)?;
     let rates = LearningRate::new(&recipe, 1).at(0);
     let (n, s) = (i64::from(args.batch), i64::from(args.crop));
     let image = || Tensor::f_randn([n, 3, s, s], (Kind::Float, device));
@@ -68,7 +68,7 @@ pub fn execute(args: &Args) -> Result<(), Error> {
         let forward = || model.forward([&views[0], &views[1]], Pass::train(None));
         let outputs = device::in_precision(device, args.precision, forward)?;
         tch_ext::backward(&outputs.loss)?;
-        sgd.step(rates)?;
+        sgd.step(&rates.groups())?;
         // Reading the loss waits for a GPU to be done.
         loss = outputs.loss.f_to_device(Device::Cpu)?.f_double_value(&[])?;
         if step >= args.warmup {

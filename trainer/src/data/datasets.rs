@@ -33,6 +33,11 @@ impl<'a> Datasets<'a> {
         Self { recipe, runtime }
     }
 
+    /// Where requests run.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// The training set: the packed one, where the recipe asks for packing.
     pub fn train(&self) -> Result<Arc<dyn Source>, Error> {
         self.open("spec.dataset.train", "train", &self.recipe.dataset.train, None)

@@ -75,7 +75,7 @@ fn work(order: &Order, place: RankInfo, sink: Sink) -> Result<StageResult, Error
     match order.stage {
         Stage::Pretrain => {
             let (recipe, buckets) = (&order.recipe, order.buckets);
-            pretrain::run(&rank, pretrain::Job { recipe, storage, attempt, buckets })
+            pretrain::run(&rank, pretrain::Request { recipe, storage, attempt, buckets })
         }
         Stage::Prepare => prepare(&rank, &order.recipe, &storage),
         Stage::Knn => knn(&rank, &order.recipe, &storage, None, false),
@@ -114,7 +114,7 @@ fn classify(
     let weights = weights::open_in_place(order.weights.as_deref(), &recipe.output, storage.runtime())?;
     let on = |encoder| {
         let (storage, protocol) = (storage.clone(), protocol.clone());
-        classify::run(rank, classify::Job { recipe, storage, attempt, buckets, protocol, encoder })
+        classify::run(rank, classify::Request { recipe, storage, attempt, buckets, protocol, encoder })
     };
     let untrained = match &protocol {
         Protocol::Linear(linear) if linear.untrained_too => on(Encoder::Untrained)?.linear_untrained,

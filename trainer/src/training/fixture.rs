@@ -67,7 +67,7 @@ impl Fixture {
         let case = &self.case;
         let model = SimSiam::new(&case.pretrain(), kind, device)?;
         self.load(model.params())?;
-        let mut sgd = Sgd::new(model.params(), case.momentum, case.weight_decay)?;
+        let mut sgd = Sgd::simsiam(model.params(), case.momentum, case.weight_decay)?;
         let host = |tensor: &Tensor| tensor.f_detach_copy()?.f_to_device(Device::Cpu);
         let (mut found, mut losses) = (Tensors::new(), Vec::new());
         for (step, &encoder) in case.encoder_lr.iter().enumerate() {
@@ -87,7 +87,7 @@ impl Fixture {
                 }
             }
             losses.push(host(&outputs.loss)?);
-            sgd.step(Rates { encoder, predictor: case.predictor_lr })?;
+            sgd.step(&Rates { encoder, predictor: case.predictor_lr }.groups())?;
         }
         found.insert("losses".to_owned(), Tensor::f_stack(&losses, 0)?);
         for entry in model.params().entries() {

@@ -1,9 +1,23 @@
-//! What every kind of training shares.
+//! Training, as pre-training and both classifiers share it.
+//!
+//! [`driver`] is the one training loop; a stage is a [`task`] that it drives. `resume` restores and saves its state,
+//! [`clock`] is its position, [`meter`] measures it, [`sync_schedule`] decides when the ranks exchange measurements.
+//! [`sgd`] is the optimiser, with the layer-wise rates of [`larc`]; [`schedule`] gives the learning rates. [`fixture`]
+//! repeats training steps whose results PyTorch stored.
 
-pub mod classifier_optimizer;
+pub mod clock;
+pub mod driver;
 pub mod fixture;
 pub mod larc;
 pub mod meter;
+mod resume;
 pub mod schedule;
 pub mod sgd;
 pub mod sync_schedule;
+pub mod task;
+
+pub use clock::Clock;
+pub use driver::{Options, Trained, train};
+pub use meter::Meter;
+pub use sgd::{Sgd, SgdOptions};
+pub use sync_schedule::SyncSchedule;

@@ -11,6 +11,13 @@ pub struct Rates {
     pub predictor: f64,
 }
 
+impl Rates {
+    /// One rate per parameter group of [`Sgd::simsiam`](super::sgd::Sgd::simsiam).
+    pub fn groups(self) -> [f64; 2] {
+        [self.encoder, self.predictor]
+    }
+}
+
 /// The learning rates of a pre-training run.
 #[derive(Clone, Copy, Debug)]
 pub struct LearningRate {

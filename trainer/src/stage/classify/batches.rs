@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use simsiam_data::{EvalView, Loader, LoaderOptions, Source, TwoViews, permutation, rank_slice};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::dist::rank::Rank;
 use crate::error::Error;
 use crate::eval::extraction::{FeatureExtraction, classes_of, unlabelled};
 use crate::model::Classifier;
 use crate::model::Pass;
+use crate::training::task::{Batches, Loaded};
 
 /// One rank's share of a global batch.
 pub struct Labelled {
@@ -19,43 +20,42 @@ pub struct Labelled {
     pub input: Tensor,
     /// Their classes, `[N]`.
     pub classes: Tensor,
-    /// Replaced since they could not be read.
-    pub corrupt: u64,
 }
 
 /// The batches of one epoch.
-pub enum Batches {
-    /// Read, decoded and augmented as they are needed.
+pub struct LabelledBatches {
+    from: From,
+    device: Device,
+}
+
+enum From {
+    /// Images that are read, decoded and augmented when they are needed.
     Images {
-        /// The loader.
         loader: Box<Loader>,
         /// For the names of images without a class.
         source: Arc<dyn Source>,
         /// The field of the run that needs classes.
         field: &'static str,
     },
-    /// Taken from a table.
-    Features {
-        /// The table.
-        table: Rc<Table>,
-        /// This rank's rows, a batch each.
-        rows: std::vec::IntoIter<Vec<i64>>,
-    },
+    /// Features of a table: this rank's rows, one batch each.
+    Features { table: Rc<Table>, rows: std::vec::IntoIter<Vec<i64>> },
 }
 
-impl Batches {
+impl LabelledBatches {
     /// One random crop of each image, flipped or not.
     pub fn images(
         source: Arc<dyn Source>,
         views: TwoViews,
         options: LoaderOptions,
         field: &'static str,
+        device: Device,
     ) -> Result<Self, Error> {
-        Ok(Self::Images { loader: Box::new(Loader::one_view(source.clone(), views, options)?), source, field })
+        let loader = Box::new(Loader::one_view(source.clone(), views, options)?);
+        Ok(Self { from: From::Images { loader, source, field }, device })
     }
 
     /// The rows of a table in the epoch's order, which is that of images.
-    pub fn features(table: Rc<Table>, options: &LoaderOptions) -> Self {
+    pub fn features(table: Rc<Table>, options: &LoaderOptions, device: Device) -> Self {
         let order = permutation(options.seed, options.epoch, table.classes.size()[0] as usize);
         let rows: Vec<Vec<i64>> = order
             .chunks(options.batch)
@@ -65,46 +65,44 @@ impl Batches {
                 batch[slice].iter().map(|row| i64::from(*row)).collect()
             })
             .collect();
-        Self::Features { table, rows: rows.into_iter() }
+        Self { from: From::Features { table, rows: rows.into_iter() }, device }
     }
+}
 
-    /// How long they have been waited for so far.
-    pub fn wait(&self) -> Duration {
-        match self {
-            Self::Images { loader, .. } => loader.wait(),
-            Self::Features { .. } => Duration::ZERO,
-        }
-    }
+impl Batches for LabelledBatches {
+    type Batch = Labelled;
 
-    /// The next batch on the rank's device.
-    pub fn next(&mut self, rank: &Rank) -> Result<Option<Labelled>, Error> {
-        match self {
-            Self::Images { loader, source, field } => {
+    fn next(&mut self) -> Result<Option<Loaded<Labelled>>, Error> {
+        match &mut self.from {
+            From::Images { loader, source, field } => {
                 let Some(batch) = loader.next() else { return Ok(None) };
-                let batch = batch?;
-                for replaced in &batch.replaced {
-                    tracing::warn!("replaced {} by sample {}: {}", replaced.name, replaced.by, replaced.reason);
-                }
+                let mut batch = batch?;
+                let replaced = std::mem::take(&mut batch.replaced);
                 let class = |(id, label): (&u64, &Option<u32>)| {
                     label.map(i64::from).ok_or_else(|| unlabelled(&**source, *id, field))
                 };
                 let classes: Vec<i64> = batch.ids.iter().zip(&batch.labels).map(class).collect::<Result<_, _>>()?;
                 let shape = batch.shape.map(|n| n as i64);
                 let images = Tensor::f_from_slice(&batch.views[0])?.f_reshape(shape)?;
-                let labelled = Labelled {
-                    input: crate::dist::device::upload(&images, rank.device)?,
-                    classes: Tensor::f_from_slice(&classes)?.f_to_device(rank.device)?,
-                    corrupt: batch.replaced.len() as u64,
-                };
+                let input = crate::dist::device::upload(&images, self.device)?;
+                let classes = Tensor::f_from_slice(&classes)?.f_to_device(self.device)?;
                 loader.recycle(batch);
-                Ok(Some(labelled))
+                Ok(Some(Loaded { batch: Labelled { input, classes }, replaced }))
             }
-            Self::Features { table, rows } => {
+            From::Features { table, rows } => {
                 let Some(rows) = rows.next() else { return Ok(None) };
-                let rows = Tensor::f_from_slice(&rows)?.f_to_device(rank.device)?;
+                let rows = Tensor::f_from_slice(&rows)?.f_to_device(self.device)?;
                 let input = table.features.f_index_select(0, &rows)?;
-                Ok(Some(Labelled { input, classes: table.classes.f_index_select(0, &rows)?, corrupt: 0 }))
+                let classes = table.classes.f_index_select(0, &rows)?;
+                Ok(Some(Loaded { batch: Labelled { input, classes }, replaced: Vec::new() }))
             }
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        match &self.from {
+            From::Images { loader, .. } => loader.wait(),
+            From::Features { .. } => Duration::ZERO,
         }
     }
 }

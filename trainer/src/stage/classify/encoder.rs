@@ -3,7 +3,7 @@
 use simsiam_recipe::Pretrain;
 use tch::{Device, Kind};
 
-use super::Job;
+use super::task::Request;
 use crate::checkpoint::{Checkpoints, snapshot, store};
 use crate::error::Error;
 use crate::model::Classifier;
@@ -22,9 +22,9 @@ pub enum Encoder<'a> {
 }
 
 /// Fills the network's backbone and says where it is from, with a SHA-256 of it.
-pub(super) fn load(job: &Job, pretrain: &Pretrain, network: &Classifier) -> Result<(String, String), Error> {
-    let (uri, model) = match job.encoder {
-        Encoder::Trained => trained(job, pretrain)?,
+pub(super) fn load(request: &Request, pretrain: &Pretrain, network: &Classifier) -> Result<(String, String), Error> {
+    let (uri, model) = match request.encoder {
+        Encoder::Trained => trained(request, pretrain)?,
         Encoder::Other(weights) => {
             weights.fill_backbone(network.backbone_tensors())?;
             let file = snapshot::tensor_file(network.backbone_tensors())?;
@@ -40,15 +40,15 @@ pub(super) fn load(job: &Job, pretrain: &Pretrain, network: &Classifier) -> Resu
 }
 
 /// The latest valid checkpoint's address and `model.safetensors`.
-fn trained(job: &Job, pretrain: &Pretrain) -> Result<(String, Vec<u8>), Error> {
-    let found = Checkpoints::new(job.storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
-        uri: job.storage.uri("checkpoints"),
+fn trained(request: &Request, pretrain: &Pretrain) -> Result<(String, Vec<u8>), Error> {
+    let found = Checkpoints::new(request.storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
+        uri: request.storage.uri("checkpoints"),
         message: "there is no valid checkpoint to judge; run the pretrain stage first".into(),
     })?;
     if found.state.epoch < u64::from(pretrain.epochs) {
         tracing::warn!(
             "{} judges {}, of epoch {} of {}: pre-training is not at its end",
-            job.protocol.name(),
+            request.protocol.name(),
             found.uri,
             found.state.epoch,
             pretrain.epochs

@@ -1,18 +1,21 @@
-//! Alternation (section 5 of the paper): the targets of the next steps are computed with the encoder as it is then, and
-//! kept on the host; the steps train towards them. An interval of one step is SimSiam itself.
+//! Alternation (section 5 of the paper): the targets of the next steps are computed with the current encoder and kept on
+//! the host; the steps train towards them. An interval of one step is SimSiam itself.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use simsiam_recipe::{Alternation, Pretrain};
 use tch::{Device, Tensor};
 
-use super::{Trainer, Verdict, part};
+use super::PretrainTask;
+use super::batches::micro_batch_of;
 use crate::dist::device::in_precision;
 use crate::error::Error;
 use crate::model::Pass;
 use crate::training::sync_schedule::SyncSchedule;
+use crate::training::task::{Batches, StepContext};
 
-/// Most that a rank's targets may take: an epoch of ImageNet in a single rank fits.
+/// The most memory that a rank's targets may take, in bytes: an epoch of ImageNet on a single rank fits.
 const MOST_BYTES: u64 = 24 << 30;
 
 /// Targets of one step: a pair of projections for each micro-batch, on the host.
@@ -36,6 +39,11 @@ impl Intervals {
         Self { steps, steps_per_epoch }
     }
 
+    /// Optimiser steps of an epoch.
+    pub(super) fn steps_per_epoch(self) -> u64 {
+        self.steps_per_epoch
+    }
+
     /// The end of the last whole interval within `step` finished steps.
     pub(super) fn begin(self, step: u64) -> u64 {
         step - step % self.steps_per_epoch % self.steps
@@ -52,7 +60,7 @@ impl Intervals {
         (self.begin(step) + self.steps).min(epoch_ends) - step
     }
 
-    /// Refuses what a rank could not keep of an interval's targets.
+    /// Refuses intervals whose targets a rank could not keep.
     pub(super) fn check(self, pretrain: &Pretrain, world: usize) -> Result<(), Error> {
         let rows = u64::from(pretrain.batch_size) / world as u64;
         let bytes = self.steps * rows * 2 * u64::from(pretrain.dim) * 4;
@@ -72,48 +80,43 @@ impl Intervals {
     }
 }
 
-impl Trainer<'_> {
-    /// Whether the next step needs targets that are not there.
-    pub(super) fn targets_due(&self, epoch: u64) -> bool {
-        self.pretrain.alternation.is_some() && self.targets.is_empty() && self.step / self.steps_per_epoch == epoch
-    }
-
-    /// Computes the targets of the rest of the interval from the same batches that the steps will see. `Stop` if all ranks
-    /// agreed to stop meanwhile; nothing has changed then but time.
-    pub(super) fn compute_targets(&mut self, epoch: u64) -> Result<Verdict, Error> {
-        let mut batches = self.batches(epoch)?;
+impl PretrainTask<'_> {
+    /// Computes the targets of the rest of the interval from the same batches that its steps will see. `Break` if all
+    /// ranks agreed to stop during it; nothing but time has passed then.
+    pub(super) fn compute_targets(&mut self, context: &mut StepContext) -> Result<ControlFlow<()>, Error> {
+        let mut batches = self.view_batches(&context.clock)?;
         let (device, precision) = (self.rank.device, self.pretrain.precision);
         let pass = Pass::train(self.rank.peers());
         let micro_batches = i64::from(self.pretrain.accumulate);
-        let (start, mut meetings) = (Instant::now(), SyncSchedule::new());
-        let count = self.intervals.left(self.step);
+        let (start, mut sync) = (Instant::now(), SyncSchedule::new());
+        let count = self.intervals.left(context.clock.step);
         for done in 1..=count {
-            let Some(batch) = batches.next() else { break };
-            let batch = batch?;
+            // The step itself counts and names what was replaced.
+            let Some(loaded) = batches.next()? else { break };
             let mut targets = Targets::new();
-            for pair in self.pairs(&batch)? {
+            for pair in loaded.batch {
                 for i in 0..micro_batches {
-                    let views = part(&pair, i, micro_batches)?;
+                    let views = micro_batch_of(&pair, i, micro_batches)?;
                     let z = in_precision(device, precision, || self.model.targets([&views[0], &views[1]], pass))?;
                     targets.push([z[0].f_to_device(Device::Cpu)?, z[1].f_to_device(Device::Cpu)?]);
                 }
             }
-            batches.recycle(batch);
             self.targets.push_back(targets);
-            meetings.alive(&self.rank.sink);
-            if meetings.due(done) || done == count {
+            sync.alive(&self.rank.sink);
+            if sync.due(done) || done == count {
                 let stop = f64::from(u8::from(self.rank.stop_requested()));
                 let own = [stop, start.elapsed().as_secs_f64() / done as f64];
-                let sums = self.rank.all_reduce_sum(&own, &format!("the targets after step {}", self.step))?;
+                let during = format!("the targets after step {}", context.clock.step);
+                let sums = self.rank.all_reduce_sum(&own, &during)?;
                 if sums[0] > 0.0 {
                     self.targets.clear();
-                    return Ok(Verdict::Stop);
+                    return Ok(ControlFlow::Break(()));
                 }
-                meetings.met(done, sums[1] / self.rank.info.world as f64);
+                sync.synchronised(done, sums[1] / self.rank.info.world as f64);
             }
         }
-        self.meter.waited(batches.wait());
-        Ok(Verdict::GoOn)
+        context.meter.waited(batches.wait());
+        Ok(ControlFlow::Continue(()))
     }
 
     /// The targets of the next step on its device; `None` without alternation.
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_begin_anew_with_each_epoch() {
+    fn intervals_restart_with_each_epoch() {
         let ends = |intervals: Intervals| (0..=14).filter(|&step| intervals.ends(step)).collect::<Vec<_>>();
         assert_eq!(ends(every(3, 7)), [0, 3, 6, 7, 10, 13, 14]);
         assert_eq!(ends(every(100, 7)), [0, 7, 14]);
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_targets_are_refused() {
+    fn targets_beyond_the_memory_bound_are_refused() {
         let recipe = |steps| Pretrain {
             batch_size: 512,
             alternation: Some(Alternation { steps: Some(steps), epoch: false }),

@@ -1,0 +1,177 @@
+//! How training resumes, and what it saves for that. The driver owns the promise that an interrupted run ends with the
+//! bits of an undisturbed one: network, momentum, position and the order of the Reducer's buckets are all restored.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use simsiam_recipe::digest_of;
+
+use super::driver::Driver;
+use super::task::{Start, Task};
+use crate::checkpoint::store::{Name, sha256};
+use crate::checkpoint::{Environment, EvalRecord, Found, Snapshot, State, snapshot};
+use crate::error::Error;
+use crate::telemetry::event::{Event, Phase};
+
+/// Where training begins; rank 0 decides and broadcasts it.
+#[derive(Serialize, Deserialize)]
+struct Origin {
+    attempt: u32,
+    start: Start,
+    bucket_order: Option<Vec<Vec<usize>>>,
+    record: Option<EvalRecord>,
+    /// From a checkpoint of this stage.
+    resumed: bool,
+}
+
+impl<T: Task> Driver<'_, T> {
+    /// Rank 0 finds the latest valid checkpoint, or lets the task begin; every rank gets the same state. Then the Reducer
+    /// is made.
+    pub(super) fn resume(&mut self) -> Result<(), Error> {
+        let own = if self.rank.is_first() { Some(self.origin()?) } else { None };
+        let origin = self.rank.broadcast_object("resume", own)?;
+        self.attempt = origin.attempt;
+        self.clock.step = origin.start.step;
+        self.bucket_order = origin.bucket_order;
+        self.sgd.set_restored(origin.start.momentum);
+        // Other weights that need no training become a checkpoint of this run, which the later stages evaluate.
+        self.unsaved = !origin.resumed && self.clock.is_done();
+        self.task.resumed(&self.clock, origin.record);
+        let tensors = self.task.params().entries().iter().map(|entry| &entry.tensor);
+        self.rank.broadcast(tensors, "broadcast of the parameters")?;
+        self.rank.broadcast(self.sgd.buffers().map(|(_, tensor)| tensor), "broadcast of the momentum")?;
+        if self.spec.uses_reducer {
+            let order = self.bucket_order.clone();
+            self.reducer = self.rank.reducer(self.task.params(), self.options.buckets, order)?;
+        }
+        Ok(())
+    }
+
+    fn origin(&mut self) -> Result<Origin, Error> {
+        let attempt = match self.options.attempt {
+            Some(attempt) => attempt,
+            None => self.options.checkpoints.next_attempt()?,
+        };
+        let Some(found) = self.options.checkpoints.latest()? else {
+            let start = self.task.begin(&self.sgd)?;
+            return Ok(Origin { attempt, start, bucket_order: None, record: None, resumed: false });
+        };
+        let state = self.adopt(found)?;
+        let start = Start { step: state.step, momentum: state.step > 0 };
+        Ok(Origin { attempt, start, bucket_order: state.bucket_order, record: state.judged, resumed: true })
+    }
+
+    /// Takes a checkpoint's tensors, after checking that it belongs to this run.
+    fn adopt(&mut self, found: Found) -> Result<State, Error> {
+        let Found { uri, state, model, optimizer } = found;
+        let refused = |message| Err(Error::Checkpoint { uri: uri.clone(), message });
+        if state.digest != digest_of(&self.spec.arithmetic) {
+            return refused(match difference(&state.arithmetic, &self.spec.arithmetic) {
+                Some(what) => format!("{what}; restore the field, or choose another spec.output.uri"),
+                None => "was written for another recipe; choose another spec.output.uri".to_owned(),
+            });
+        }
+        if state.samples != self.spec.samples || state.steps_per_epoch != self.spec.steps_per_epoch {
+            return refused(format!(
+                "was written on {} images, spec.dataset.train now has {}; restore the data, or choose another spec.output.uri",
+                state.samples, self.spec.samples
+            ));
+        }
+        snapshot::restore_tensors(self.task.checkpoint_tensors(), &model, &uri)?;
+        if state.step > 0 {
+            snapshot::restore_tensors(self.sgd.buffers(), &optimizer, &uri)?;
+        }
+        for difference in state.environment.differences(&Environment::of(self.rank)) {
+            tracing::warn!("resuming {uri}: {difference}; the last bits will differ from an undisturbed run's");
+        }
+        tracing::info!("resuming from {uri}");
+        self.rank.sink.send(&Event::Resumed { step: state.step, uri: uri.clone() });
+        self.trained.weights_sha256 = Some(sha256(&model));
+        self.trained.checkpoint = Some(uri);
+        Ok(state)
+    }
+
+    /// Copies the state to the host and passes it to the writer, unless it is saved already.
+    pub(super) fn save(&mut self) -> Result<(), Error> {
+        if let Some(reducer) = &self.reducer {
+            self.bucket_order = reducer.order().or(self.bucket_order.take());
+        }
+        let name = Name { step: self.clock.step, attempt: self.attempt };
+        let uri = self.options.checkpoints.uri(name);
+        if !self.rank.is_first() || self.trained.checkpoint.as_ref() == Some(&uri) {
+            return Ok(());
+        }
+        let start = Instant::now();
+        self.rank.sink.send(&Event::Phase { phase: Phase::Checkpointing });
+        let state = State {
+            step: self.clock.step,
+            epoch: self.clock.epoch(),
+            steps_per_epoch: self.clock.steps_per_epoch,
+            attempt: self.attempt,
+            seed: self.spec.seed,
+            samples: self.spec.samples,
+            digest: digest_of(&self.spec.arithmetic),
+            arithmetic: self.spec.arithmetic.clone(),
+            bucket_order: self.bucket_order.clone(),
+            judged: self.task.eval_record(),
+            environment: Environment::of(self.rank),
+        };
+        let snapshot = Snapshot::of(self.task.checkpoint_tensors(), self.sgd.state(), state)?;
+        if self.clock.is_done() {
+            self.trained.weights_sha256 = Some(sha256(&snapshot.model_file()?));
+        }
+        self.trained.checkpoint = Some(uri);
+        if let Some(writer) = &mut self.writer {
+            writer.save(snapshot)?;
+        }
+        self.rank.sink.send(&Event::CheckpointStall { seconds: start.elapsed().as_secs_f64() });
+        self.rank.sink.send(&Event::Phase { phase: Phase::Training });
+        Ok(())
+    }
+
+    /// Every rank agreed to stop. Rank 0's checkpoint is complete before any of them exits.
+    pub(super) fn preempt(&mut self) -> Result<(), Error> {
+        self.save()?;
+        if let Some(writer) = &mut self.writer {
+            writer.wait()?;
+        }
+        self.rank.barrier("the checkpoint before a stop")?;
+        let name = Name { step: self.clock.step, attempt: self.attempt };
+        Err(Error::Preempted { step: self.clock.step, uri: self.options.checkpoints.uri(name) })
+    }
+}
+
+/// The first field in which two documents differ, as `spec.pretrain.arch was "resnet18", is "resnet50"`.
+fn difference(was: &serde_json::Value, is: &serde_json::Value) -> Option<String> {
+    fn walk(path: &str, was: &serde_json::Value, is: &serde_json::Value) -> Option<String> {
+        use serde_json::Value::{Null, Object};
+        match (was, is) {
+            (Object(a), Object(b)) => {
+                let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+                keys.into_iter().find_map(|key| {
+                    walk(&format!("{path}.{key}"), a.get(key).unwrap_or(&Null), b.get(key).unwrap_or(&Null))
+                })
+            }
+            (a, b) if a == b => None,
+            (a, b) => Some(format!("{path} was {a} when it was written, is {b} now")),
+        }
+    }
+    walk("spec", was, is)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn difference_of_documents_names_the_first_field() {
+        let was = json!({"pretrain": {"arch": "resnet18", "lr": 0.05}});
+        let is = json!({"pretrain": {"arch": "resnet50", "lr": 0.05}});
+        assert_eq!(
+            difference(&was, &is).as_deref(),
+            Some(r#"spec.pretrain.arch was "resnet18" when it was written, is "resnet50" now"#)
+        );
+        assert_eq!(difference(&was, &was), None);
+    }
+}
