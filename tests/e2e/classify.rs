@@ -126,7 +126,7 @@ fn classifier_mistakes_are_reported_by_field() {
         assert_eq!(code, expected, "{err}");
         assert!(err.contains(words), "{err}");
     };
-    refused(&run_file, "no valid checkpoint to judge; run the pretrain stage first", 65);
+    refused(&run_file, "no valid checkpoint to evaluate; run the pretrain stage first", 65);
     stage(&run_file, "run", "1");
     // A flat folder has no classes.
     let class = std::fs::read_dir(run_file.spec["dataset"]["train"].as_str().unwrap()).unwrap().next().unwrap();

@@ -1,27 +1,27 @@
-//! What this process computes on.
+//! The device that a rank computes on.
 
 use simsiam_recipe::Precision;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
 
-/// The GPU of that index, or the CPU where there is none.
+/// The GPU with this index, or the CPU if the machine has no GPU.
 pub fn pick(index: usize) -> Result<Device, Error> {
     match tch_ext::load_cuda().devices() {
         0 => Ok(Device::Cpu),
         n if index < n => Ok(Device::Cuda(index)),
         n => Err(Error::Usage(format!(
-            "local rank {index} has no GPU of its own: this machine has {n}; start at most {n} ranks here"
+            "local rank {index} has no GPU: this machine has {n}; start at most {n} ranks on it"
         ))),
     }
 }
 
-/// How many ranks a machine starts where nobody says: one a GPU, or one.
+/// Ranks that a machine starts by default: one per GPU, or one.
 pub fn count() -> usize {
     tch_ext::load_cuda().devices().max(1)
 }
 
-/// The GPU's name, or the CPU's with its vector instructions: what the last bits of a sum depend on.
+/// Name of the GPU, or of the CPU with its vector instructions: the last bits of a sum depend on them.
 pub fn name(device: Device) -> String {
     match device {
         Device::Cuda(index) => tch_ext::cuda::device_name(index).unwrap_or_else(|_| "cuda".to_owned()),
@@ -29,7 +29,7 @@ pub fn name(device: Device) -> String {
     }
 }
 
-/// A host tensor on `device`; through page-locked memory on the way to a GPU, so that the copy waits for nothing.
+/// Copies a host tensor to `device`, through page-locked memory so that the copy does not block.
 pub fn upload(tensor: &Tensor, device: Device) -> Result<Tensor, Error> {
     if !device.is_cuda() {
         return Ok(tensor.shallow_clone());
@@ -37,7 +37,7 @@ pub fn upload(tensor: &Tensor, device: Device) -> Result<Tensor, Error> {
     Ok(tensor.f_pin_memory(device)?.f_to_device_(device, tensor.kind(), true, false)?)
 }
 
-/// GPU memory that this process holds, in bytes.
+/// GPU memory that this process has reserved, in bytes; `None` on a CPU.
 pub fn memory(device: Device) -> Option<u64> {
     match device {
         Device::Cuda(index) => tch_ext::cuda::memory(index).ok().map(|m| m.reserved),
@@ -45,7 +45,7 @@ pub fn memory(device: Device) -> Option<u64> {
     }
 }
 
-/// Runs a forward pass in a precision: casts in forward, parameters stay fp32.
+/// Runs a forward pass under autocast to `precision`; parameters stay fp32.
 pub fn in_precision<T>(
     device: Device,
     precision: Precision,
@@ -57,7 +57,7 @@ pub fn in_precision<T>(
     }
 }
 
-/// Instructions that libtorch's kernels choose between, as Linux names them.
+/// Instruction sets that libtorch chooses kernels by, as Linux names them.
 const INSTRUCTIONS: [&str; 10] =
     ["avx2", "fma", "avx512f", "avx512vl", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "sve"];
 
@@ -81,7 +81,7 @@ mod tests {
     use super::cpu;
 
     #[test]
-    fn a_cpu_is_named_with_what_its_kernels_depend_on() {
+    fn cpu_name_lists_the_instruction_sets_of_its_kernels() {
         let info = "processor\t: 0\nmodel name\t: A Chip @ 2 GHz\nflags\t\t: fpu sse2 fma avx2 avx512f\n";
         assert_eq!(cpu(info), "cpu A Chip @ 2 GHz (avx2 fma avx512f)");
         assert!(cpu("").starts_with(&format!("cpu {}", std::env::consts::ARCH)));

@@ -1,4 +1,4 @@
-//! One rank process: who it is among the others, its device, and the stop that SIGTERM asks for.
+//! One rank: its place among its peers, its device, its collectives, and the stop that SIGTERM asks for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,28 +16,28 @@ use crate::model::params::Role;
 use crate::telemetry::Sink;
 use crate::telemetry::event::{Event, Phase};
 
-/// Where a rank stands among its peers, as its agent (or torchrun, or Slurm) tells it.
+/// Identity of a rank and how it reaches its peers, as its agent (or torchrun, or Slurm) set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RankInfo {
     /// Global rank, from 0.
     pub rank: usize,
-    /// Processes in all.
+    /// Number of ranks.
     pub world: usize,
-    /// Rank among the processes of this machine, which is also the index of its GPU.
+    /// Rank among those of this machine, which is also the index of its GPU.
     pub local_rank: usize,
     /// Host of node 0's store.
     pub master_addr: String,
     /// Port of node 0's store.
     pub master_port: u16,
-    /// How long to wait for peers, at the start and in every collective.
+    /// Longest wait for peers, at the start and in every collective.
     pub timeout: Duration,
-    /// libtorch's intra-op threads.
+    /// Intra-op threads of libtorch.
     pub threads: u32,
 }
 
-/// A rank at work.
+/// A rank that has joined its peers.
 pub struct Rank {
-    /// Its info.
+    /// Its identity.
     pub info: RankInfo,
     /// The GPU of its local rank, or the CPU.
     pub device: Device,
@@ -46,13 +46,13 @@ pub struct Rank {
     /// Where its events go.
     pub sink: Sink,
     store: Option<Store>,
-    /// How often [`broadcast_object`](Self::broadcast_object) was called.
-    shared: AtomicU64,
+    /// Number of calls of [`broadcast_object`](Self::broadcast_object).
+    broadcasts: AtomicU64,
     stop: Arc<AtomicBool>,
 }
 
 impl Rank {
-    /// Finds the device, then the peers.
+    /// Picks the device, then connects to the peers.
     pub fn join(info: RankInfo, sink: Sink) -> Result<Self, Error> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
@@ -74,7 +74,7 @@ impl Rank {
         } else {
             (None, None)
         };
-        Ok(Self { info, device, group, sink, store, shared: AtomicU64::new(0), stop })
+        Ok(Self { info, device, group, sink, store, broadcasts: AtomicU64::new(0), stop })
     }
 
     /// A rank without peers, agent or signals, for commands and tests.
@@ -90,25 +90,25 @@ impl Rank {
         };
         let device = prepare(threads, 0)?;
         let stop = Arc::new(AtomicBool::new(false));
-        Ok(Self { info, device, group: None, sink: Sink::none(), store: None, shared: AtomicU64::new(0), stop })
+        Ok(Self { info, device, group: None, sink: Sink::none(), store: None, broadcasts: AtomicU64::new(0), stop })
     }
 
-    /// Rank 0 writes checkpoints and speaks for all.
+    /// Whether this is rank 0, which writes checkpoints and reports for all.
     pub fn is_first(&self) -> bool {
         self.info.rank == 0
     }
 
-    /// Did SIGTERM or SIGINT arrive?
+    /// Whether SIGTERM or SIGINT arrived.
     pub fn stop_requested(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// The group, where there is more than one rank in it.
+    /// The process group, if there is more than one rank.
     pub fn peers(&self) -> Option<&ProcessGroup> {
         self.group.as_ref().filter(|_| self.info.world > 1)
     }
 
-    /// Sums of `values` over all ranks; every rank gets the same.
+    /// Sums `values` over all ranks; every rank gets the same sums.
     pub fn all_reduce_sum(&self, values: &[f64], during: &str) -> Result<Vec<f64>, Error> {
         let Some(group) = &self.group else { return Ok(values.to_vec()) };
         let tensor = Tensor::f_from_slice(values)?.f_to_device(self.device)?;
@@ -116,16 +116,17 @@ impl Rank {
         Ok(Vec::<f64>::try_from(&tensor.f_to_device(Device::Cpu)?)?)
     }
 
-    /// Waits until every rank is here.
+    /// Waits until every rank has called this.
     pub fn barrier(&self, during: &str) -> Result<(), Error> {
         self.group.as_ref().map_or(Ok(()), |group| group.barrier().map_err(lost(during)))
     }
 
-    /// What rank 0 says, on every rank; the others say `None`. All ranks must call this equally often, in the same order.
+    /// Sends an object from rank 0 to every rank; the others pass `None`. All ranks must make the same calls in the same
+    /// order.
     pub fn broadcast_object<T: Serialize + DeserializeOwned>(&self, during: &str, own: Option<T>) -> Result<T, Error> {
         let lost_it = |message: String| Error::PeerLost { during: during.to_owned(), message };
-        // A key for each time: one that was set before would answer at once, with what was said then.
-        let key = format!("{during} {}", self.shared.fetch_add(1, Ordering::Relaxed));
+        // A key for each call: an earlier one would answer at once, with the earlier object.
+        let key = format!("{during} {}", self.broadcasts.fetch_add(1, Ordering::Relaxed));
         if let Some(own) = own {
             if let Some(store) = &self.store {
                 let text = serde_json::to_vec(&own).map_err(|e| lost_it(e.to_string()))?;
@@ -133,13 +134,13 @@ impl Rank {
             }
             return Ok(own);
         }
-        let store = self.store.as_ref().ok_or_else(|| lost_it("there is no other rank to hear it from".into()))?;
+        let store = self.store.as_ref().ok_or_else(|| lost_it("rank 0 is this rank, and it sent nothing".into()))?;
         let text = store.get(&key).map_err(lost(during))?;
         serde_json::from_slice(&text).map_err(|e| lost_it(e.to_string()))
     }
 
-    /// DDP's Reducer for the trained tensors of `params`; none for a rank that is alone. `buckets` are the sizes in bytes
-    /// of the first and the others, `order` the rebuilt order of an interrupted run.
+    /// DDP's Reducer for the trained tensors of `params`; `None` for a single rank. `buckets` are the sizes of the first
+    /// and of the other buckets in bytes, `order` is the rebuilt order of an interrupted run.
     pub fn reducer(
         &self,
         params: &Params,
@@ -151,10 +152,10 @@ impl Rank {
             params.with_role(Role::Trained).map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
         let (first_bucket_bytes, bucket_bytes) = buckets;
         let options = ReducerOptions { first_bucket_bytes, bucket_bytes, order, ..ReducerOptions::default() };
-        Reducer::new(group, &trained, &options).map(Some).map_err(lost("making the Reducer"))
+        Reducer::new(group, &trained, &options).map(Some).map_err(lost("creation of the Reducer"))
     }
 
-    /// Overwrites `tensors` with rank 0's.
+    /// Overwrites `tensors` with those of rank 0.
     pub fn broadcast<'a>(&self, tensors: impl IntoIterator<Item = &'a Tensor>, during: &str) -> Result<(), Error> {
         let Some(group) = self.peers() else { return Ok(()) };
         for tensor in tensors {
@@ -170,7 +171,7 @@ impl Rank {
         Ok(())
     }
 
-    /// The rows of every rank's `[n, …]`, in rank order; n may differ from rank to rank.
+    /// Concatenates the rows of every rank's `[n, …]`, in rank order; n may differ between ranks.
     pub fn all_gather_rows(&self, rows: &Tensor, during: &str) -> Result<Tensor, Error> {
         let Some(group) = self.peers() else { return Ok(rows.shallow_clone()) };
         let mine = rows.size()[0];
@@ -194,7 +195,7 @@ impl Rank {
     }
 }
 
-/// libtorch's switches, all before its first work, and the device of a local rank.
+/// Sets libtorch's switches, which must precede its first operation, and picks the device of a local rank.
 fn prepare(threads: u32, local_rank: usize) -> Result<Device, Error> {
     tch_ext::tune_allocator();
     tch_ext::set_intraop_threads(threads as usize)?;
@@ -206,7 +207,7 @@ fn prepare(threads: u32, local_rank: usize) -> Result<Device, Error> {
     Ok(device)
 }
 
-/// A failed collective, which almost always is a peer that went away.
+/// A failed collective: almost always a lost peer.
 pub fn lost(during: &str) -> impl FnOnce(tch_ext::Error) -> Error {
     let during = during.to_owned();
     move |e| Error::PeerLost { during, message: e.to_string() }

@@ -1,5 +1,5 @@
-//! Training steps from stored weights and images, to be compared with what PyTorch made of the same:
-//! `tests/parity/README.md` has the format of the files.
+//! Training steps from stored weights and images, for comparison with the results of PyTorch.
+//! `tests/parity/README.md` describes the files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::model::{Params, Pass, SimSiam};
 use crate::training::schedule::Rates;
 use crate::training::sgd::Sgd;
 
-/// Tensors by name, each of the type it was written in, on the CPU.
+/// Tensors by name, each in its stored type, on the CPU.
 pub type Tensors = BTreeMap<String, Tensor>;
 
 /// Network, optimiser and learning rates of a fixture.
@@ -45,10 +45,10 @@ struct Heads {
 /// A case with its initial values and images.
 #[derive(Debug)]
 pub struct Fixture {
-    /// What to train, and how.
+    /// The network and its training.
     pub case: Case,
-    /// `state.<name>` of every parameter and buffer; `view1` and `view2`, `[steps, N, 3, H, W]` as bytes b that stand
-    /// for (b − 128) / 64.
+    /// `state.<name>` of every parameter and buffer; `view1` and `view2`, `[steps, N, 3, H, W]` as bytes b that
+    /// encode (b − 128) / 64.
     pub inputs: Tensors,
 }
 

@@ -1,4 +1,4 @@
-//! Measurements between two control steps.
+//! Measurements between two synchronisations of the ranks.
 
 use std::time::{Duration, Instant};
 
@@ -7,18 +7,18 @@ use tch::Tensor;
 use crate::error::Error;
 use crate::telemetry::event::Step;
 
-/// Adds up loss and time, and hands them out at every control step.
+/// Accumulates loss and times, and returns them at every synchronisation.
 pub struct Meter {
     batch: u64,
     epochs: u64,
     steps_per_epoch: u64,
-    /// Sum of the interval's losses, left on its device: reading it would wait for the GPU.
+    /// Sum of the interval's losses, on the device: reading it would wait for the GPU.
     loss: Option<Tensor>,
     step_seconds: Vec<f64>,
     allreduce_seconds: Vec<f64>,
     data_wait: Duration,
     last: Instant,
-    /// Images that were replaced, in this attempt.
+    /// Images that were replaced in this attempt.
     pub corrupt: u64,
     seconds_in_all: f64,
     images_in_all: u64,
@@ -44,22 +44,22 @@ impl Meter {
         }
     }
 
-    /// Time starts anew, so that an evaluation does not count as training.
+    /// Restarts the clock, so that an evaluation does not count as training.
     pub fn restart(&mut self) {
         self.last = Instant::now();
     }
 
-    /// This rank waited for data outside a step's own batch.
+    /// Adds time that this rank waited for data outside a step.
     pub fn waited(&mut self, data_wait: Duration) {
         self.data_wait += data_wait;
     }
 
-    /// Gradients were still being reduced for so long when all were computed, in a step that was timed.
+    /// Adds the time that gradients were still being reduced after all were computed, in a step that was timed.
     pub fn reduced(&mut self, exposed: Option<Duration>) {
         self.allreduce_seconds.extend(exposed.map(|time| time.as_secs_f64()));
     }
 
-    /// A step was finished.
+    /// Records a finished step.
     pub fn step(&mut self, loss: &Tensor, data_wait: Duration) -> Result<(), Error> {
         let loss = loss.f_detach()?;
         self.loss = Some(match self.loss.take() {
@@ -86,13 +86,13 @@ impl Meter {
         }
     }
 
-    /// Closes the interval after `step` finished steps with the mean loss over the ranks. What only one kind of training
-    /// has is the caller's to fill in.
+    /// Closes the interval after `step` finished steps, given the loss over all ranks. The caller fills in what only one
+    /// kind of training has.
     pub fn measure(&mut self, step: u64, loss: f64) -> Step {
         let step_seconds = std::mem::take(&mut self.step_seconds);
         let seconds: f64 = step_seconds.iter().sum();
         let images = self.batch * step_seconds.len() as u64;
-        // The first interval holds libtorch's and the file system's first touches.
+        // The first interval includes the warm-up of libtorch and the file system.
         if self.warm {
             self.seconds_in_all += seconds;
             self.images_in_all += images;
@@ -115,7 +115,7 @@ impl Meter {
         }
     }
 
-    /// Mean throughput of this attempt in images (two views each) a second.
+    /// Mean throughput of this attempt in images per second (an image is two views in pre-training).
     pub fn images_per_second(&self) -> Option<f64> {
         (self.seconds_in_all > 0.0).then(|| self.images_in_all as f64 / self.seconds_in_all)
     }

@@ -50,7 +50,7 @@ impl LearningRate {
         Rates { encoder, predictor }
     }
 
-    /// A share of the peak that grows by equal steps to 1 at the end of the warm-up.
+    /// The factor during warm-up, which rises by equal steps to 1; `None` after it.
     fn warmup(&self, step: u64) -> Option<f64> {
         let steps = self.warmup_epochs * self.steps_per_epoch;
         (step < steps).then(|| (step + 1) as f64 / steps as f64)
@@ -60,7 +60,7 @@ impl LearningRate {
         if let Some(share) = self.warmup(step) {
             return share;
         }
-        // Cosine over what follows the warm-up; without one this is ½(1 + cos(π·epoch/epochs)).
+        // Cosine over the epochs after the warm-up; without a warm-up this is ½(1 + cos(π·epoch/epochs)).
         let (done, all) = match self.schedule {
             Schedule::Constant => return 1.0,
             Schedule::CosinePerEpoch => {

@@ -1,4 +1,4 @@
-//! What a classifier is trained on: augmented images, or features that were computed once.
+//! The batches that a classifier is trained on: augmented images, or features that were computed once.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -115,7 +115,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Computes them, `[N, F]`; the ranks share the work. They take 4·N·F bytes on each rank's device.
+    /// Computes the features, `[N, F]`; the ranks share the work. They take 4·N·F bytes on the device of each rank.
     pub fn new(
         rank: &Rank,
         network: &Classifier,
@@ -143,12 +143,12 @@ impl Table {
         })
     }
 
-    /// Images whose features it holds.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.classes.size()[0] as usize
     }
 
-    /// Whether no image could be read.
+    /// Whether it is empty: no image could be read.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,4 +1,4 @@
-//! What a classifier is put on.
+//! The encoder that a classifier is trained on.
 
 use simsiam_recipe::Pretrain;
 use tch::{Device, Kind};
@@ -10,18 +10,18 @@ use crate::model::Classifier;
 use crate::model::SimSiam;
 use crate::weights::Weights;
 
-/// The encoder that a classifier is put on.
+/// The encoder that a classifier is trained on.
 #[derive(Clone, Copy, Debug)]
 pub enum Encoder<'a> {
     /// That of the latest valid checkpoint.
     Trained,
     /// That of other weights, which are not the run's.
     Other(&'a Weights),
-    /// As it was initialised: what the architecture alone can do.
+    /// As it was initialised: the baseline of the architecture alone.
     Untrained,
 }
 
-/// Fills the network's backbone and says where it is from, with a SHA-256 of it.
+/// Fills the network's backbone; returns its address and the SHA-256 of its weights.
 pub(super) fn load(request: &Request, pretrain: &Pretrain, network: &Classifier) -> Result<(String, String), Error> {
     let (uri, model) = match request.encoder {
         Encoder::Trained => trained(request, pretrain)?,
@@ -43,11 +43,11 @@ pub(super) fn load(request: &Request, pretrain: &Pretrain, network: &Classifier)
 fn trained(request: &Request, pretrain: &Pretrain) -> Result<(String, Vec<u8>), Error> {
     let found = Checkpoints::new(request.storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
         uri: request.storage.uri("checkpoints"),
-        message: "there is no valid checkpoint to judge; run the pretrain stage first".into(),
+        message: "there is no valid checkpoint to evaluate; run the pretrain stage first".into(),
     })?;
     if found.state.epoch < u64::from(pretrain.epochs) {
         tracing::warn!(
-            "{} judges {}, of epoch {} of {}: pre-training is not at its end",
+            "{} evaluates {}, of epoch {} of {}: pre-training is not finished",
             request.protocol.name(),
             found.uri,
             found.state.epoch,

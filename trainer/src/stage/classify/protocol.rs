@@ -6,25 +6,25 @@ use simsiam_recipe::{Finetune, Linear, LinearOptimizer, Pretrain, Recipe};
 use crate::error::Error;
 use crate::training::sgd::SgdOptions;
 
-/// Which parameters are trained, and how.
+/// What a classification stage trains, and how.
 #[derive(Clone, Debug)]
 pub enum Protocol {
     /// The classifier alone, on the backbone in evaluation mode (the paper's section 4, "Experimental setup").
     Linear(Linear),
-    /// Everything, with the labels of a part of the images.
+    /// The whole network, with the labels of a part of the images.
     Finetune(Finetune),
 }
 
 impl Protocol {
     /// The linear stage of a recipe.
     pub fn linear(recipe: &Recipe) -> Result<Self, Error> {
-        let missing = || Error::config("spec.linear", "missing; this stage trains what it describes");
+        let missing = || Error::config("spec.linear", "missing; this stage trains the classifier that it describes");
         recipe.linear.clone().map(Self::Linear).ok_or_else(missing)
     }
 
     /// The finetune stage of a recipe.
     pub fn finetune(recipe: &Recipe) -> Result<Self, Error> {
-        let missing = || Error::config("spec.finetune", "missing; this stage trains what it describes");
+        let missing = || Error::config("spec.finetune", "missing; this stage trains the classifier that it describes");
         recipe.finetune.clone().map(Self::Finetune).ok_or_else(missing)
     }
 
@@ -109,11 +109,11 @@ impl Protocol {
         matches!(self, Self::Linear(Linear { cached_features: true, .. }))
     }
 
-    /// What a reader of the result must know before comparing it.
+    /// How the result differs from the published protocol, if it does.
     pub(super) fn caveat(&self) -> Option<String> {
         match self {
             Self::Linear(l) if l.cached_features => {
-                Some("on features computed once without augmentation: a quick look, not the protocol".into())
+                Some("on features computed once without augmentation: a quick estimate, not the protocol".into())
             }
             Self::Finetune(f) if f.fraction < 1.0 => {
                 Some(format!("with the labels of {} % of the training images", 100.0 * f.fraction))
@@ -129,7 +129,7 @@ impl Protocol {
             Self::Finetune(f) => json!({ "finetune": f }),
         };
         if let Some(fields) = own.pointer_mut("/linear").and_then(Value::as_object_mut) {
-            // Its values count, not its name.
+            // The values of a preset count, not its name.
             fields.remove("preset");
             fields.remove("untrainedToo");
         }
