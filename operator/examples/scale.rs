@@ -1,8 +1,8 @@
-//! How the operator does with many runs: `cargo xtask bench operator`.
+//! Benchmark of the operator with many runs: `cargo xtask bench operator`.
 //!
-//! Against a real API server, without kubelets, scheduler and controllers: this program plays the Job controller and the
-//! kubelets, creates the pods of every Job and says that they run. All leaders' progress comes from one stub. What is
-//! measured is the operator's own process: its histograms, its requests, its memory; and the API server's count of LISTs.
+//! It uses a real API server without kubelets, scheduler and controllers: this program acts as the Job controller and the
+//! kubelets, creates the pods of every Job and reports them as running. One stub serves the progress of all leaders.
+//! Measured are the operator's own process (its histograms, requests and memory) and the API server's count of LISTs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -27,15 +27,15 @@ use serde_json::{Value, json};
 use simsiam_operator::api::{SimSiamRun, crd};
 use tokio::sync::mpsc;
 
-/// Runs that are created at a time, where they come faster than the API server takes them.
+/// Runs created concurrently if the API server is slower than the rate.
 const CREATING: usize = 16;
-/// Jobs whose pods are made at a time.
+/// Jobs whose pods are created concurrently.
 const PLAYING: usize = 2;
 const NAMESPACE: &str = "scale";
 
 #[derive(Parser)]
 struct Options {
-    /// Access to the API server; KUBECONFIG says which
+    /// The kubeconfig of the API server
     #[arg(long, env = "KUBECONFIG")]
     kubeconfig: PathBuf,
     /// The operator's program
@@ -46,13 +46,13 @@ struct Options {
     /// Pods of each run
     #[arg(long, default_value_t = 8)]
     pods: usize,
-    /// Runs created a second; 0 creates them as fast as the API server takes them, and measures how it does then
+    /// Runs created per second; 0 creates them as fast as the API server accepts them
     #[arg(long, default_value_t = 5)]
     rate: u64,
-    /// Seconds for which nothing happens but training
+    /// Seconds of steady training to measure
     #[arg(long, default_value_t = 60)]
     steady: u64,
-    /// One JSON object on standard output
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -81,19 +81,19 @@ async fn main() {
     }
 }
 
-/// Definition and namespace.
+/// Creates the definition and the namespace.
 async fn prepare(client: &Client) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     let apply = PatchParams::apply("bench").force();
     let crd = crd().expect("a definition");
-    crds.patch(&crd.name_any(), &apply, &Patch::Apply(&crd)).await.expect("the definition is taken");
+    crds.patch(&crd.name_any(), &apply, &Patch::Apply(&crd)).await.expect("the definition is accepted");
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let namespace: Namespace = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE},
     }))
     .unwrap();
     namespaces.patch(NAMESPACE, &apply, &Patch::Apply(&namespace)).await.expect("a namespace");
-    // Which the controllers would make.
+    // A controller would create it.
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
     let account: ServiceAccount =
         serde_json::from_value(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}))
@@ -109,7 +109,7 @@ async fn prepare(client: &Client) {
     panic!("the definition was not established");
 }
 
-/// Every leader's progress: a step further with each question.
+/// The progress of every leader: one step per second.
 async fn stub() -> SocketAddr {
     let begun = Instant::now();
     let answer = move || async move {
@@ -149,7 +149,7 @@ async fn measure(options: &Options, client: &Client, operator: &Child, listen: S
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // An API server compiles a definition's rules with its first object, for seconds: that one is not counted.
+    // An API server compiles a definition's rules with its first object, which takes seconds: not measured.
     create(client, "first", 0..1, 0, options.pods, true).await;
     for _ in 0..600 {
         if series(&metrics().await, "simsiam_operator_runs{phase=\"Suspended\"}") == Some(1.0) {
@@ -163,7 +163,7 @@ async fn measure(options: &Options, client: &Client, operator: &Child, listen: S
     create(client, "run", 0..options.runs, options.rate, options.pods, false).await;
     kubelets.await.expect("the kubelets' part");
     eprintln!("{:.0} s: {} runs with {} pods each", begun.elapsed().as_secs_f64(), options.runs, options.pods);
-    // Until the operator has shown all of them as training.
+    // Wait until the operator shows all of them as training.
     let limit = Instant::now() + Duration::from_secs(120 + options.runs as u64 / 20);
     loop {
         let text = metrics().await;
@@ -235,7 +235,7 @@ async fn create(client: &Client, name: &str, runs: Range<usize>, rate: u64, pods
         .await;
 }
 
-/// The Job controller's and the kubelets' part, until every run's pods run.
+/// Acts as the Job controller and the kubelets until every run's pods run.
 async fn play(client: Client, runs: usize, pods: usize) {
     let jobs: Api<Job> = Api::namespaced(client.clone(), NAMESPACE);
     let (send, receive) = mpsc::unbounded_channel();
@@ -267,7 +267,7 @@ async fn play(client: Client, runs: usize, pods: usize) {
     watch.abort();
 }
 
-/// The time as objects have it. An attempt's patience begins at its Job's.
+/// The current time in the format of Kubernetes.
 fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
@@ -297,7 +297,7 @@ async fn run_pod(client: Client, job: &Job, index: usize) {
     pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(&running)).await.expect("its status");
 }
 
-/// LISTs of what the operator watches, as the API server counts them.
+/// LISTs of the watched kinds, as the API server counts them.
 async fn lists(client: &Client) -> f64 {
     let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
     let text = client.request_text(request).await.expect("the API server's metrics");
@@ -309,7 +309,7 @@ async fn lists(client: &Client) -> f64 {
         .sum()
 }
 
-/// Resident memory now and at most, in MB.
+/// Current and peak resident memory in MB.
 fn memory(pid: u32) -> (f64, f64) {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the operator runs");
     let megabytes = |name: &str| {
@@ -323,10 +323,10 @@ fn series(text: &str, name: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 
-/// What the operator has counted so far, or between two times.
+/// The operator's counters, absolute or between two times.
 #[derive(Debug, Default)]
 struct Sample {
-    /// Reconciliations of at most so many seconds, by bound.
+    /// Reconciliations by upper bound of their seconds (as bits).
     buckets: BTreeMap<u64, f64>,
     reconciles: f64,
     requests: f64,
@@ -363,7 +363,7 @@ impl Sample {
         }
     }
 
-    /// In milliseconds, within a bucket by proportion, as Prometheus does.
+    /// A quantile in milliseconds, interpolated within a bucket as Prometheus does.
     fn quantile(&self, q: f64) -> Option<f64> {
         let target = q * self.reconciles;
         let (mut below, mut from) = (0.0, 0.0);

@@ -1,4 +1,4 @@
-//! Doing what a plan says. Every write can be repeated without harm.
+//! Carries out what was planned. Every write is idempotent.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
@@ -8,29 +8,29 @@ use kube::{Api, Client};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::api::{SimSiamRun, Status};
+use crate::api::{RunIdentity, SimSiamRun, Status};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::names;
 use crate::plan::Action;
 
-/// The edge to the API server.
+/// The API server.
 #[derive(Clone, Copy)]
 pub struct Cluster<'a> {
     /// The client.
     pub client: &'a Client,
-    /// Requests are counted here.
+    /// Counts the requests.
     pub metrics: &'a Metrics,
 }
 
 /// Whether a status was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// It was.
+    /// It was written.
     Yes,
-    /// There was nothing new.
+    /// It was current already.
     Unchanged,
-    /// The object has changed since it was read: plan again.
+    /// The object has changed since it was read, so the plan is outdated.
     Stale,
 }
 
@@ -42,64 +42,64 @@ impl Cluster<'_> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Writes the status over the very one that was planned from.
+    /// Writes the status over the version that was planned from, and over no other: this function owns that invariant.
     ///
     /// # Errors
-    /// If the server refuses it for another reason than that it has changed.
-    pub async fn write_status(&self, object: &SimSiamRun, status: &Status) -> Result<Written, Error> {
-        let name = object.metadata.name.clone().unwrap_or_default();
+    /// If the server refuses it for any reason but a change of the object.
+    pub async fn write_status(
+        &self,
+        run: &RunIdentity,
+        object: &SimSiamRun,
+        status: &Status,
+    ) -> Result<Written, Error> {
         let before = object.status.as_ref().map(|json| json.value()).unwrap_or_else(|| json!({}));
         let after = serde_json::to_value(status).map_err(|e| Error::Internal(e.to_string()))?;
         let Some(difference) = difference(&before, &after) else { return Ok(Written::Unchanged) };
         let patch = json!({"metadata": {"resourceVersion": object.metadata.resource_version}, "status": difference});
-        self.metrics.requested("patch");
-        let api: Api<SimSiamRun> = self.api(object.metadata.namespace.as_deref().unwrap_or_default());
-        match api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        self.metrics.count_request("patch");
+        let api: Api<SimSiamRun> = self.api(&run.key.namespace);
+        match api.patch_status(&run.key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
             Ok(_) => Ok(Written::Yes),
-            Err(kube::Error::Api(said)) if matches!(said.code, 404 | 409) => Ok(Written::Stale),
-            Err(source) => Err(Error::Api { action: "write the status of", kind: "SimSiamRun", name, source }),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Written::Stale),
+            Err(source) => {
+                let name = run.key.name.clone();
+                Err(Error::Api { action: "write the status of", kind: "SimSiamRun", name, source })
+            }
         }
     }
 
-    /// Does one thing.
+    /// Carries out one action.
     ///
     /// # Errors
-    /// If the server refuses it. That something is there already, or gone already, is no error.
-    pub async fn perform(&self, object: &SimSiamRun, action: &Action) -> Result<(), Error> {
-        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+    /// If the server refuses it. An object that exists already, or is gone already, is no error.
+    pub async fn perform(&self, run: &RunIdentity, action: &Action) -> Result<(), Error> {
+        let namespace = run.key.namespace.as_str();
         match action {
-            Action::ApplyService(service) => {
-                self.apply::<Service>(namespace, "Service", service.metadata.name.as_deref(), service).await
-            }
-            Action::ApplyNetworkPolicy(policy) => {
-                self.apply::<NetworkPolicy>(namespace, "NetworkPolicy", policy.metadata.name.as_deref(), policy).await
-            }
-            Action::CreateConfigMap(map) => {
-                self.create::<ConfigMap>(namespace, "ConfigMap", map.metadata.name.as_deref(), map).await
-            }
-            Action::CreateJob(job) => self.create::<Job>(namespace, "Job", job.metadata.name.as_deref(), job).await,
+            Action::ApplyService(service) => self.apply::<Service>(namespace, "Service", service).await,
+            Action::ApplyNetworkPolicy(policy) => self.apply::<NetworkPolicy>(namespace, "NetworkPolicy", policy).await,
+            Action::CreateConfigMap(map) => self.create::<ConfigMap>(namespace, "ConfigMap", map).await,
+            Action::CreateJob(job) => self.create::<Job>(namespace, "Job", job).await,
             Action::DeleteJob { name, uid } => {
                 let how = DeleteParams::foreground();
-                self.delete::<Job>(namespace, "Job", name, Some(uid), how).await
+                self.delete::<Job>(namespace, "Job", name, uid, how).await
             }
-            Action::ForcePod { name, uid } => {
+            Action::ForceDeletePod { name, uid } => {
                 let how = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-                self.delete::<Pod>(namespace, "Pod", name, Some(uid), how).await
+                self.delete::<Pod>(namespace, "Pod", name, uid, how).await
             }
             Action::DeleteRun => {
-                let name = object.metadata.name.as_deref().unwrap_or_default();
-                let uid = object.metadata.uid.as_ref();
-                self.delete::<SimSiamRun>(namespace, "SimSiamRun", name, uid, DeleteParams::foreground()).await
+                let (name, how) = (&run.key.name, DeleteParams::foreground());
+                self.delete::<SimSiamRun>(namespace, "SimSiamRun", name, &run.uid, how).await
             }
         }
     }
 
-    /// Whether nodes are ready; one that may not be asked about is left out, one that does not exist is not ready.
+    /// Looks up whether nodes are ready. A node that cannot be read is left out; one that does not exist is not ready.
     pub async fn nodes(&self, names: Vec<String>) -> Vec<(String, bool)> {
         let api: Api<Node> = Api::all(self.client.clone());
         let mut found = Vec::new();
         for name in names {
-            self.metrics.requested("get");
+            self.metrics.count_request("get");
             match api.get_opt(&name).await {
                 Ok(Some(node)) => {
                     let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
@@ -107,13 +107,13 @@ impl Cluster<'_> {
                     found.push((name, ready));
                 }
                 Ok(None) => found.push((name, false)),
-                Err(e) => tracing::warn!(node = name, "cannot ask about the node: {e}"),
+                Err(e) => tracing::warn!(node = name, "cannot read the node: {e}"),
             }
         }
         found
     }
 
-    async fn apply<K>(&self, namespace: &str, kind: &'static str, name: Option<&str>, object: &K) -> Result<(), Error>
+    async fn apply<K>(&self, namespace: &str, kind: &'static str, object: &K) -> Result<(), Error>
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
             + Serialize
@@ -121,16 +121,16 @@ impl Cluster<'_> {
             + std::fmt::Debug
             + for<'de> serde::Deserialize<'de>,
     {
-        let name = name.unwrap_or_default();
-        self.metrics.requested("apply");
+        let name = name_of(kind, object)?;
+        self.metrics.count_request("apply");
         let how = PatchParams::apply(names::OPERATOR).force();
-        match self.api::<K>(namespace).patch(name, &how, &Patch::Apply(object)).await {
+        match self.api::<K>(namespace).patch(&name, &how, &Patch::Apply(object)).await {
             Ok(_) => Ok(()),
-            Err(source) => Err(Error::Api { action: "apply", kind, name: name.to_owned(), source }),
+            Err(source) => Err(Error::Api { action: "apply", kind, name, source }),
         }
     }
 
-    async fn create<K>(&self, namespace: &str, kind: &'static str, name: Option<&str>, object: &K) -> Result<(), Error>
+    async fn create<K>(&self, namespace: &str, kind: &'static str, object: &K) -> Result<(), Error>
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
             + Serialize
@@ -138,14 +138,13 @@ impl Cluster<'_> {
             + std::fmt::Debug
             + for<'de> serde::Deserialize<'de>,
     {
-        self.metrics.requested("create");
+        let name = name_of(kind, object)?;
+        self.metrics.count_request("create");
         let how = PostParams { field_manager: Some(names::OPERATOR.into()), ..PostParams::default() };
         match self.api::<K>(namespace).create(&how, object).await {
             Ok(_) => Ok(()),
-            Err(kube::Error::Api(said)) if said.code == 409 => Ok(()),
-            Err(source) => {
-                Err(Error::Api { action: "create", kind, name: name.unwrap_or_default().to_owned(), source })
-            }
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(source) => Err(Error::Api { action: "create", kind, name, source }),
         }
     }
 
@@ -154,7 +153,7 @@ impl Cluster<'_> {
         namespace: &str,
         kind: &'static str,
         name: &str,
-        uid: Option<&String>,
+        uid: &str,
         how: DeleteParams,
     ) -> Result<(), Error>
     where
@@ -163,21 +162,27 @@ impl Cluster<'_> {
             + std::fmt::Debug
             + for<'de> serde::Deserialize<'de>,
     {
-        self.metrics.requested("delete");
-        let how =
-            DeleteParams { preconditions: Some(Preconditions { uid: uid.cloned(), resource_version: None }), ..how };
+        self.metrics.count_request("delete");
+        let how = DeleteParams {
+            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            ..how
+        };
         match self.api::<K>(namespace).delete(name, &how).await {
             Ok(_) => Ok(()),
-            // Gone, or another object of the same name.
-            Err(kube::Error::Api(said)) if matches!(said.code, 404 | 409) => Ok(()),
+            // Gone, or replaced by another object of the same name.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             Err(source) => Err(Error::Api { action: "delete", kind, name: name.to_owned(), source }),
         }
     }
 }
 
-/// The JSON merge patch that makes `after` of `before`; `None` if they are the same.
+fn name_of<K: kube::Resource>(kind: &str, object: &K) -> Result<String, Error> {
+    object.meta().name.clone().ok_or_else(|| Error::Internal(format!("a {kind} was built without a name")))
+}
+
+/// The JSON merge patch that turns `before` into `after`; `None` if they are equal.
 fn difference(before: &Value, after: &Value) -> Option<Value> {
-    // API servers give back 11800 for 11800.0.
+    // API servers return 11800 for 11800.0.
     let same_number = matches!((before.as_f64(), after.as_f64()), (Some(old), Some(new)) if old == new);
     if before == after || same_number {
         return None;
@@ -207,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_patch_takes_away_what_is_no_more() {
+    fn patch_removes_fields_that_are_gone() {
         let before = json!({"phase": "Training", "progress": {"loss": -0.5, "step": 1}, "same": [1]});
         let after = json!({"phase": "Pending", "progress": {"step": 2}, "same": [1], "reason": "X"});
         let patch = json!({"phase": "Pending", "progress": {"loss": null, "step": 2}, "reason": "X"});

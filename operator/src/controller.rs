@@ -1,4 +1,4 @@
-//! Watches, the queue, and one reconciliation: observe, plan, write the status, apply.
+//! The watches, the queue, and one reconciliation: observe, plan, write the status, apply.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -13,104 +13,105 @@ use kube::runtime::controller::{self, Action, Config, applier};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use crate::api::{Run, SimSiamRun};
+use crate::api::{RunIdentity, RunKey, SimSiamRun, ValidatedRun};
 use crate::apply::{Cluster, Written};
 use crate::build::Settings;
 use crate::error::Error;
-use crate::metrics::{Metrics, Standing};
+use crate::fair_queue::FairQueue;
+use crate::metrics::{Metrics, RunGauges};
 use crate::names;
-use crate::observe::{Caches, Facts, Index, Key};
-use crate::plan::{self, Input, Of, Plan};
-use crate::progress::Reports;
-use crate::turns::Turns;
+use crate::observe::{Caches, Facts, Index};
+use crate::plan::{self, EventKind, Input, Plan};
+use crate::progress::ProgressPoller;
+use crate::sync::lock;
 
-/// At least so often every run is looked at again, whatever events were missed.
-const AT_LEAST_EVERY: Duration = Duration::from_secs(600);
-/// Reconciliations at a time. More of them would only wait for one another in the API server.
+/// Every run is reconciled at least this often, in case events were missed.
+const RESYNC_INTERVAL: Duration = Duration::from_secs(600);
+/// Concurrent reconciliations. More of them would only wait for each other in the API server.
 const CONCURRENT: u16 = 16;
+/// A plan made from an outdated object is repeated after this time, when the watch has brought the new one.
+const STALE_DELAY: Duration = Duration::from_millis(500);
+/// The shortest time before a run is reconciled again.
+const SHORTEST_DELAY: Duration = Duration::from_millis(200);
 
 /// Everything that reconciliations share.
 pub struct Context {
     client: Client,
     settings: Settings,
     caches: Caches,
-    reports: Reports,
+    poller: ProgressPoller,
     metrics: Arc<Metrics>,
     recorder: Recorder,
-    parsed: Mutex<HashMap<Key, Parsed>>,
-    failures: Mutex<HashMap<Key, u32>>,
-    turns: Turns,
+    validated: Mutex<HashMap<RunKey, Validated>>,
+    /// Consecutive failures of each run's reconciliations.
+    failures: Mutex<HashMap<RunKey, u32>>,
+    queue: FairQueue,
 }
 
-/// A run's spec, read once a generation.
+/// A run's spec, validated once per generation.
 #[derive(Debug, Clone)]
-struct Parsed {
-    uid: Option<String>,
-    generation: Option<i64>,
-    run: Arc<Result<Run, String>>,
+struct Validated {
+    uid: String,
+    generation: i64,
+    run: Arc<Result<ValidatedRun, String>>,
 }
 
 impl Context {
-    /// For a client and what the operator was started with.
-    pub fn new(client: Client, settings: Settings, reports: Reports, metrics: Arc<Metrics>) -> Self {
+    /// A context with empty caches.
+    pub fn new(client: Client, settings: Settings, poller: ProgressPoller, metrics: Arc<Metrics>) -> Self {
         let reporter = Reporter { controller: names::OPERATOR.into(), instance: std::env::var("POD_NAME").ok() };
         Self {
             recorder: Recorder::new(client.clone(), reporter),
             client,
             settings,
             caches: Caches::default(),
-            reports,
+            poller,
             metrics,
-            parsed: Mutex::default(),
+            validated: Mutex::default(),
             failures: Mutex::default(),
-            turns: Turns::new(usize::from(CONCURRENT)),
+            queue: FairQueue::new(usize::from(CONCURRENT)),
         }
     }
 
-    /// Have all listings come?
+    /// Whether all first listings are complete.
     pub fn is_ready(&self) -> bool {
-        self.caches.are_whole()
+        self.caches.are_complete()
     }
 
-    fn parsed(&self, key: &Key, object: &SimSiamRun) -> Arc<Result<Run, String>> {
-        let Ok(mut parsed) = self.parsed.lock() else { return Arc::new(Run::read(object)) };
-        let (uid, generation) = (object.uid(), object.metadata.generation);
-        if let Some(there) = parsed.get(key).filter(|p| p.uid == uid && p.generation == generation) {
-            return there.run.clone();
+    fn validate(&self, identity: &RunIdentity, object: &SimSiamRun) -> Arc<Result<ValidatedRun, String>> {
+        let mut validated = lock(&self.validated);
+        let (uid, generation) = (identity.uid.clone(), object.generation());
+        if let Some(known) = validated.get(&identity.key).filter(|v| v.uid == uid && v.generation == generation) {
+            return known.run.clone();
         }
-        let run = Arc::new(Run::read(object));
-        parsed.insert(key.clone(), Parsed { uid, generation, run: run.clone() });
+        let run = Arc::new(ValidatedRun::read(object));
+        validated.insert(identity.key.clone(), Validated { uid, generation, run: run.clone() });
         run
     }
 
-    /// Forgets runs that went unseen while the watch was down.
-    fn forget_all_but(&self, there: &HashSet<Key>) {
-        let known: Vec<_> = match self.parsed.lock() {
-            Ok(parsed) => parsed.keys().cloned().collect(),
-            Err(_) => Vec::new(),
-        };
-        for key in known.iter().filter(|key| !there.contains(*key)) {
+    /// Forgets runs that were deleted while the watch was down.
+    fn forget_all_except(&self, listed: &HashSet<RunKey>) {
+        let known: Vec<_> = lock(&self.validated).keys().cloned().collect();
+        for key in known.iter().filter(|key| !listed.contains(*key)) {
             self.forget(key);
         }
     }
 
-    fn forget(&self, key: &Key) {
-        self.reports.follow(key, None);
-        self.metrics.stands(key, None);
-        if let Ok(mut parsed) = self.parsed.lock() {
-            parsed.remove(key);
-        }
-        if let Ok(mut failures) = self.failures.lock() {
-            failures.remove(key);
-        }
+    fn forget(&self, key: &RunKey) {
+        self.poller.set_leader(key, None);
+        self.metrics.set_run(key, None);
+        lock(&self.validated).remove(key);
+        lock(&self.failures).remove(key);
     }
 }
 
-/// Watches and reconciles until `stop` ends, and then finishes what is under way.
+/// Watches and reconciles until `stop` completes, and then finishes the reconciliations in progress.
+///
+/// No run is reconciled before every listing is complete: an object that is not listed yet would look deleted.
 pub async fn run(context: Arc<Context>, namespace: Option<&str>, stop: impl Future<Output = ()> + Send + 'static) {
     let (wake, queue) = mpsc::unbounded_channel();
     let client = &context.client;
@@ -122,7 +123,7 @@ pub async fn run(context: Arc<Context>, namespace: Option<&str>, stop: impl Futu
         tasks: &mut tokio::task::JoinSet<()>,
         context: &Arc<Context>,
         namespace: Option<&str>,
-        wake: &mpsc::UnboundedSender<Key>,
+        wake: &mpsc::UnboundedSender<RunKey>,
         index: fn(&Caches) -> &Index<F>,
     ) where
         F::Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -142,25 +143,24 @@ pub async fn run(context: Arc<Context>, namespace: Option<&str>, stop: impl Futu
     spawn(&mut tasks, &context, namespace, &wake, |caches| &caches.config_maps);
     match crate::progress::client() {
         Ok(client) => {
-            tasks.spawn(context.reports.clone().pull(client, wake));
+            tasks.spawn(context.poller.clone().poll(client, wake));
         }
-        Err(e) => tracing::error!("no progress will be shown: {e}"),
+        Err(e) => tracing::error!("cannot poll progress: {e}"),
     }
-    // Nothing may be taken for absent before all listings have come.
     while !context.is_ready() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    tracing::info!("all caches are filled");
-    let there = context.clone();
+    tracing::info!("all caches are complete");
+    let shared = context.clone();
     let queue = futures_util::stream::unfold((queue, Box::pin(stop)), move |(mut queue, mut stop)| {
-        let context = there.clone();
+        let context = shared.clone();
         async move {
             loop {
                 tokio::select! {
                     () = &mut stop => return None,
-                    key = queue.recv() => context.turns.wake(key?),
-                    key = context.turns.next() => {
-                        return Some((Ok::<_, std::convert::Infallible>(key.reference()), (queue, stop)));
+                    key = queue.recv() => context.queue.enqueue(key?),
+                    key = context.queue.next() => {
+                        return Some((Ok::<_, std::convert::Infallible>(key.to_reference()), (queue, stop)));
                     }
                 }
             }
@@ -175,8 +175,10 @@ pub async fn run(context: Arc<Context>, namespace: Option<&str>, stop: impl Futu
         Config::default().concurrency(CONCURRENT),
     )
     .for_each(|result| {
-        if let Err(controller::Error::ObjectNotFound(reference)) = result {
-            context.turns.gone(&Key { namespace: reference.namespace.unwrap_or_default(), run: reference.name });
+        if let Err(controller::Error::ObjectNotFound(reference)) = result
+            && let Some(namespace) = reference.namespace
+        {
+            context.queue.discard(&RunKey { namespace, name: reference.name });
         }
         std::future::ready(())
     })
@@ -198,7 +200,7 @@ async fn watch_runs(
     api: Api<SimSiamRun>,
     writer: reflector::store::Writer<SimSiamRun>,
     context: Arc<Context>,
-    wake: mpsc::UnboundedSender<Key>,
+    wake: mpsc::UnboundedSender<RunKey>,
 ) {
     let mut events = std::pin::pin!(
         watcher(api, watcher::Config::default()).default_backoff().modify(SimSiamRun::slim).reflect(writer)
@@ -207,25 +209,28 @@ async fn watch_runs(
     while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Apply(object)) => {
-                let _ = wake.send(Key::of(&object));
+                if let Some(key) = key_of(&object) {
+                    let _ = wake.send(key);
+                }
             }
             Ok(watcher::Event::Init) => listed.clear(),
             Ok(watcher::Event::InitApply(object)) => {
-                listed.insert(Key::of(&object));
+                listed.extend(key_of(&object));
             }
-            // Only now are they in the store, from which the queue takes them.
+            // Only now are they in the store from which reconciliations read them.
             Ok(watcher::Event::InitDone) => {
-                context.forget_all_but(&listed);
+                context.forget_all_except(&listed);
                 for key in listed.drain() {
                     let _ = wake.send(key);
                 }
             }
             Ok(watcher::Event::Delete(object)) => {
-                let key = Key::of(&object);
-                tracing::info!(run = key.run, namespace = key.namespace, "the run is gone");
-                context.forget(&key);
+                if let Some(key) = key_of(&object) {
+                    tracing::info!(run = key.name, namespace = key.namespace, "the run was deleted");
+                    context.forget(&key);
+                }
             }
-            Err(e) => tracing::warn!("watching SimSiamRuns: {e}"),
+            Err(e) => tracing::warn!("the watch of SimSiamRuns failed: {e}"),
         }
     }
 }
@@ -234,7 +239,7 @@ async fn watch<F: Facts>(
     api: Api<F::Object>,
     context: Arc<Context>,
     index: fn(&Caches) -> &Index<F>,
-    wake: mpsc::UnboundedSender<Key>,
+    wake: mpsc::UnboundedSender<RunKey>,
 ) where
     F::Object: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
 {
@@ -243,120 +248,132 @@ async fn watch<F: Facts>(
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                for key in index(&context.caches).take(event) {
+                for key in index(&context.caches).apply(event) {
                     let _ = wake.send(key);
                 }
             }
-            Err(e) => tracing::warn!("watching {}: {e}", F::Object::kind(&())),
+            Err(e) => tracing::warn!("the watch of {} failed: {e}", F::Object::kind(&())),
         }
     }
 }
 
+fn key_of(object: &SimSiamRun) -> Option<RunKey> {
+    RunIdentity::of(object).inspect_err(|e| tracing::error!("a SimSiamRun is ignored: {e}")).ok().map(|run| run.key)
+}
+
 async fn reconcile(object: Arc<SimSiamRun>, context: Arc<Context>) -> Result<Action, Error> {
-    let key = Key::of(&object);
-    let _turn = context.turns.begin(&key);
-    let begun = Instant::now();
-    let result = step(&key, &object, &context).await;
-    let seconds = begun.elapsed().as_secs_f64();
+    let identity = RunIdentity::of(&object)?;
+    let key = &identity.key;
+    let _running = context.queue.start(key);
+    let started = Instant::now();
+    let result = reconcile_once(&identity, &object, &context).await;
+    let seconds = started.elapsed().as_secs_f64();
     match &result {
         Ok((_, wrote)) => {
-            context.metrics.reconciled(if *wrote { "wrote" } else { "done" }, seconds);
-            if let Ok(mut failures) = context.failures.lock() {
-                failures.remove(&key);
-            }
+            context.metrics.observe_reconcile(if *wrote { "wrote" } else { "done" }, seconds);
+            lock(&context.failures).remove(key);
         }
         Err(error) => {
-            context.metrics.reconciled("error", seconds);
-            context.metrics.failed(error.reason());
-            tracing::warn!(run = key.run, namespace = key.namespace, reason = error.reason(), "{error}");
+            context.metrics.observe_reconcile("error", seconds);
+            context.metrics.count_error(error.reason());
+            tracing::warn!(run = key.name, namespace = key.namespace, reason = error.reason(), "{error}");
         }
     }
     result.map(|(action, _)| action)
 }
 
-async fn step(key: &Key, object: &SimSiamRun, context: &Context) -> Result<(Action, bool), Error> {
+/// Reconciles a run once. Returns when to do so again, and whether anything was written.
+///
+/// This function owns the invariant *status before action*: nothing is done before the status that announces it is
+/// stored, so that an operator which is stopped in between neither repeats nor forgets an attempt.
+async fn reconcile_once(
+    identity: &RunIdentity,
+    object: &SimSiamRun,
+    context: &Context,
+) -> Result<(Action, bool), Error> {
+    let key = &identity.key;
     let cluster = Cluster { client: &context.client, metrics: &context.metrics };
     let mut observed = context.caches.observe(key);
-    observed.progress = context.reports.of(key);
-    observed.nodes = cluster.nodes(observed.doubtful_nodes()).await.into_iter().collect();
-    let parsed = context.parsed(key, object);
+    observed.progress = context.poller.newest(key);
+    observed.nodes = cluster.nodes(observed.suspect_nodes()).await.into_iter().collect();
+    let validated = context.validate(identity, object);
     let input = Input {
         object,
-        run: parsed.as_ref().as_ref().map_err(String::as_str),
+        run: validated.as_ref().as_ref().map_err(String::as_str),
         observed: &observed,
         settings: &context.settings,
         now: Timestamp::now(),
     };
     let mut plan = plan::plan(&input);
-    context.reports.follow(key, plan.follow.clone());
+    context.poller.set_leader(key, plan.leader.clone());
     let policy = input.run.ok().map(|run| &run.cluster.restart_policy);
-    if let Some(standing) = Standing::of(&plan.status, policy) {
-        context.metrics.stands(key, Some(standing));
+    if let Some(gauges) = RunGauges::of(&plan.status, policy) {
+        context.metrics.set_run(key, Some(gauges));
     }
-    let wrote = match cluster.write_status(object, &plan.status).await? {
-        // The plan was made from an old object; the watch will bring the new one.
-        Written::Stale => return Ok((Action::requeue(Duration::from_millis(500)), false)),
+    let wrote = match cluster.write_status(identity, object, &plan.status).await? {
+        Written::Stale => return Ok((Action::requeue(STALE_DELAY), false)),
         Written::Yes => true,
         Written::Unchanged => false,
     };
     context.caches.forget(key, &observed);
-    let ((), done) = tokio::join!(tell(key, object, &plan, context), perform(&cluster, object, &plan.actions));
-    if let Err(error) = done {
-        // Where the user looks. If the status was written just now this fails, and comes with the next try.
-        plan::reconciled(&mut plan.status, &input, Some((error.reason(), &error.to_string())));
-        let _ = cluster.write_status(object, &plan.status).await;
+    let ((), performed) =
+        tokio::join!(publish(key, object, &plan, context), perform(&cluster, identity, &plan.actions));
+    if let Err(error) = performed {
+        // Shown to the user. If the status was written just now this write is refused as outdated, and the next
+        // reconciliation repeats it.
+        plan::set_reconciled(&mut plan.status, &input, Some((error.reason(), &error.to_string())));
+        let _ = cluster.write_status(identity, object, &plan.status).await;
         return Err(error);
     }
-    Ok((Action::requeue(pause(&plan, input.now)), wrote || !plan.actions.is_empty()))
+    Ok((Action::requeue(delay(&plan, input.now)), wrote || !plan.actions.is_empty()))
 }
 
-/// Does what a plan says, all at once; but a Job comes after what its pods need.
-async fn perform(cluster: &Cluster<'_>, object: &SimSiamRun, actions: &[plan::Action]) -> Result<(), Error> {
+/// Carries out the actions of a plan concurrently, but a Job after what its pods need.
+async fn perform(cluster: &Cluster<'_>, run: &RunIdentity, actions: &[plan::Action]) -> Result<(), Error> {
     let (jobs, others): (Vec<_>, Vec<_>) =
         actions.iter().partition(|action| matches!(action, plan::Action::CreateJob(_)));
     for group in [others, jobs] {
-        try_join_all(group.into_iter().map(|action| cluster.perform(object, action))).await?;
+        try_join_all(group.into_iter().map(|action| cluster.perform(run, action))).await?;
     }
     Ok(())
 }
 
-/// Tells people: logs, Events, metrics.
-async fn tell(key: &Key, object: &SimSiamRun, plan: &Plan, context: &Context) {
-    for note in &plan.notes {
-        tracing::info!(run = key.run, namespace = key.namespace, reason = note.reason, "{}", note.message);
-        match note.of {
-            Of::Restart => context.metrics.restarted(&note.reason),
-            Of::Failure => context.metrics.run_failed(plan.status.reason.as_deref().unwrap_or_default()),
-            Of::Else => {}
+/// Publishes the events of a plan as log lines, metrics and Kubernetes Events.
+async fn publish(key: &RunKey, object: &SimSiamRun, plan: &Plan, context: &Context) {
+    for event in &plan.events {
+        tracing::info!(run = key.name, namespace = key.namespace, reason = event.reason, "{}", event.message);
+        match event.kind {
+            EventKind::Restart => context.metrics.count_restart(&event.reason),
+            EventKind::Failure => context.metrics.count_failure(plan.status.reason.as_deref().unwrap_or_default()),
+            EventKind::Other => {}
         }
         let event = Event {
-            type_: if note.warning { EventType::Warning } else { EventType::Normal },
-            reason: note.reason.chars().take(128).collect(),
-            note: Some(note.message.chars().take(1000).collect()),
+            type_: if event.warning { EventType::Warning } else { EventType::Normal },
+            reason: event.reason.chars().take(128).collect(),
+            note: Some(event.message.chars().take(1000).collect()),
             action: "Reconcile".into(),
             secondary: None,
         };
-        context.metrics.requested("create");
+        context.metrics.count_request("create");
         if let Err(e) = context.recorder.publish(&event, &object.object_ref(&())).await {
-            tracing::warn!(run = key.run, namespace = key.namespace, "the Event was not recorded: {e}");
+            tracing::warn!(run = key.name, namespace = key.namespace, "cannot publish an Event: {e}");
         }
     }
 }
 
-fn pause(plan: &Plan, now: Timestamp) -> Duration {
-    let until = plan.again.map(|at| at.duration_since(now)).and_then(|d| Duration::try_from(d).ok());
-    match (plan.again, until) {
-        (Some(_), Some(pause)) => pause.clamp(Duration::from_millis(200), AT_LEAST_EVERY),
-        // It is past already.
-        (Some(_), None) => Duration::from_millis(200),
-        (None, _) => AT_LEAST_EVERY,
-    }
+/// How long to wait before the run is reconciled again even if nothing happens.
+fn delay(plan: &Plan, now: Timestamp) -> Duration {
+    let Some(at) = plan.requeue_at else { return RESYNC_INTERVAL };
+    // A time that has passed gives a negative duration.
+    let delay = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+    delay.clamp(SHORTEST_DELAY, RESYNC_INTERVAL)
 }
 
-/// Waits longer with each failure of the same run.
+/// Waits longer after each consecutive failure of the same run.
 fn error_policy(object: Arc<SimSiamRun>, _: &Error, context: Arc<Context>) -> Action {
-    let Ok(mut failures) = context.failures.lock() else { return Action::requeue(Duration::from_secs(60)) };
-    let times = failures.entry(Key::of(&object)).or_insert(0);
+    let Some(key) = key_of(&object) else { return Action::requeue(RESYNC_INTERVAL) };
+    let mut failures = lock(&context.failures);
+    let times = failures.entry(key).or_insert(0);
     *times = times.saturating_add(1);
     Action::requeue(Duration::from_secs(1 << (*times - 1).min(8)).min(Duration::from_secs(300)))
 }

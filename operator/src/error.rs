@@ -1,10 +1,10 @@
-//! What can go wrong in the operator itself. A variant's name is the reason in metrics, Events and conditions.
+//! Errors of the operator itself. A variant's reason is the label in metrics and the reason in Events and conditions.
 
 /// An error of one reconciliation, or of the operator's start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An API server did not do what was asked.
-    #[error("cannot {action} {kind} {name}: {}", words(source))]
+    /// The API server refused a request, or did not answer.
+    #[error("cannot {action} {kind} {name}: {}", message_of(source))]
     Api {
         /// `create`, `apply`, `delete` …
         action: &'static str,
@@ -12,25 +12,25 @@ pub enum Error {
         kind: &'static str,
         /// Its name.
         name: String,
-        /// What the server said.
+        /// The server's answer.
         source: kube::Error,
     },
-    /// No way to the API server is configured.
+    /// No API server is configured.
     #[error("no Kubernetes API server is configured: {0}; set KUBECONFIG, or run in a pod with a service account")]
     Configuration(String),
-    /// The leases of leader election could not be used.
-    #[error("leader election: {0}; may the service account get, create and patch leases in {1}?")]
+    /// The lease of leader election cannot be used.
+    #[error("leader election failed: {0}; check that the service account may get, create and patch leases in {1}")]
     Lease(String, String),
-    /// A socket could not be had.
-    #[error("cannot serve on {0}: {1}")]
+    /// The HTTP server cannot listen.
+    #[error("cannot listen on {0}: {1}")]
     Listen(std::net::SocketAddr, std::io::Error),
-    /// A bug: something of the operator's own making is malformed.
-    #[error("internal: {0}")]
+    /// A bug: an object that the operator made, or that an API server should have completed, is malformed.
+    #[error("internal error: {0}")]
     Internal(String),
 }
 
 impl Error {
-    /// One word for metrics, Events and conditions: a bounded set.
+    /// The reason in metrics, Events and conditions, one of a bounded set.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Api { source: kube::Error::Api(status), .. } => match status.code {
@@ -51,7 +51,13 @@ impl Error {
     }
 }
 
-fn words(error: &kube::Error) -> String {
+impl From<crate::api::MissingMetadata> for Error {
+    fn from(missing: crate::api::MissingMetadata) -> Self {
+        Self::Internal(missing.to_string())
+    }
+}
+
+fn message_of(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),

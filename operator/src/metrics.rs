@@ -1,7 +1,7 @@
-//! The operator's own metrics. Counters carry no run names, so that their number stays bounded; gauges that do are of
-//! the runs that are there, and go when those go.
+//! The operator's own metrics. Counters have no run label, so that the number of series is bounded; gauges of a run exist
+//! as long as the run does.
 
-mod standing;
+mod run_gauges;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -10,12 +10,12 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-pub use self::standing::Standing;
-use crate::api::Phase;
-use crate::observe::Key;
-use crate::plan::verdict::BAD_STARTS;
+pub use self::run_gauges::RunGauges;
+use crate::api::{RunKey, RunPhase};
+use crate::plan::BAD_STARTS;
+use crate::sync::lock;
 
-/// All of them.
+/// The registry and its metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -28,10 +28,10 @@ pub struct Metrics {
     gpus: IntGaugeVec,
     queue_seconds: Histogram,
     leader: IntGauge,
-    standings: Mutex<HashMap<Key, Standing>>,
+    gauges: Mutex<HashMap<RunKey, RunGauges>>,
 }
 
-/// Reasons of restarts as metrics name them; all others are counted as `Other`.
+/// Values of the label `reason` of restarts; all other reasons are counted as `Other`.
 const RESTARTS: [&str; 15] = [
     "Crashed",
     "DeletionByTaintManager",
@@ -50,20 +50,20 @@ const RESTARTS: [&str; 15] = [
     "Unschedulable",
 ];
 
-/// Reasons for which a run fails at once. A run whose restarts are spent fails for the last one's reason.
+/// Reasons of failures without a restart. A run that exceeds a restart limit fails with the reason of the last restart.
 const FAILURES: [&str; 7] =
     ["BadConfiguration", "BadData", "BadUsage", "Collapsed", "DeadlineExceeded", "Diverged", "InvalidSpec"];
 
-/// All reasons of failures as metrics name them, but for `Other`.
+/// Values of the label `reason` of failures, without `Other`.
 fn failures() -> impl Iterator<Item = &'static str> {
     FAILURES.into_iter().chain(BAD_STARTS).chain(RESTARTS)
 }
 
 impl Metrics {
-    /// Registers them.
+    /// Registers all metrics.
     ///
     /// # Errors
-    /// If two have one name: a bug.
+    /// If two metrics have the same name, which is a bug.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let reconcile_seconds = HistogramVec::new(
@@ -73,25 +73,24 @@ impl Metrics {
             &["outcome"],
         )?;
         let counter = |name: &str, help: &str, label: &str| IntCounterVec::new(Opts::new(name, help), &[label]);
-        let reconcile_errors =
-            counter("simsiam_operator_reconcile_errors_total", "Reconciliations that failed", "reason")?;
+        let reconcile_errors = counter("simsiam_operator_reconcile_errors_total", "Failed reconciliations", "reason")?;
         let restarts = counter("simsiam_operator_restarts_total", "Restarts of attempts", "reason")?;
-        let failures_total = counter("simsiam_operator_failures_total", "Runs that failed for good", "reason")?;
+        let failures_total = counter("simsiam_operator_failures_total", "Runs that failed permanently", "reason")?;
         let requests =
-            counter("simsiam_operator_api_requests_total", "Requests to the API server, without watches", "verb")?;
-        let runs = IntGaugeVec::new(Opts::new("simsiam_operator_runs", "Runs in a phase"), &["phase"])?;
+            counter("simsiam_operator_api_requests_total", "Requests to the API server, except watches", "verb")?;
+        let runs = IntGaugeVec::new(Opts::new("simsiam_operator_runs", "Runs by phase"), &["phase"])?;
         let gpus = IntGaugeVec::new(
-            Opts::new("simsiam_operator_gpus", "GPUs of attempts whose pods all run, or wait to run"),
+            Opts::new("simsiam_operator_gpus", "GPUs of attempts, by whether all their pods run"),
             &["state"],
         )?;
         let queue_seconds = Histogram::with_opts(
             HistogramOpts::new(
                 "simsiam_operator_queue_seconds",
-                "From the decision on an attempt until all of its pods ran: quota, scheduling and images",
+                "Time from the start of an attempt until all its pods run: quota, scheduling, image pulls",
             )
             .buckets(vec![1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 43_200.0, 86_400.0]),
         )?;
-        let leader = IntGauge::new("simsiam_operator_leader", "1 if this replica reconciles, else 0")?;
+        let leader = IntGauge::new("simsiam_operator_leader", "1 if this replica is the leader, else 0")?;
         registry.register(Box::new(reconcile_seconds.clone()))?;
         registry.register(Box::new(reconcile_errors.clone()))?;
         registry.register(Box::new(restarts.clone()))?;
@@ -101,14 +100,14 @@ impl Metrics {
         registry.register(Box::new(queue_seconds.clone()))?;
         registry.register(Box::new(runs.clone()))?;
         registry.register(Box::new(leader.clone()))?;
-        // A series that begins at 1 has no rate.
+        // A series that starts at 1 has no rate.
         for reason in RESTARTS.iter().chain(&["Other"]) {
             restarts.with_label_values(&[reason]);
         }
         for reason in failures().chain(["Other"]) {
             failures_total.with_label_values(&[reason]);
         }
-        for phase in Phase::ALL {
+        for phase in RunPhase::ALL {
             runs.with_label_values(&[phase.name()]);
         }
         Ok(Self {
@@ -122,69 +121,68 @@ impl Metrics {
             gpus,
             queue_seconds,
             leader,
-            standings: Mutex::default(),
+            gauges: Mutex::default(),
         })
     }
 
-    /// A reconciliation took so long, and ended in `done`, `wrote` or `error`.
-    pub fn reconciled(&self, outcome: &str, seconds: f64) {
+    /// Records a reconciliation; its outcome is `done`, `wrote` or `error`.
+    pub fn observe_reconcile(&self, outcome: &str, seconds: f64) {
         self.reconcile_seconds.with_label_values(&[outcome]).observe(seconds);
     }
 
-    /// A reconciliation failed.
-    pub fn failed(&self, reason: &str) {
+    /// Counts a failed reconciliation.
+    pub fn count_error(&self, reason: &str) {
         self.reconcile_errors.with_label_values(&[reason]).inc();
     }
 
-    /// An attempt is followed by another.
-    pub fn restarted(&self, reason: &str) {
+    /// Counts a restart of an attempt.
+    pub fn count_restart(&self, reason: &str) {
         let reason = RESTARTS.iter().find(|known| **known == reason).unwrap_or(&"Other");
         self.restarts.with_label_values(&[reason]).inc();
     }
 
-    /// A run has failed for good.
-    pub fn run_failed(&self, reason: &str) {
+    /// Counts a permanently failed run.
+    pub fn count_failure(&self, reason: &str) {
         let reason = failures().find(|known| *known == reason).unwrap_or("Other");
         self.failures.with_label_values(&[reason]).inc();
     }
 
-    /// A request was sent.
-    pub fn requested(&self, verb: &str) {
+    /// Counts a request to the API server.
+    pub fn count_request(&self, verb: &str) {
         self.requests.with_label_values(&[verb]).inc();
     }
 
-    /// Does this replica reconcile?
-    pub fn lead(&self, leads: bool) {
+    /// Sets whether this replica is the leader.
+    pub fn set_leader(&self, leads: bool) {
         self.leader.set(leads.into());
     }
 
-    /// A run stands so, or is gone.
-    pub fn stands(&self, key: &Key, standing: Option<Standing>) {
-        let Ok(mut standings) = self.standings.lock() else { return };
-        let Some(standing) = standing else {
-            standings.remove(key);
+    /// Sets the gauges of a run; `None` removes them.
+    pub fn set_run(&self, key: &RunKey, run: Option<RunGauges>) {
+        let mut gauges = lock(&self.gauges);
+        let Some(run) = run else {
+            gauges.remove(key);
             return;
         };
-        if let Some(seconds) = standings.get(key).and_then(|before| standing.waited(before)) {
+        if let Some(seconds) = gauges.get(key).and_then(|before| run.waited_since(before)) {
             self.queue_seconds.observe(seconds);
         }
-        standings.insert(key.clone(), standing);
+        gauges.insert(key.clone(), run);
     }
 
-    /// The exposition.
+    /// All metrics in Prometheus' text format.
     pub fn text(&self) -> String {
         let mut counts = HashMap::new();
         let (mut running, mut waiting) = (0, 0);
-        let mut of_runs = String::new();
-        if let Ok(standings) = self.standings.lock() {
-            for standing in standings.values() {
-                *counts.entry(standing.phase).or_insert(0) += 1;
-                let gpus = if standing.waits() { &mut waiting } else { &mut running };
-                *gpus += i64::from(standing.gpus);
-            }
-            of_runs = standing::text(&standings);
+        let gauges = lock(&self.gauges);
+        for run in gauges.values() {
+            *counts.entry(run.phase).or_insert(0) += 1;
+            let gpus = if run.is_waiting() { &mut waiting } else { &mut running };
+            *gpus += i64::from(run.gpus);
         }
-        for phase in Phase::ALL {
+        let of_runs = run_gauges::text(&gauges);
+        drop(gauges);
+        for phase in RunPhase::ALL {
             let count = counts.get(&phase).copied().unwrap_or(0);
             self.runs.with_label_values(&[phase.name()]).set(count);
         }
@@ -206,14 +204,14 @@ mod tests {
     #[test]
     fn runs_are_counted_by_phase_and_unknown_reasons_share_a_series() {
         let metrics = Metrics::new().unwrap();
-        let key = |run: &str| Key { namespace: "n".into(), run: run.into() };
-        let standing = |phase| Standing::of(&Status { phase: Some(phase), ..Status::default() }, None);
-        metrics.stands(&key("a"), standing(Phase::Training));
-        metrics.stands(&key("b"), standing(Phase::Training));
-        metrics.stands(&key("b"), standing(Phase::Failed));
-        metrics.restarted("whatever an admission webhook says");
-        metrics.run_failed("ImagePullBackOff");
-        metrics.run_failed("whatever an admission webhook says");
+        let key = |run: &str| RunKey { namespace: "n".into(), name: run.into() };
+        let gauges = |phase| RunGauges::of(&Status { phase: Some(phase), ..Status::default() }, None);
+        metrics.set_run(&key("a"), gauges(RunPhase::Training));
+        metrics.set_run(&key("b"), gauges(RunPhase::Training));
+        metrics.set_run(&key("b"), gauges(RunPhase::Failed));
+        metrics.count_restart("some reason of an admission webhook");
+        metrics.count_failure("ImagePullBackOff");
+        metrics.count_failure("some reason of an admission webhook");
         let text = metrics.text();
         for line in [
             "simsiam_operator_runs{phase=\"Training\"} 1",
@@ -225,7 +223,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
-        metrics.stands(&key("a"), None);
+        metrics.set_run(&key("a"), None);
         let text = metrics.text();
         assert!(text.contains("simsiam_operator_runs{phase=\"Training\"} 0"));
         assert!(!text.contains("run=\"a\""), "{text}");

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`.
+//! The HTTP server of `/healthz`, `/readyz` and `/metrics`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use tokio::net::TcpListener;
 use crate::error::Error;
 use crate::metrics::Metrics;
 
-/// What probes ask about.
+/// What the endpoints report.
 #[derive(Debug, Clone)]
 pub struct Health {
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Set once the replica does its part: reconciles, or waits to.
+    /// Whether the replica reconciles, or waits for the lease.
     pub ready: Arc<AtomicBool>,
 }
 
-/// Listens; serves until the runtime ends.
+/// Starts the HTTP server, which runs until the runtime ends. Returns the address it listens on.
 ///
 /// # Errors
-/// If the address can't be had.
+/// If it cannot listen on the address.
 pub async fn serve(address: SocketAddr, health: Health) -> Result<SocketAddr, Error> {
     let failed = |e| Error::Listen(address, e);
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -39,7 +39,7 @@ pub async fn serve(address: SocketAddr, health: Health) -> Result<SocketAddr, Er
         .with_state(health);
     tokio::spawn(async move {
         if let Err(e) = axum::serve(listener, app).await {
-            tracing::error!("the server of probes and metrics ended: {e}");
+            tracing::error!("the HTTP server of probes and metrics ended: {e}");
         }
     });
     Ok(bound)
@@ -49,7 +49,7 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
     if health.ready.load(Ordering::Relaxed) {
         (StatusCode::OK, "ok\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "the caches are not complete yet\n")
     }
 }
 

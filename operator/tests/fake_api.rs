@@ -1,5 +1,5 @@
-//! The controller against an API server of a few lines, which answers what a real one does not on demand: conflicts,
-//! refusals, and watches that break.
+//! The controller against a fake API server, which gives answers that a real one does not give on demand: conflicts,
+//! refusals and broken watches.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -16,22 +16,23 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
+use simsiam_operator::api::RunIdentity;
 use simsiam_operator::apply::{Cluster, Written};
 use simsiam_operator::controller::{self, Context};
 use simsiam_operator::metrics::Metrics;
-use simsiam_operator::progress::Reports;
+use simsiam_operator::progress::ProgressPoller;
 use world::{object, settings, spec};
 
-/// What the server has and what it was asked.
+/// The server's objects and the requests it received.
 #[derive(Default)]
 struct Server {
     /// Objects by plural.
     objects: BTreeMap<String, Vec<Value>>,
-    /// Requests that are answered otherwise: method, part of the path, code and how often.
+    /// Requests that are refused: method, part of the path, code and how often.
     refusals: Vec<(&'static str, &'static str, u16, usize)>,
-    /// How many watches of a plural end with 410 before one stays.
+    /// How many watches of a plural end with 410 before one lasts.
     broken: BTreeMap<String, usize>,
-    /// What there is of runs once their watch has broken.
+    /// The runs after their watch has broken.
     runs_after_break: Option<Vec<Value>>,
     log: Vec<String>,
     patches: Vec<Value>,
@@ -157,7 +158,7 @@ async fn run_until(server: &Shared, enough: impl Fn(&Server) -> bool) -> bool {
 }
 
 async fn run_with(server: &Shared, metrics: &Arc<Metrics>, enough: impl Fn(&Server) -> bool) -> bool {
-    let context = Arc::new(Context::new(client(server), settings(), Reports::default(), metrics.clone()));
+    let context = Arc::new(Context::new(client(server), settings(), ProgressPoller::default(), metrics.clone()));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let controller = tokio::spawn(async move {
         controller::run(context, None, async {
@@ -174,12 +175,12 @@ async fn run_with(server: &Shared, metrics: &Arc<Metrics>, enough: impl Fn(&Serv
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let _ = stop.send(());
-    tokio::time::timeout(Duration::from_secs(5), controller).await.expect("it stops when it is told to").unwrap();
+    tokio::time::timeout(Duration::from_secs(5), controller).await.expect("it stops on request").unwrap();
     held
 }
 
 #[tokio::test]
-async fn a_conflict_is_no_error_and_nothing_is_done_on_old_knowledge() {
+async fn conflicting_status_write_is_repeated_before_any_action() {
     let server = server();
     server.lock().unwrap().refusals.push(("PATCH", "/status", 409, 3));
     let created = |server: &Server| server.objects.get("jobs").is_some_and(|jobs| jobs.len() == 1);
@@ -191,22 +192,22 @@ async fn a_conflict_is_no_error_and_nothing_is_done_on_old_knowledge() {
     let first_job = server.log.iter().position(|line| line.starts_with("POST") && line.ends_with("/jobs")).unwrap();
     let statuses = server.log[..first_job].iter().filter(|line| line.ends_with("/status")).count();
     assert!(statuses >= 4, "a Job was created before the status was written: {:#?}", server.log);
-    assert_eq!(server.patches[0]["metadata"]["resourceVersion"], "1", "it is written over what was read");
+    assert_eq!(server.patches[0]["metadata"]["resourceVersion"], "1", "it is written over the version that was read");
 }
 
 #[tokio::test]
-async fn a_refusal_reaches_the_status_and_is_tried_again() {
+async fn refused_request_is_reported_in_the_status_and_retried() {
     let server = server();
     server.lock().unwrap().refusals.push(("POST", "/jobs", 403, 2));
     let both = |server: &Server| {
-        let told = server.patches.iter().any(|patch| patch.to_string().contains("refused by the test"));
-        told && server.objects.contains_key("jobs")
+        let reported = server.patches.iter().any(|patch| patch.to_string().contains("refused by the test"));
+        reported && server.objects.contains_key("jobs")
     };
     assert!(run_until(&server, both).await, "{:#?}", server.lock().unwrap().patches);
 }
 
 #[tokio::test]
-async fn broken_watches_are_listed_anew_and_only_they_are() {
+async fn broken_watch_is_relisted_alone() {
     let server = server();
     server.lock().unwrap().broken.insert("pods".into(), 2);
     let enough = |server: &Server| {
@@ -216,9 +217,9 @@ async fn broken_watches_are_listed_anew_and_only_they_are() {
     assert!(run_until(&server, enough).await, "{:#?}", server.lock().unwrap().log);
 }
 
-/// While the watch was down one run was deleted and another created: neither event was seen.
+/// While the watch was down one run was deleted and another created, and both events were missed.
 #[tokio::test]
-async fn runs_that_came_and_went_unseen_are_found_and_forgotten() {
+async fn runs_changed_while_the_watch_was_down_are_noticed() {
     let server = server();
     {
         let mut server = server.lock().unwrap();
@@ -229,9 +230,9 @@ async fn runs_that_came_and_went_unseen_are_found_and_forgotten() {
         server.runs_after_break = Some(vec![other]);
     }
     let metrics = Arc::new(Metrics::new().unwrap());
-    let told = metrics.clone();
+    let shared = metrics.clone();
     let enough = move |server: &Server| {
-        let text = told.text();
+        let text = shared.text();
         let created = server
             .objects
             .get("jobs")
@@ -242,7 +243,7 @@ async fn runs_that_came_and_went_unseen_are_found_and_forgotten() {
 }
 
 #[tokio::test]
-async fn one_malformed_run_does_not_disturb_the_others() {
+async fn malformed_run_does_not_block_the_others() {
     let server = server();
     {
         let mut server = server.lock().unwrap();
@@ -258,16 +259,17 @@ async fn one_malformed_run_does_not_disturb_the_others() {
 }
 
 #[tokio::test]
-async fn a_status_that_says_nothing_new_is_not_written() {
+async fn unchanged_status_is_not_written() {
     let server = server();
     let metrics = Metrics::new().unwrap();
     let client = client(&server);
     let cluster = Cluster { client: &client, metrics: &metrics };
     let mut object = object(&spec());
+    let run = RunIdentity::of(&object).unwrap();
     let mut status = object.status();
     status.reason = Some("X".into());
-    assert_eq!(cluster.write_status(&object, &status).await.unwrap(), Written::Yes);
+    assert_eq!(cluster.write_status(&run, &object, &status).await.unwrap(), Written::Yes);
     object.status = Some((&serde_json::to_value(&status).unwrap()).into());
-    assert_eq!(cluster.write_status(&object, &status).await.unwrap(), Written::Unchanged);
+    assert_eq!(cluster.write_status(&run, &object, &status).await.unwrap(), Written::Unchanged);
     assert_eq!(server.lock().unwrap().patches.len(), 1);
 }

@@ -1,14 +1,14 @@
-//! Every built object, as a snapshot; and the definition of the resource, as it stands in `crds/` and in its chart.
+//! Snapshots of every built object, and the definition of the resource in `crds/`, its chart and the docs.
 //!
-//! After a wanted change: `INSTA_UPDATE=always cargo test -p simsiam-operator --test objects`, and look at the
-//! difference. The definition: `cargo xtask crds`.
+//! After an intended change run `INSTA_UPDATE=always cargo test -p simsiam-operator --test objects`, and review the
+//! difference. The definition is written by `cargo xtask crds`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod world;
 
 use serde_json::{Value, json};
-use simsiam_operator::api::{self, Run};
+use simsiam_operator::api::{self, ValidatedRun};
 use simsiam_operator::build::{Objects, Settings};
 use simsiam_operator::plan::Action;
 use simsiam_recipe::Stage;
@@ -34,14 +34,14 @@ fn snapshot(name: &str, value: &Value) {
 }
 
 #[test]
-fn a_plain_run() {
+fn objects_of_a_plain_run_match_their_snapshots() {
     for (name, value) in objects(&spec()) {
         snapshot(&format!("plain-{name}"), &value);
     }
 }
 
 #[test]
-fn everything_that_can_be_asked_for() {
+fn objects_of_a_run_with_all_fields_match_their_snapshots() {
     let full = json!({
         "dataset": {"train": "pvc://images/train", "val": "pvc://images/val",
             "cache": {"sizeLimit": "200Gi", "volume": {"hostPath": "/var/cache/simsiam"}}},
@@ -77,9 +77,8 @@ fn everything_that_can_be_asked_for() {
     }
 }
 
-/// What a user writes under `workers` reaches the pods, or does not exist.
 #[test]
-fn the_pods_hold_no_token_and_no_root() {
+fn pods_have_no_token_and_do_not_run_as_root() {
     let objects = objects(&spec());
     let (_, job) = objects.iter().find(|(name, _)| name == "job").unwrap();
     let pod = &job["spec"]["template"]["spec"];
@@ -90,7 +89,7 @@ fn the_pods_hold_no_token_and_no_root() {
     assert_eq!(container["capabilities"], json!({"drop": ["ALL"]}));
 }
 
-/// A run's objects go when the run goes.
+/// A run's objects are deleted with the run.
 #[test]
 fn every_object_is_owned_by_its_run() {
     for (name, value) in objects(&spec()) {
@@ -101,17 +100,17 @@ fn every_object_is_owned_by_its_run() {
 }
 
 #[test]
-fn names_fit_the_63_characters_of_a_label() {
+fn names_of_a_long_run_fit_63_characters() {
     let mut object = object(&spec());
     let name = "a".repeat(40);
     object.metadata.name = Some(name.clone());
-    let run = Run::read(&object).unwrap();
+    let run = ValidatedRun::read(&object).unwrap();
     let attempt = serde_json::from_value(json!({
         "number": 9999, "job": simsiam_operator::names::job(&name, Stage::Finetune, 9999), "state": "Creating",
         "created": "2026-01-01T00:00:00Z",
     }))
     .unwrap();
-    let objects = Objects::of(&object, &run, Stage::Finetune, &attempt, &Settings::default());
+    let objects = Objects::of(&run, Stage::Finetune, &attempt, &Settings::default());
     let host = format!("{}-1023", objects.job.metadata.name.unwrap());
     assert!(host.len() <= 63, "{host}");
     assert!(objects.service.metadata.name.unwrap().len() <= 63);
@@ -119,17 +118,17 @@ fn names_fit_the_63_characters_of_a_label() {
 }
 
 #[test]
-fn the_run_file_of_the_pods_has_the_recipe_alone() {
+fn run_file_of_the_pods_has_only_the_recipe() {
     let mut with = spec();
     with["dataset"]["cache"] = json!({"volume": {"hostPath": "/x"}});
-    let run = Run::read(&object(&with)).unwrap();
+    let run = ValidatedRun::read(&object(&with)).unwrap();
     let file = simsiam_recipe::RunFile::parse(run.document(), "run.yaml").unwrap();
     assert!(file.cluster_only.is_empty(), "{:?}", file.cluster_only);
     assert_eq!(file.recipe, run.recipe);
 }
 
 #[test]
-fn the_definition_in_crds_chart_and_docs_is_current_and_small() {
+fn crd_in_crds_chart_and_docs_is_current_and_small() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/simsiamruns.simsiam.dev.yaml");
     let there = std::fs::read_to_string(path).unwrap();
     assert!(there == api::crd_yaml().unwrap(), "crds/ is not current: run `cargo xtask crds`");
@@ -143,9 +142,9 @@ fn the_definition_in_crds_chart_and_docs_is_current_and_small() {
     assert!(bytes < 100_000, "{bytes}");
 }
 
-/// Each cluster field that a run file may have is one of the definition's, and the reverse.
+/// The cluster fields that a run file may have are exactly those of the definition.
 #[test]
-fn the_recipe_knows_the_names_of_the_clusters_fields() {
+fn recipe_lists_exactly_the_cluster_fields() {
     let spec = serde_json::to_value(simsiam_operator::api::ClusterSpec {
         image: Some("x".into()),
         image_pull_policy: Some(api::ImagePullPolicy::Never),
@@ -165,14 +164,14 @@ fn the_recipe_knows_the_names_of_the_clusters_fields() {
 }
 
 #[test]
-fn nobody_scrapes_where_no_prometheus_is_named() {
-    let run = Run::read(&object(&spec())).unwrap();
+fn network_policy_without_prometheus_admits_only_the_operator() {
+    let run = ValidatedRun::read(&object(&spec())).unwrap();
     let attempt = serde_json::from_value(json!({
         "number": 1, "job": "r-pretrain-1", "state": "Creating", "created": "2026-01-01T00:00:00Z",
     }))
     .unwrap();
     let settings = Settings { prometheus: None, ..settings() };
-    let objects = Objects::of(&object(&spec()), &run, Stage::Pretrain, &attempt, &settings);
+    let objects = Objects::of(&run, Stage::Pretrain, &attempt, &settings);
     let ingress = objects.network_policy.spec.unwrap().ingress.unwrap();
     assert_eq!(ingress[1].from.as_ref().unwrap().len(), 1);
 }

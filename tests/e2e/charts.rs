@@ -193,7 +193,7 @@ const ASKED: &[(&str, &str, &str, &str)] = &[
     ("simsiam.dev/simsiamruns", "delete", "apply.rs", "self.delete::<SimSiamRun>"),
     ("simsiam.dev/simsiamruns/status", "patch", "apply.rs", "api.patch_status("),
     // For clusters with the admission plugin OwnerReferencesPermissionEnforcement.
-    ("simsiam.dev/simsiamruns/finalizers", "update", "build/mod.rs", "block_owner_deletion: Some(true)"),
+    ("simsiam.dev/simsiamruns/finalizers", "update", "build/metadata.rs", "block_owner_deletion: Some(true)"),
     ("batch/jobs", "list watch", "controller.rs", "|caches| &caches.jobs)"),
     ("batch/jobs", "create", "apply.rs", "self.create::<Job>"),
     ("batch/jobs", "delete", "apply.rs", "self.delete::<Job>"),
@@ -211,7 +211,7 @@ const ASKED: &[(&str, &str, &str, &str)] = &[
     (
         "coordination.k8s.io/leases",
         "get create patch",
-        "main.rs",
+        "election.rs",
         "LeaseManagerBuilder::new(client, \"simsiam-operator\")",
     ),
 ];

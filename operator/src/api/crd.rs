@@ -1,17 +1,19 @@
-//! The definition of the resource, as it stands in `crds/` and, as a template, in its chart.
+//! The definition of the resource, as in `crds/` and, as a template, in its chart.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 use simsiam_recipe::rules::{self, Rule};
 use simsiam_recipe::schema;
 
-use super::{CacheVolume, ClusterSpec, GROUP, PLURAL, Status, VERSION};
+use super::group::{GROUP, PLURAL, VERSION};
+use super::spec::{CacheVolume, ClusterSpec};
+use super::status::Status;
 
-/// Training fields: a run is what it was when it was created.
+/// Training fields, which cannot change after the run is created.
 const IMMUTABLE: &[&str] =
     &["dataset", "output", "pretrain", "knn", "linear", "finetune", "weights", "export", "report"];
 
-/// On a cluster a path means the inside of a container, which goes with its pod.
+/// On a cluster a plain path would be inside a container, which is deleted with its pod.
 const OUTPUT: Rule = Rule::on(
     "uri",
     "self.matches('^(s3|gs|az|pvc)://')",
@@ -21,7 +23,7 @@ const OUTPUT: Rule = Rule::on(
 /// The definition of `simsiamruns.simsiam.dev`.
 ///
 /// # Errors
-/// If the schema is no schema: a bug.
+/// If the schema is malformed, which is a bug.
 pub fn crd() -> Result<CustomResourceDefinition, serde_json::Error> {
     serde_json::from_value(json!({
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -56,46 +58,46 @@ pub fn crd() -> Result<CustomResourceDefinition, serde_json::Error> {
     }))
 }
 
-/// The same as the YAML file in `crds/`.
+/// The definition as YAML, for the file in `crds/`.
 ///
 /// # Errors
-/// If the schema is no schema: a bug.
+/// If the schema is malformed, which is a bug.
 pub fn crd_yaml() -> Result<String, String> {
     let crd = crd().and_then(serde_json::to_value).map_err(|e| e.to_string())?;
     serde_saphyr::to_string(&crd).map_err(|e| e.to_string())
 }
 
-/// The same as the template in `charts/simsiam-crds/`: Helm upgrades it, and keeps it, and with it all runs, when its
-/// release goes.
+/// The definition as the template in `charts/simsiam-crds/`. Helm upgrades it, and keeps it, and so all runs, when its
+/// release is uninstalled.
 ///
 /// # Errors
-/// If the schema is no schema: a bug.
+/// If the schema is malformed, which is a bug.
 pub fn crd_template() -> Result<String, String> {
     let name = format!("metadata:\n  name: {PLURAL}.{GROUP}\n");
     let more = "  labels: {{- include \"simsiam-crds.labels\" . | nindent 4 }}\n  annotations:\n    helm.sh/resource-policy: keep\n";
-    // What looks like a template in a description is to stay as it is.
+    // Text of descriptions that looks like a template is escaped.
     let text = crd_yaml()?.replace("{{", "{{`{{`}}");
     match text.split_once(&name) {
         Some((before, after)) => Ok(format!("{before}{name}{more}{after}")),
-        None => Err("the definition's name is not where it was".into()),
+        None => Err("the definition has no metadata.name".into()),
     }
 }
 
 fn columns() -> Value {
     let column = |name: &str, kind: &str, path: &str, priority: u8, text: &str| json!({"name": name, "type": kind, "jsonPath": path, "priority": priority, "description": text});
     json!([
-        column("Phase", "string", ".status.phase", 0, "Where the run stands"),
-        column("Reason", "string", ".status.reason", 0, "Why it stands there"),
-        column("Stage", "string", ".status.stage", 0, "The stage under way"),
+        column("Phase", "string", ".status.phase", 0, "State of the run"),
+        column("Reason", "string", ".status.reason", 0, "Reason for the phase"),
+        column("Stage", "string", ".status.stage", 0, "Current stage"),
         column("Epoch", "integer", ".status.progress.epoch", 0, "Finished epochs of the stage"),
         column("Of", "integer", ".status.progress.epochs", 1, "Epochs of the stage"),
         column("Loss", "number", ".status.progress.loss", 0, "Mean loss of the last interval"),
-        column("Img/s", "number", ".status.progress.imagesPerSecond", 0, "Images a second over all ranks"),
+        column("Img/s", "number", ".status.progress.imagesPerSecond", 0, "Images per second over all ranks"),
         column("kNN", "number", ".status.results.knnTop1", 0, "kNN top-1 in percent"),
         column("Linear", "number", ".status.results.linearTop1", 0, "Linear top-1 in percent"),
-        column("ETA", "string", ".status.progress.eta", 0, "When the stage should end"),
-        column("Pod", "string", ".status.pod", 1, "The pod that the reason is about"),
-        column("Message", "string", ".status.message", 1, "The reason in a sentence"),
+        column("ETA", "string", ".status.progress.eta", 0, "Estimated end of the stage"),
+        column("Pod", "string", ".status.pod", 1, "Pod that the reason is about"),
+        column("Message", "string", ".status.message", 1, "Reason in one sentence"),
         column("Age", "date", ".metadata.creationTimestamp", 0, "Time since the run was created"),
     ])
 }
@@ -116,7 +118,7 @@ fn root() -> Value {
     }
     if let Some(cache) = spec.pointer_mut("/properties/dataset/properties/cache/properties") {
         let mut volume = schema::of::<CacheVolume>().to_value();
-        describe(&mut volume, "Where the copies lie. Default: a volume that goes with the pod.");
+        describe(&mut volume, "The volume with the local copies. Default: one that is deleted with the pod.");
         cache["volume"] = volume;
     }
     if let Some(Value::Object(output)) = spec.pointer_mut("/properties/output")
@@ -129,10 +131,10 @@ fn root() -> Value {
     }
     describe(&mut spec, "What to train, and how the cluster runs it.");
     let mut status = schema::of::<Status>().to_value();
-    describe(&mut status, "Where the run stands, and why.");
+    describe(&mut status, "State of the run, and why.");
     json!({
         "type": "object",
-        "description": "A SimSiam pre-training with its evaluation and export.",
+        "description": "A SimSiam pre-training run with its evaluation and export.",
         "required": ["spec"],
         "x-kubernetes-validations": rules::run_rules(),
         "properties": {"spec": spec, "status": status},

@@ -1,13 +1,13 @@
-//! Durations as people write them: `90s`, `10m`, `1h30m`.
+//! Durations such as `90s`, `10m` or `1h30m`.
 
 use std::time::Duration;
 
-/// What a schema demands of one.
+/// The CEL rule of a duration.
 pub const PATTERN: &str = "self.size() > 0 && self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$')";
-/// What is said of one that is not.
+/// The message of that rule.
 pub const TEXT: &str = "must be a duration such as 90s, 10m or 1h30m";
 
-/// Reads one; `None` where it is none.
+/// Reads a duration; `None` if the text is not one.
 pub fn parse(text: &str) -> Option<Duration> {
     let (mut seconds, mut number, mut order) = (0_u64, String::new(), 0);
     for c in text.chars() {
@@ -31,28 +31,17 @@ pub fn parse(text: &str) -> Option<Duration> {
     (order > 0 && number.is_empty()).then(|| Duration::from_secs(seconds))
 }
 
-/// The shortest way to write a duration of whole seconds.
-pub fn shown(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let parts = [(seconds / 3600, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
-    let text: String = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
-    if text.is_empty() { "0s".to_owned() } else { text }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
+    fn duration_of_hours_minutes_and_seconds_is_read() {
         for (text, seconds) in [("90s", Some(90)), ("10m", Some(600)), ("1h30m", Some(5400)), ("0s", Some(0))] {
             assert_eq!(parse(text).map(|d| d.as_secs()), seconds, "{text}");
         }
         for bad in ["", "10", "m", "1s2m", "1d", "-1s", "1m1m", "99999999999999999999h"] {
             assert_eq!(parse(bad), None, "{bad}");
-        }
-        for text in ["1h30m", "10m", "59s", "0s", "1h1s"] {
-            assert_eq!(parse(text).map(shown).as_deref(), Some(text));
         }
     }
 }

@@ -1,28 +1,29 @@
-//! The custom resource `SimSiamRun`: what a user may say ([`ClusterSpec`] beside the recipe), what the operator
-//! answers ([`Status`]), and the definition that tells an API server of both ([`crd()`]).
+//! The custom resource `SimSiamRun`.
+//!
+//! [`SimSiamRun`] is the object as received, [`ValidatedRun`] one whose identity and spec were checked: the recipe and,
+//! beside it, [`ClusterSpec`]. [`Status`] is what the operator writes, and [`crd()`] the definition that describes both to
+//! an API server.
 
 mod crd;
 mod duration;
+mod group;
+mod identity;
 mod object;
 mod reference;
 mod spec;
 mod status;
+mod validated;
 mod workers;
 
 pub use crd::{crd, crd_template, crd_yaml};
-pub use duration::{parse as parse_duration, shown as show_duration};
-pub use object::{Json, Run, SimSiamRun};
+pub use group::{GROUP, PLURAL, VERSION};
+pub use identity::{MissingMetadata, RunIdentity, RunKey};
+pub use object::{Json, SimSiamRun};
 pub use reference::reference;
 pub use spec::{CacheVolume, ClusterSpec, ImagePullPolicy, NamedReference, RestartPolicy};
 pub use status::{
-    Attempt, AttemptState, Checkpoint, Condition, ConditionStatus, Phase, Progress, Restarts, Results, StageRecord,
-    StageState, Status, WorkersStatus,
+    Attempt, AttemptState, CheckpointStatus, Condition, ConditionStatus, ProgressStatus, Restarts, Results, RunPhase,
+    StageRecord, StageState, Status, WorkersStatus,
 };
+pub use validated::ValidatedRun;
 pub use workers::{EnvVar, Network, NodeTerm, Operator, Resources, SecurityContext, Toleration, Workers};
-
-/// The API group.
-pub const GROUP: &str = "simsiam.dev";
-/// Its version.
-pub const VERSION: &str = "v1alpha1";
-/// The resource's plural.
-pub const PLURAL: &str = "simsiamruns";

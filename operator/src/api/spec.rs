@@ -1,4 +1,4 @@
-//! What a run's `spec` says beside its recipe: how a cluster runs it.
+//! The part of a run's `spec` that is not its recipe: how a cluster runs it.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ pub struct ClusterSpec {
     /// When nodes pull the image. Default: IfNotPresent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<ImagePullPolicy>,
-    /// Secrets with the image registry's credentials.
+    /// Secrets with credentials for the image registry.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub image_pull_secrets: Vec<NamedReference>,
     /// The pods of multi-process stages. A change takes effect with the next attempt.
     pub workers: Workers,
-    /// What happens when an attempt ends before its stage does.
+    /// What happens when an attempt ends before its stage is done.
     pub restart_policy: RestartPolicy,
     /// Seconds that pods have after SIGTERM to write a checkpoint. Default: 120.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,35 +37,35 @@ pub struct ClusterSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub priority_class_name: Option<String>,
-    /// The local queue of Kueue in which each Job of the run waits for its quota. Default: no queue.
+    /// The Kueue LocalQueue in which each Job of the run waits for quota. Default: no queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub queue_name: Option<String>,
-    /// The controller that reconciles this run; the operator leaves a run alone that names another than
+    /// The controller that reconciles this run. The operator ignores runs with a value other than
     /// simsiam.dev/operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub managed_by: Option<String>,
-    /// Stop the pods, after a checkpoint, and start none until this is false again.
+    /// Stops the pods after a checkpoint, and starts none until this is false again.
     pub suspend: bool,
-    /// How long the run is kept after it has ended, such as 24h; then it is deleted with its pods. What it wrote
-    /// stays. Default: for ever.
+    /// How long the run is kept after it has ended, such as 24h; then it is deleted with its pods. Its output is kept.
+    /// Default: forever.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub ttl: Option<String>,
-    /// How long the run may take in all from its first pod on, such as 72h; then it fails. Default: no bound.
+    /// How long the run may take from the start of its first attempt, such as 72h; then it fails. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub active_deadline: Option<String>,
 }
 
-/// The name by which this operator knows its runs in `managedBy`.
+/// This operator in `managedBy`.
 pub const MANAGER: &str = "simsiam.dev/operator";
 const GRACE_SECONDS: u32 = 120;
 
 impl ClusterSpec {
-    /// Does another controller reconcile this run?
-    pub fn is_anothers(&self) -> bool {
+    /// Whether another controller reconciles this run.
+    pub fn has_other_manager(&self) -> bool {
         self.managed_by.as_ref().is_some_and(|name| name != MANAGER)
     }
 
@@ -89,15 +89,15 @@ impl ClusterSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = schema::plain_enum)]
 pub enum ImagePullPolicy {
-    /// At every start of a pod.
+    /// Whenever a pod starts.
     Always,
-    /// Where it is missing.
+    /// If it is not on the node.
     IfNotPresent,
-    /// Never: it must be there.
+    /// Never: it must be on the node.
     Never,
 }
 
-/// An object of the same namespace.
+/// A reference to an object of the same namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = schema::plain)]
@@ -107,26 +107,27 @@ pub struct NamedReference {
     pub name: String,
 }
 
-/// What happens when an attempt ends before its stage does. Crashes and lost peers are counted; pre-emptions, lost nodes
-/// and gangs that could not be scheduled are counted apart. A newer checkpoint sets both counts to 0.
+/// What happens when an attempt ends before its stage is done. Crashes and lost peers count against maxRestarts;
+/// pre-emptions, lost nodes and gangs that could not be scheduled count against maxPreemptions. A newer checkpoint resets
+/// both counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = restart_rules)]
 pub struct RestartPolicy {
-    /// Restarts after crashes without a newer checkpoint before the run fails.
+    /// Restarts after crashes, without a newer checkpoint, before the run fails.
     pub max_restarts: u32,
-    /// Restarts after pre-emptions, lost nodes and futile scheduling without a newer checkpoint before the run fails.
+    /// Restarts after pre-emptions, lost nodes and failed scheduling, without a newer checkpoint, before the run fails.
     pub max_preemptions: u32,
-    /// Silence of all ranks of a node, while they train, after which they are taken for hung and restarted; three times
-    /// as long in the first step, in checkpoints and in evaluations.
+    /// How long the ranks of a node may make no progress while they train before they are considered hung and restarted;
+    /// three times as long in the first step, in checkpoints and in evaluations.
     #[schemars(length(max = 32))]
     pub stall_timeout: String,
-    /// How long an attempt's pods may wait to be scheduled, or to start where their image or a Secret is missing. A gang
-    /// that could not be scheduled is taken down, so that it does not hold others' GPUs, and tried again later; a
-    /// missing image or Secret fails the run.
+    /// How long an attempt's pods may wait to be scheduled, or to start while their image or a Secret is missing. A gang
+    /// that cannot be scheduled is deleted, so that it does not hold GPUs that others need, and retried later; a missing
+    /// image or Secret fails the run.
     #[schemars(length(max = 32))]
     pub schedule_timeout: String,
-    /// How long pods wait for one another once they run.
+    /// How long running pods wait for each other.
     #[schemars(length(max = 32))]
     pub rendezvous_timeout: String,
 }
@@ -164,16 +165,16 @@ impl RestartPolicy {
     }
 }
 
-/// Where the copies of remote images lie: one of these; by default a volume that goes with the pod.
+/// The volume with the local copies of remote images: one of these; by default one that is deleted with the pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = cache_rules)]
 pub struct CacheVolume {
-    /// A folder of the node, which survives attempts; it must be writable for the pods' group.
+    /// A directory of the node, which outlives attempts; it must be writable for the pods' group.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub host_path: Option<String>,
-    /// A claim that all pods can mount.
+    /// A persistent volume claim that all pods can mount.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub persistent_volume_claim: Option<String>,
@@ -186,7 +187,7 @@ const LABEL_TEXT: &str = "must be at most 63 letters, digits, -, _ and .";
 const TIMES: &str = "self >= 0 && self <= 100000";
 const TIMES_TEXT: &str = "must be between 0 and 100000";
 
-/// Rules of the cluster's fields of `spec`.
+/// Rules of the fields of [`ClusterSpec`].
 pub const CLUSTER: &[Rule] = &[
     Rule::on("image", "self.matches('^[^ ]+$')", "must be the name of an image"),
     Rule::on("priorityClassName", NAME, NAME_TEXT),

@@ -1,30 +1,30 @@
-//! What the operator answers: where a run stands, and why.
+//! What the operator reports: the state of a run, and why.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use simsiam_recipe::{Stage, schema};
 
-/// Where a run stands. Everything here was observed, but for the attempt about to be created, whose number is written
-/// down first so that no attempt is counted twice.
+/// The state of a run. Everything in it was observed, except for the attempt about to be created: its number is stored
+/// first, so that no attempt is counted twice.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::plain)]
 pub struct Status {
-    /// The generation of `spec` that this answers.
+    /// The generation of `spec` that this status is about.
     #[schemars(extend("format" = "int64"))]
     pub observed_generation: i64,
-    /// In one word, where the run stands.
+    /// The state of the run, in one word.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub phase: Option<Phase>,
-    /// The stage under way, or the last one.
+    pub phase: Option<RunPhase>,
+    /// The current stage, or the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<Stage>,
-    /// In one word, why the run stands there.
+    /// The reason for the phase, in one word.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub reason: Option<String>,
-    /// The same in a sentence.
+    /// The reason for the phase, in one sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub message: Option<String>,
@@ -35,22 +35,22 @@ pub struct Status {
     /// The current attempt of the stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,
-    /// The stages that were begun, in order.
+    /// The stages that have started, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub stages: Vec<StageRecord>,
-    /// How far the stage is.
+    /// Progress of the stage.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub progress: Option<Progress>,
-    /// The newest checkpoint of the stage under way.
+    pub progress: Option<ProgressStatus>,
+    /// The newest checkpoint of the current stage.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint: Option<Checkpoint>,
-    /// What finished stages found.
+    pub checkpoint: Option<CheckpointStatus>,
+    /// Results of the finished stages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub results: Option<Results>,
     /// Restarts of attempts.
     pub restarts: Restarts,
-    /// No attempt is started before this time.
+    /// The next attempt does not start before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
     pub not_before: Option<Timestamp>,
@@ -71,7 +71,7 @@ pub struct Status {
     pub conditions: Vec<Condition>,
 }
 
-/// The schema of a time: API servers check its format.
+/// The schema of a time, whose format API servers check.
 pub(super) struct Time;
 
 impl JsonSchema for Time {
@@ -84,35 +84,35 @@ impl JsonSchema for Time {
     }
 }
 
-/// Where a run stands.
+/// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = schema::plain_enum)]
-pub enum Phase {
-    /// It has no pods, or not all of its pods run.
+pub enum RunPhase {
+    /// It has no pods, or not all its pods run.
     Pending,
     /// It waits for quota in a queue.
     Queued,
-    /// Its pods run and find one another, read the listing, or pack the images.
+    /// Its pods run, and connect to each other, list the data or pack the images.
     Starting,
     /// It trains.
     Training,
     /// Training waits for a checkpoint.
     Checkpointing,
-    /// Its features are judged.
+    /// Its features are evaluated.
     Evaluating,
-    /// Weights or the report are written.
+    /// Weights or the report are being written.
     Exporting,
-    /// It was told to stand still.
+    /// The user suspended it.
     Suspended,
-    /// Its ranks have been silent for long; their agent will end them.
+    /// Its ranks make no progress; their agent will stop them.
     Stalled,
     /// All its stages are done.
     Succeeded,
-    /// It has ended before that, for good.
+    /// It has failed permanently.
     Failed,
 }
 
-impl Phase {
+impl RunPhase {
     /// Every phase, in order.
     pub const ALL: [Self; 11] = [
         Self::Pending,
@@ -145,7 +145,7 @@ impl Phase {
         }
     }
 
-    /// Has the run ended for good?
+    /// Whether the run has ended.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
     }
@@ -161,66 +161,66 @@ pub struct Attempt {
     /// Its Job.
     #[schemars(length(max = 63))]
     pub job: String,
-    /// Where it stands.
+    /// Its state.
     pub state: AttemptState,
-    /// When it was decided on.
+    /// When it started.
     #[schemars(with = "Time")]
     pub created: Timestamp,
-    /// When it was judged.
+    /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
     pub ended: Option<Timestamp>,
 }
 
-/// Where an attempt stands.
+/// The state of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = schema::plain_enum)]
 pub enum AttemptState {
     /// Its Job is about to be created.
     Creating,
-    /// Its Job was seen.
+    /// Its Job exists.
     Active,
-    /// It was judged; its pods are being removed.
+    /// It has ended; its pods are being deleted.
     Ended,
 }
 
-/// A stage that was begun.
+/// A stage that has started.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::plain)]
 pub struct StageRecord {
     /// Its name.
     pub name: Stage,
-    /// Where it stands.
+    /// Its state.
     pub state: StageState,
     /// Attempts so far.
     pub attempts: u32,
-    /// When its first attempt was decided on.
+    /// When its first attempt started.
     #[schemars(with = "Time")]
     pub started: Timestamp,
-    /// When it was done.
+    /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
     pub finished: Option<Timestamp>,
 }
 
-/// Where a stage stands.
+/// The state of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = schema::plain_enum)]
 pub enum StageState {
-    /// It is under way.
+    /// It is in progress.
     Active,
     /// It is done.
     Done,
-    /// It failed for good.
+    /// It failed permanently.
     Failed,
 }
 
-/// How far a stage is, as its first pod told; live, and never older than the last minute while it trains.
+/// Progress of a stage, as its first pod reports it; at most a minute old while it trains.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::plain)]
-pub struct Progress {
+pub struct ProgressStatus {
     /// Finished epochs.
     pub epoch: u64,
     /// Epochs of the stage.
@@ -232,13 +232,13 @@ pub struct Progress {
     /// Mean loss of the last interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
-    /// Mean per-channel standard deviation of the normalised output; near healthyStd while all is well.
+    /// Mean per-channel standard deviation of the normalised output; near healthyStd in a healthy run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_std: Option<f64>,
-    /// What outputStd is near while all is well: 1/√dim.
+    /// The value of outputStd in a healthy run: 1/√dim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthy_std: Option<f64>,
-    /// Images a second over all ranks.
+    /// Images per second over all ranks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images_per_second: Option<f64>,
     /// kNN accuracy so far, in percent.
@@ -247,11 +247,11 @@ pub struct Progress {
     /// The classifier's best accuracy so far, in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear_top1: Option<f64>,
-    /// When the stage should end.
+    /// Estimated end of the stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
     pub eta: Option<Timestamp>,
-    /// When the first pod was last heard.
+    /// When the first pod last reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
     pub seen: Option<Timestamp>,
@@ -261,7 +261,7 @@ pub struct Progress {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::plain)]
-pub struct Checkpoint {
+pub struct CheckpointStatus {
     /// Finished steps.
     pub step: u64,
     /// Its address.
@@ -269,7 +269,7 @@ pub struct Checkpoint {
     pub uri: String,
 }
 
-/// What finished stages found; accuracies in percent.
+/// Results of the finished stages; accuracies in percent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::plain)]
@@ -280,7 +280,7 @@ pub struct Results {
     /// Output std at the end of pre-training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_std: Option<f64>,
-    /// Images a second of the last pre-training attempt.
+    /// Images per second of the last pre-training attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images_per_second: Option<f64>,
     /// kNN top-1.
@@ -298,7 +298,7 @@ pub struct Results {
     /// Fine-tuned top-5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finetune_top5: Option<f64>,
-    /// How a figure was found, where that is not the published protocol.
+    /// How a result was measured, if not by the published protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub caveat: Option<String>,
@@ -320,7 +320,7 @@ pub struct Results {
     pub report: Option<String>,
 }
 
-/// Restarts of attempts: over the whole run, and since the newest checkpoint, which is what the limits bound.
+/// Restarts of attempts: in the whole run, and since the newest checkpoint, to which the limits apply.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::plain)]
@@ -329,11 +329,11 @@ pub struct Restarts {
     pub counted: u32,
     /// After pre-emptions and lost nodes.
     pub preempted: u32,
-    /// Since not all pods could be scheduled.
+    /// Because not all pods could be scheduled.
     pub unscheduled: u32,
-    /// Counted ones since there was a newer checkpoint.
+    /// Counted restarts since the newest checkpoint.
     pub counted_since_checkpoint: u32,
-    /// The others since there was a newer checkpoint.
+    /// Other restarts since the newest checkpoint.
     pub uncounted_since_checkpoint: u32,
     /// The step of that checkpoint.
     pub checkpoint_step: u64,
@@ -344,20 +344,20 @@ pub struct Restarts {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::plain)]
 pub struct WorkersStatus {
-    /// Pods that were asked for.
+    /// Pods requested.
     pub nodes: u32,
-    /// Pods that run and answer.
+    /// Pods that are ready.
     pub ready: u32,
-    /// GPUs of all of them.
+    /// GPUs of all pods.
     pub gpus: u32,
 }
 
-/// A condition, as Kubernetes' own objects have them.
+/// A condition, as in Kubernetes' own objects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::plain)]
 pub struct Condition {
-    /// What it speaks of.
+    /// Its type.
     #[serde(rename = "type")]
     #[schemars(length(max = 63))]
     pub kind: String,
@@ -366,18 +366,18 @@ pub struct Condition {
     /// Why, in one word.
     #[schemars(length(max = 128))]
     pub reason: String,
-    /// Why, in a sentence.
+    /// Why, in one sentence.
     #[schemars(length(max = 2048))]
     pub message: String,
     /// When its status last changed.
     #[schemars(with = "Time")]
     pub last_transition_time: Timestamp,
-    /// The generation of `spec` it speaks of.
+    /// The generation of `spec` that it is about.
     #[schemars(extend("format" = "int64"))]
     pub observed_generation: i64,
 }
 
-/// Whether a condition holds.
+/// The status of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = schema::plain_enum)]
 pub enum ConditionStatus {
@@ -385,7 +385,7 @@ pub enum ConditionStatus {
     True,
     /// It does not.
     False,
-    /// Nobody can say.
+    /// It is unknown.
     Unknown,
 }
 
@@ -394,8 +394,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phases_are_called_the_same_in_the_status_and_in_metrics() {
-        for phase in Phase::ALL {
+    fn phase_has_the_same_name_in_status_and_metrics() {
+        for phase in RunPhase::ALL {
             assert_eq!(serde_json::to_value(phase).unwrap(), phase.name());
         }
     }

@@ -1,4 +1,4 @@
-//! The pods of a run: how many, with what, and where.
+//! The pods of a run: number, resources and placement.
 
 use std::collections::BTreeMap;
 
@@ -7,37 +7,37 @@ use serde::{Deserialize, Serialize};
 use simsiam_recipe::rules::{Rule, attach};
 use simsiam_recipe::schema;
 
-/// The pods of multi-process stages. Stages of one process ask for one pod of the same kind.
+/// The pods of multi-process stages. Single-process stages run in one pod with the same settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = rules)]
 pub struct Workers {
-    /// Pods, one a node.
+    /// Number of pods, one per node.
     pub nodes: u32,
-    /// GPUs of each pod, as nvidia.com/gpu; one rank process each. 0 trains on the CPU.
+    /// GPUs of each pod, as nvidia.com/gpu, with one rank per GPU. 0 trains on the CPU.
     pub gpus_per_node: u32,
-    /// Rank processes of each pod. Default: one a GPU, or one.
+    /// Ranks of each pod. Default: one per GPU, or one without GPUs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub procs_per_node: Option<u32>,
-    /// Intra-op threads of each rank. Default: the pod's CPUs over its ranks.
+    /// Intra-op threads of each rank. Default: the pod's CPUs divided by its ranks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads_per_rank: Option<u32>,
-    /// What each pod asks for beside its GPUs.
+    /// Resources of each pod besides its GPUs.
     pub resources: Resources,
     /// Size of /dev/shm, which NCCL uses between the ranks of a pod.
     #[schemars(length(max = 32))]
     pub shm_size: String,
-    /// How the pods reach one another.
+    /// How the pods communicate.
     pub network: Network,
     /// Labels that a node must have.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63}))]
     pub node_selector: BTreeMap<String, String>,
-    /// Further demands on a node; all must hold.
+    /// Further requirements on a node; all must be met.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub node_affinity: Vec<NodeTerm>,
-    /// Taints of nodes that the pods tolerate.
+    /// Node taints that the pods tolerate.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
@@ -45,8 +45,8 @@ pub struct Workers {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
-    /// The service account of the pods, for clouds that hand out storage credentials by it. They get no token for
-    /// the cluster's own API. Default: default.
+    /// The service account of the pods, for clouds that grant storage access to service accounts. No token for the
+    /// cluster's API is mounted. Default: default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub service_account_name: Option<String>,
@@ -58,15 +58,15 @@ pub struct Workers {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub scheduler_name: Option<String>,
-    /// Further labels of the pods.
+    /// Additional labels of the pods.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63}))]
     pub labels: BTreeMap<String, String>,
-    /// Further annotations of the pods.
+    /// Additional annotations of the pods.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
     pub annotations: BTreeMap<String, String>,
-    /// As whom the pods run.
+    /// User and groups of the pods.
     pub security_context: SecurityContext,
 }
 
@@ -94,8 +94,8 @@ impl Default for Workers {
     }
 }
 
-/// What a pod asks for, as Kubernetes quantities; requests and limits are the same, so that a pod is not evicted for
-/// using what it asked for.
+/// Resources of a pod, as Kubernetes quantities. Requests and limits are equal, so that a pod is not evicted for using
+/// what it requested.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = resource_rules)]
@@ -108,34 +108,34 @@ pub struct Resources {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub memory: Option<String>,
-    /// Ephemeral storage, which an emptyDir cache takes from. Default: no request and no limit.
+    /// Ephemeral storage, which an emptyDir cache uses. Default: no request and no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub ephemeral_storage: Option<String>,
 }
 
-/// How the pods of a run reach one another. Everything is off by default; the default passes the `restricted` Pod
-/// Security level.
+/// How the pods of a run communicate. Everything is off by default; the defaults comply with the `restricted` Pod
+/// Security Standard.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = network_rules)]
 pub struct Network {
-    /// Use the nodes' own network: for InfiniBand and RoCE without a device plugin. NetworkPolicies do not reach such
-    /// pods, and two of a run never share a node.
+    /// Use the host network, for InfiniBand and RoCE without a device plugin. NetworkPolicies do not apply to such pods,
+    /// and two pods of a run never share a node.
     pub host_network: bool,
-    /// An extended resource for RDMA, such as rdma/hca; each pod asks for one.
+    /// An extended resource for RDMA, such as rdma/hca; each pod requests one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub rdma_resource: Option<String>,
-    /// Add the capability IPC_LOCK, which registering memory for RDMA needs.
+    /// Add the capability IPC_LOCK, which is needed to register memory for RDMA.
     pub ipc_lock: bool,
-    /// Variables for NCCL and Gloo, such as NCCL_SOCKET_IFNAME.
+    /// Environment variables for NCCL and Gloo, such as NCCL_SOCKET_IFNAME.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
     pub env: BTreeMap<String, String>,
 }
 
-/// A variable of the environment.
+/// An environment variable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = schema::plain)]
@@ -148,7 +148,7 @@ pub struct EnvVar {
     pub value: String,
 }
 
-/// A demand on a node's labels.
+/// A requirement on a node's labels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = schema::plain)]
@@ -172,13 +172,13 @@ pub enum Operator {
     In,
     /// Its value is none of these.
     NotIn,
-    /// It is there.
+    /// The label exists.
     Exists,
-    /// It is not there.
+    /// The label does not exist.
     DoesNotExist,
-    /// It is above the one value.
+    /// Its value is greater than the one given.
     Gt,
-    /// It is below the one value.
+    /// Its value is less than the one given.
     Lt,
 }
 
@@ -203,21 +203,21 @@ pub struct Toleration {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub effect: Option<String>,
-    /// For NoExecute: how long. Default: for ever.
+    /// For NoExecute: how long, in seconds. Default: forever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub toleration_seconds: Option<i64>,
 }
 
-/// As whom pods run: never as root.
+/// User and groups of the pods: never root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = security_rules)]
 pub struct SecurityContext {
-    /// The user.
+    /// User ID.
     pub run_as_user: u32,
-    /// The group.
+    /// Primary group ID.
     pub run_as_group: u32,
-    /// The group that volumes are given to.
+    /// Group ID that owns the volumes.
     pub fs_group: u32,
 }
 

@@ -6,16 +6,18 @@ use k8s_openapi::api::batch::v1::{
 };
 use simsiam_recipe::Stage;
 
-use super::{Settings, metadata, pod};
-use crate::api::{Attempt, Run, SimSiamRun};
+use super::metadata::metadata;
+use super::pod;
+use super::settings::Settings;
+use super::shape::Shape;
+use crate::api::{Attempt, ValidatedRun};
 use crate::names;
-use crate::plan::shape::Shape;
 
 /// The Job of an attempt.
-pub fn job(object: &SimSiamRun, run: &Run, stage: Stage, attempt: &Attempt, settings: &Settings) -> Job {
+pub fn job(run: &ValidatedRun, stage: Stage, attempt: &Attempt, settings: &Settings) -> Job {
     let shape = Shape::of(run, stage);
     let nodes = i32::try_from(shape.nodes).unwrap_or(i32::MAX);
-    let mut metadata = metadata(object, run, attempt.job.clone());
+    let mut metadata = metadata(run, attempt.job.clone());
     let labels = metadata.labels.get_or_insert_default();
     labels.insert(names::STAGE.into(), stage.name().into());
     labels.insert(names::ATTEMPT.into(), attempt.number.to_string());
@@ -30,20 +32,20 @@ pub fn job(object: &SimSiamRun, run: &Run, stage: Stage, attempt: &Attempt, sett
             completions: Some(nodes),
             parallelism: Some(nodes),
             backoff_limit: Some(0),
-            // Where a queue decides, the Job waits for its word from the beginning.
+            // A queued Job is created suspended; its queue resumes it.
             suspend: Some(queue.is_some()),
-            // A pod is only replaced together with its gang.
+            // The whole gang is replaced, never one pod.
             pod_replacement_policy: Some("Failed".into()),
             pod_failure_policy: Some(failure_policy()),
-            template: pod::template(run, stage, attempt, shape, settings, object.metadata.namespace.as_deref()),
+            template: pod::template(run, stage, attempt, shape, settings),
             ..JobSpec::default()
         }),
         ..Job::default()
     }
 }
 
-/// Whatever ends a pod before its stage is done fails the whole Job: `Ignore` and `Count` would make one new pod beside
-/// a broken gang.
+/// Any pod that ends before its stage is done fails the whole Job: `Ignore` and `Count` would create one new pod beside a
+/// broken gang.
 fn failure_policy() -> PodFailurePolicy {
     PodFailurePolicy {
         rules: vec![

@@ -1,53 +1,48 @@
-//! The objects of a run, each by a pure function in a file of its own.
+//! The Kubernetes objects of an attempt, each made by a pure function in its own file.
+//!
+//! ```
+//! use simsiam_operator::api::{Attempt, AttemptState, SimSiamRun, ValidatedRun};
+//! use simsiam_operator::build::{Objects, Settings};
+//! use simsiam_recipe::Stage;
+//!
+//! let object: SimSiamRun = serde_json::from_value(serde_json::json!({
+//!     "metadata": {"name": "cats", "namespace": "vision", "uid": "8b1f"},
+//!     "spec": {"dataset": {"train": "s3://images/train"}, "output": {"uri": "s3://models/cats"}, "pretrain": {},
+//!         "workers": {"nodes": 4, "gpusPerNode": 8}},
+//! }))?;
+//! let run = ValidatedRun::read(&object)?;
+//! let created = "2026-01-01T00:00:00Z".parse()?;
+//! let state = AttemptState::Creating;
+//! let attempt = Attempt { number: 1, job: "cats-pretrain-1".into(), state, created, ended: None };
+//! let objects = Objects::of(&run, Stage::Pretrain, &attempt, &Settings::default());
+//! assert_eq!(objects.job.spec.unwrap().completions, Some(4));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod config_map;
 mod job;
+mod metadata;
 mod network_policy;
 mod pod;
 mod service;
-
-use std::collections::BTreeMap;
+mod settings;
+mod shape;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use serde::Serialize;
-use simsiam_recipe::{API_VERSION, KIND, Stage};
+use simsiam_recipe::Stage;
 
-use crate::api::{Attempt, Run, SimSiamRun};
-use crate::names;
-use crate::observe::{Applied, Observed, says};
-use crate::plan::Action;
-
-/// What the operator was started with, as far as it shows in objects.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// The image of runs that name none.
-    pub trainer_image: String,
-    /// The operator's namespace, from which it asks pods for their progress.
-    pub namespace: String,
-    /// Labels of the operator's pods.
-    pub operator_labels: BTreeMap<String, String>,
-    /// Who may scrape the pods' metrics; `None` lets nobody.
-    pub prometheus: Option<Peer>,
-}
-
-/// Pods somewhere in the cluster.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Peer {
-    /// Their namespace; any if empty.
-    pub namespace: Option<String>,
-    /// Labels of theirs; any if empty.
-    pub labels: BTreeMap<String, String>,
-}
+use crate::api::{Attempt, ValidatedRun};
+pub use settings::{Peer, Settings};
+pub use shape::Shape;
 
 /// All objects of an attempt.
 #[derive(Debug, Clone)]
 pub struct Objects {
-    /// Names for the pods.
+    /// DNS names of the pods.
     pub service: Service,
-    /// Who may talk to the pods.
+    /// Which pods may connect to the run's pods.
     pub network_policy: NetworkPolicy,
     /// The run file.
     pub config_map: ConfigMap,
@@ -56,70 +51,13 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Builds them.
-    pub fn of(object: &SimSiamRun, run: &Run, stage: Stage, attempt: &Attempt, settings: &Settings) -> Self {
+    /// Builds the objects of an attempt at `stage`.
+    pub fn of(run: &ValidatedRun, stage: Stage, attempt: &Attempt, settings: &Settings) -> Self {
         Self {
-            service: service::service(object, run),
-            network_policy: network_policy::network_policy(object, run, settings),
-            config_map: config_map::config_map(object, run),
-            job: job::job(object, run, stage, attempt, settings),
+            service: service::service(run),
+            network_policy: network_policy::network_policy(run, settings),
+            config_map: config_map::config_map(run),
+            job: job::job(run, stage, attempt, settings),
         }
     }
-
-    /// What must be applied before the Job. Destructured whole, so that no object can be forgotten here.
-    pub fn missing(&self, observed: &Observed) -> Vec<Action> {
-        let Self { service, network_policy, config_map, job: _ } = self;
-        let mut actions = Vec::new();
-        if !is_there(service, service.metadata.name.as_deref(), &observed.services) {
-            actions.push(Action::ApplyService(Box::new(service.clone())));
-        }
-        if !is_there(network_policy, network_policy.metadata.name.as_deref(), &observed.policies) {
-            actions.push(Action::ApplyNetworkPolicy(Box::new(network_policy.clone())));
-        }
-        if !observed.config_maps.iter().any(|name| Some(name) == config_map.metadata.name.as_ref()) {
-            actions.push(Action::CreateConfigMap(Box::new(config_map.clone())));
-        }
-        actions
-    }
-}
-
-fn is_there(wanted: &impl Serialize, name: Option<&str>, there: &[Applied]) -> bool {
-    let Some(found) = there.iter().find(|object| Some(object.name.as_str()) == name) else { return false };
-    let mut wanted = serde_json::to_value(wanted).unwrap_or_default();
-    if let Some(fields) = wanted.as_object_mut() {
-        // Watches leave them out of typed objects.
-        fields.remove("apiVersion");
-        fields.remove("kind");
-    }
-    let mut there = found.json.value();
-    if let Some(fields) = there.as_object_mut() {
-        fields.remove("apiVersion");
-        fields.remove("kind");
-    }
-    says(&there, &wanted)
-}
-
-/// Metadata of an object of a run: labels, and the run as its owner, so that it goes when the run goes.
-fn metadata(object: &SimSiamRun, run: &Run, name: String) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name),
-        namespace: object.metadata.namespace.clone(),
-        labels: Some(names::labels(&run.name)),
-        owner_references: Some(vec![OwnerReference {
-            api_version: API_VERSION.to_owned(),
-            kind: KIND.to_owned(),
-            name: run.name.clone(),
-            uid: object.metadata.uid.clone().unwrap_or_default(),
-            controller: Some(true),
-            block_owner_deletion: Some(true),
-        }]),
-        ..ObjectMeta::default()
-    }
-}
-
-/// Labels by which the pods of a run are found.
-fn pods_of(run: &Run) -> BTreeMap<String, String> {
-    [(names::MANAGED_BY, names::OPERATOR), (names::RUN, run.name.as_str())]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
 }

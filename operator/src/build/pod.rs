@@ -1,5 +1,5 @@
-//! The pods of an attempt: the trainer's agent, without a token for the cluster, without root, on a root file system
-//! that can't be written to.
+//! The pods of an attempt: the trainer's agent, without a service account token, not as root, on a read-only root file
+//! system.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,38 +13,38 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use simsiam_contract::WorkerCommand;
+use simsiam_contract::names::{HEALTH_PATH, METRICS_PORT, RENDEZVOUS_PORT};
 use simsiam_recipe::Stage;
 
 use super::config_map::FILE;
-use super::{Settings, pods_of};
-use crate::api::{Attempt, CacheVolume, Operator, Run, Workers};
-use crate::plan::shape::Shape;
-use crate::{names, progress};
+use super::settings::Settings;
+use super::shape::Shape;
+use crate::api::{Attempt, CacheVolume, Operator, ValidatedRun, Workers};
+use crate::names;
 
 const RUN_FOLDER: &str = "/etc/simsiam";
 const CLAIMS: &str = "/mnt/claims";
 const CACHE: &str = "/cache";
 const GPU: &str = "nvidia.com/gpu";
-const MASTER_PORT: &str = "29500";
-/// What is left of the grace period for the agent, after the ranks had theirs.
+/// The part of the grace period that is left to the agent after its ranks have stopped.
 const AGENT_SECONDS: u32 = 15;
-/// How long a pod stays on a node that does not answer.
+/// How long a pod is kept on a node that is not ready.
 const LOST_NODE_SECONDS: i64 = 30;
 
 /// The template of an attempt's pods.
 pub fn template(
-    run: &Run,
+    run: &ValidatedRun,
     stage: Stage,
     attempt: &Attempt,
     shape: Shape,
     settings: &Settings,
-    namespace: Option<&str>,
 ) -> PodTemplateSpec {
     let workers = &run.cluster.workers;
     let host_network = workers.network.host_network;
     let claims = claims(run);
     let mut labels = workers.labels.clone();
-    labels.extend(names::labels(&run.name));
+    labels.extend(names::labels(run.name()));
     labels.insert(names::STAGE.into(), stage.name().into());
     labels.insert(names::ATTEMPT.into(), attempt.number.to_string());
     PodTemplateSpec {
@@ -55,7 +55,7 @@ pub fn template(
         }),
         spec: Some(PodSpec {
             restart_policy: Some("Never".into()),
-            subdomain: Some(names::service(&run.name)),
+            subdomain: Some(names::service(run.name())),
             termination_grace_period_seconds: Some(i64::from(run.cluster.grace_seconds())),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
@@ -76,29 +76,28 @@ pub fn template(
                 run_as_user: Some(i64::from(workers.security_context.run_as_user)),
                 run_as_group: Some(i64::from(workers.security_context.run_as_group)),
                 fs_group: Some(i64::from(workers.security_context.fs_group)),
-                // Changing the owner of every file of a large volume takes minutes.
+                // Changing the group of every file of a large volume takes minutes.
                 fs_group_change_policy: Some("OnRootMismatch".into()),
                 seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
                 ..PodSecurityContext::default()
             }),
             volumes: Some(volumes(run, &claims)),
-            containers: vec![container(run, stage, attempt, shape, settings, namespace.unwrap_or_default(), &claims)],
+            containers: vec![container(run, stage, attempt, shape, settings, &claims)],
             ..PodSpec::default()
         }),
     }
 }
 
 fn container(
-    run: &Run,
+    run: &ValidatedRun,
     stage: Stage,
     attempt: &Attempt,
     shape: Shape,
     settings: &Settings,
-    namespace: &str,
     claims: &BTreeSet<String>,
 ) -> Container {
     let workers = &run.cluster.workers;
-    let port = i32::from(progress::PORT);
+    let port = i32::from(METRICS_PORT);
     let mount = |name: &str, path: &str| VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),
@@ -116,7 +115,7 @@ fn container(
         name: names::CONTAINER.into(),
         image: Some(run.cluster.image.clone().unwrap_or_else(|| settings.trainer_image.clone())),
         image_pull_policy: run.cluster.image_pull_policy.map(|policy| format!("{policy:?}")),
-        args: Some(arguments(run, stage, attempt, shape, namespace, claims)),
+        args: Some(command(run, stage, attempt, shape, claims).to_args()),
         env: Some(environment(workers)),
         env_from: run.recipe.output.credentials_secret.as_ref().map(|secret| {
             vec![EnvFromSource {
@@ -130,10 +129,10 @@ fn container(
             protocol: Some("TCP".into()),
             ..ContainerPort::default()
         }]),
-        // No liveness probe: the agent's own watchdog knows what its ranks are at.
+        // No liveness probe: the agent's own watchdog knows what its ranks are doing.
         readiness_probe: Some(Probe {
             http_get: Some(HTTPGetAction {
-                path: Some("/healthz".into()),
+                path: Some(HEALTH_PATH.into()),
                 port: IntOrString::String("metrics".into()),
                 ..HTTPGetAction::default()
             }),
@@ -157,35 +156,30 @@ fn container(
     }
 }
 
-/// The agent's command line; torchrun's names where it has them.
-fn arguments(
-    run: &Run,
+/// The agent's command line.
+fn command(
+    run: &ValidatedRun,
     stage: Stage,
     attempt: &Attempt,
     shape: Shape,
-    namespace: &str,
     claims: &BTreeSet<String>,
-) -> Vec<String> {
+) -> WorkerCommand {
     let policy = &run.cluster.restart_policy;
-    let mut arguments: Vec<String> = ["worker", "--file", &format!("{RUN_FOLDER}/{FILE}")].map(str::to_owned).into();
-    let mut option = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
-    option("stage", stage.name().into());
-    option("attempt", attempt.number.to_string());
-    option("nnodes", shape.nodes.to_string());
-    option("node-rank", "$(JOB_COMPLETION_INDEX)".into());
-    option("nproc-per-node", shape.procs.to_string());
-    option("master-addr", names::leader(&run.name, &attempt.job, namespace));
-    option("master-port", MASTER_PORT.into());
-    option("stall-timeout", policy.stall().as_secs().to_string());
-    option("rendezvous-timeout", policy.rendezvous().as_secs().to_string());
-    option("stop-grace", run.cluster.grace_seconds().saturating_sub(AGENT_SECONDS).to_string());
-    if let Some(threads) = run.cluster.workers.threads_per_rank {
-        option("threads-per-rank", threads.to_string());
+    WorkerCommand {
+        file: format!("{RUN_FOLDER}/{FILE}"),
+        stage: stage.name().into(),
+        attempt: attempt.number,
+        nnodes: shape.nodes,
+        node_rank: "$(JOB_COMPLETION_INDEX)".into(),
+        nproc_per_node: shape.procs,
+        master_addr: names::leader(run.name(), &attempt.job, run.namespace()),
+        master_port: RENDEZVOUS_PORT,
+        stall_timeout: policy.stall().as_secs(),
+        rendezvous_timeout: policy.rendezvous().as_secs(),
+        stop_grace: run.cluster.grace_seconds().saturating_sub(AGENT_SECONDS).into(),
+        threads_per_rank: run.cluster.workers.threads_per_rank,
+        mounts: claims.iter().map(|claim| (claim.clone(), format!("{CLAIMS}/{claim}"))).collect(),
     }
-    for claim in claims {
-        option("mount", format!("{claim}={CLAIMS}/{claim}"));
-    }
-    arguments
 }
 
 fn environment(workers: &Workers) -> Vec<EnvVar> {
@@ -200,7 +194,7 @@ fn environment(workers: &Workers) -> Vec<EnvVar> {
         ..EnvVar::default()
     };
     let mut variables = vec![
-        // Kubernetes adds it behind ours, too late to be used in arguments.
+        // Kubernetes appends its own after ours, too late for use in arguments.
         field("JOB_COMPLETION_INDEX", &format!("metadata.annotations['{}']", names::COMPLETION_INDEX)),
         field("NODE_NAME", "spec.nodeName"),
         literal("HOME", "/tmp"),
@@ -234,8 +228,8 @@ fn resources(workers: &Workers, shape: Shape) -> ResourceRequirements {
     ResourceRequirements { limits: quantities.clone(), requests: quantities, claims: None }
 }
 
-/// Claims that addresses of the recipe name.
-fn claims(run: &Run) -> BTreeSet<String> {
+/// The claims in `pvc://` addresses of the recipe.
+fn claims(run: &ValidatedRun) -> BTreeSet<String> {
     let recipe = &run.recipe;
     let addresses = [Some(&recipe.dataset.train), recipe.dataset.val.as_ref(), Some(&recipe.output.uri)];
     addresses
@@ -247,7 +241,7 @@ fn claims(run: &Run) -> BTreeSet<String> {
         .collect()
 }
 
-fn volumes(run: &Run, claims: &BTreeSet<String>) -> Vec<Volume> {
+fn volumes(run: &ValidatedRun, claims: &BTreeSet<String>) -> Vec<Volume> {
     let volume = |name: &str| Volume { name: name.to_owned(), ..Volume::default() };
     let empty = |medium: Option<&str>, limit: Option<&str>| {
         Some(EmptyDirVolumeSource {
@@ -263,13 +257,13 @@ fn volumes(run: &Run, claims: &BTreeSet<String>) -> Vec<Volume> {
                 Some(HostPathVolumeSource { path: path.clone(), type_: Some("DirectoryOrCreate".into()) });
         }
         CacheVolume { persistent_volume_claim: Some(name), .. } => cache.persistent_volume_claim = claim(name),
-        // The trainer keeps to the limit by itself; the volume's own would evict the pod.
+        // The trainer enforces the size limit; a limit of the volume would evict the pod.
         CacheVolume { .. } => cache.empty_dir = empty(None, None),
     }
     let mut volumes = vec![
         Volume {
             config_map: Some(ConfigMapVolumeSource {
-                name: names::config_map(&run.name, run.document()),
+                name: names::config_map(run.name(), run.document()),
                 ..ConfigMapVolumeSource::default()
             }),
             ..volume("run")
@@ -287,7 +281,7 @@ fn volumes(run: &Run, claims: &BTreeSet<String>) -> Vec<Volume> {
     volumes
 }
 
-fn affinity(run: &Run, host_network: bool) -> Option<Affinity> {
+fn affinity(run: &ValidatedRun, host_network: bool) -> Option<Affinity> {
     let terms = &run.cluster.workers.node_affinity;
     let node = (!terms.is_empty()).then(|| NodeAffinity {
         required_during_scheduling_ignored_during_execution: Some(NodeSelector {
@@ -302,10 +296,13 @@ fn affinity(run: &Run, host_network: bool) -> Option<Affinity> {
         }),
         ..NodeAffinity::default()
     });
-    // On the host's network two pods would want the same ports.
+    // On the host network two pods of one node would use the same ports.
     let apart = host_network.then(|| PodAntiAffinity {
         required_during_scheduling_ignored_during_execution: Some(vec![PodAffinityTerm {
-            label_selector: Some(LabelSelector { match_labels: Some(pods_of(run)), match_expressions: None }),
+            label_selector: Some(LabelSelector {
+                match_labels: Some(names::pod_selector(run.name())),
+                match_expressions: None,
+            }),
             topology_key: "kubernetes.io/hostname".into(),
             ..PodAffinityTerm::default()
         }]),

@@ -1,21 +1,22 @@
-//! The headless Service: names for the pods, before they are ready, since they find one another by them.
+//! The headless Service: DNS names for the pods, even before they are ready, because they find one another by name.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use simsiam_contract::names::METRICS_PORT;
 
-use super::{metadata, pods_of};
-use crate::api::{Run, SimSiamRun};
-use crate::{names, progress};
+use super::metadata::metadata;
+use crate::api::ValidatedRun;
+use crate::names;
 
 /// The Service of a run.
-pub fn service(object: &SimSiamRun, run: &Run) -> Service {
-    let port = i32::from(progress::PORT);
+pub fn service(run: &ValidatedRun) -> Service {
+    let port = i32::from(METRICS_PORT);
     Service {
-        metadata: metadata(object, run, names::service(&run.name)),
+        metadata: metadata(run, names::service(run.name())),
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".into()),
             publish_not_ready_addresses: Some(true),
-            selector: Some(pods_of(run)),
+            selector: Some(names::pod_selector(run.name())),
             ports: Some(vec![ServicePort {
                 name: Some("metrics".into()),
                 port,

@@ -1,4 +1,4 @@
-//! What the operator knows of an object: a fraction of it, so that many fit into memory.
+//! What the operator keeps of each object: a fraction of it, so that the objects of many runs fit into memory.
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
@@ -6,19 +6,19 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodCondition, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
-use serde::Deserialize;
 use serde_json::Value;
+use simsiam_contract::{ExitCode, TerminationMessage};
 
-use crate::api::{Checkpoint, Json};
+use crate::api::Json;
 use crate::names;
 
-/// What is known of an object of a run.
+/// What is kept of an object of a run.
 pub trait Facts: Clone + Send + Sync + 'static {
     /// The object.
     type Object;
-    /// Takes what matters of it.
-    fn of(object: &Self::Object) -> Self;
-    /// What is kept of it once it is gone; `None` forgets it.
+    /// Reads the object; `None` if it lacks what every such object of a run has, as its uid.
+    fn of(object: &Self::Object) -> Option<Self>;
+    /// What is kept after the object is gone; `None` forgets it.
     fn gone(&self) -> Option<Self> {
         None
     }
@@ -33,108 +33,113 @@ pub struct PodFacts {
     pub uid: String,
     /// Its Job's name.
     pub job: String,
-    /// Its Job's uid.
-    pub owner: String,
+    /// The uid of its controller, its Job; `None` for an orphaned pod.
+    pub owner: Option<String>,
     /// Its index in the Job.
     pub index: u32,
     /// Its node, once it is scheduled.
     pub node: Option<String>,
-    /// Its address.
+    /// Its IP address.
     pub ip: Option<String>,
-    /// Is every container ready?
+    /// Whether all its containers are ready.
     pub ready: bool,
-    /// Does its container run?
+    /// Whether its container runs.
     pub running: bool,
-    /// Why it is not scheduled, in the scheduler's words.
+    /// The scheduler's message, if the pod cannot be scheduled.
     pub unschedulable: Option<String>,
-    /// Why its container does not start: reason and message.
-    pub waiting: Option<(String, String)>,
+    /// Why its container does not start.
+    pub waiting: Option<Waiting>,
     /// How its container ended.
-    pub ended: Option<Ended>,
-    /// When it was disrupted, and why: reason and message of the condition.
-    pub disrupted: Option<(Timestamp, String, String)>,
-    /// When its deletion was asked for.
+    pub ended: Option<Termination>,
+    /// The condition `DisruptionTarget`.
+    pub disrupted: Option<Disruption>,
+    /// When its deletion was requested.
     pub deleting: Option<Timestamp>,
     /// When its grace period ends.
     pub deadline: Option<Timestamp>,
-    /// The object is no more.
+    /// Whether the object no longer exists.
     pub is_gone: bool,
 }
 
-/// How a container ended.
+/// Why a container does not start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// The kubelet's reason, such as ImagePullBackOff.
+    pub reason: String,
+    /// The kubelet's message.
+    pub message: String,
+}
+
+/// That a pod is about to be deleted by a disruption: pre-emption, eviction, a taint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disruption {
+    /// When the condition became true.
+    pub at: Timestamp,
+    /// The condition's reason, such as EvictionByEvictionAPI.
+    pub reason: String,
+    /// The condition's message.
+    pub message: String,
+}
+
+/// How a pod ended.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Ended {
-    /// Its exit code.
-    pub code: i32,
-    /// The kubelet's word, such as OOMKilled.
+pub struct Termination {
+    /// The trainer's exit code; `None` for a pod that failed without a container's exit code (evicted, or refused by its
+    /// node).
+    pub code: Option<ExitCode>,
+    /// The kubelet's reason, such as OOMKilled.
     pub reason: String,
     /// When.
     pub at: Option<Timestamp>,
-    /// The trainer's own last words.
-    pub word: LastWord,
+    /// The trainer's termination message.
+    pub message: TerminationMessage,
 }
 
-/// The trainer's termination message.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct LastWord {
-    /// The exit code in a word.
-    pub reason: String,
-    /// What happened, for the user.
-    pub message: String,
-    /// The newest checkpoint.
-    pub checkpoint: Option<Checkpoint>,
-    /// The checkpoint the attempt began from.
-    pub resumed_from: Option<Checkpoint>,
-    /// Finished steps.
-    pub step: u64,
-    /// The stage's results.
-    pub result: Option<Value>,
-}
-
-impl LastWord {
-    fn read(text: &str) -> Self {
-        serde_json::from_str(text).unwrap_or_else(|_| Self { message: text.to_owned(), ..Self::default() })
+impl Termination {
+    /// Whether the trainer finished its stage.
+    pub fn succeeded(&self) -> bool {
+        self.code == Some(ExitCode::Done)
     }
 }
 
-/// Reasons of `waiting` that are the way to a start.
+/// Reasons of `waiting` that a container passes through before it starts.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 impl Facts for PodFacts {
     type Object = Pod;
 
-    fn of(pod: &Pod) -> Self {
-        let label = |key: &str| pod.labels().get(key).cloned().unwrap_or_default();
+    fn of(pod: &Pod) -> Option<Self> {
+        let label = |key: &str| pod.labels().get(key).cloned();
         let status = pod.status.clone().unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default();
         let find = |kind: &str, value: &str| conditions.iter().find(|c| c.type_ == kind && c.status == value);
         let container = status.container_statuses.unwrap_or_default().into_iter().find(|c| c.name == names::CONTAINER);
         let state = container.as_ref().and_then(|c| c.state.clone()).unwrap_or_default();
-        let terminated = state.terminated.map(|t| Ended {
-            code: t.exit_code,
+        let terminated = state.terminated.map(|t| Termination {
+            code: Some(exit_code(t.exit_code)),
             reason: t.reason.unwrap_or_default(),
             at: t.finished_at.map(|time| time.0),
-            word: LastWord::read(&t.message.unwrap_or_default()),
+            message: TerminationMessage::parse(&t.message.unwrap_or_default()),
         });
-        // A pod that the kubelet ended before its container began, or evicted, has no container to tell.
+        // A pod that was evicted, or ended before its container began, has no container with an exit code.
         let failed = status.phase.as_deref() == Some("Failed");
         let ended = terminated.or_else(|| {
-            failed.then(|| Ended {
-                code: -1,
+            let message = status.message.clone().unwrap_or_default();
+            failed.then(|| Termination {
+                code: None,
                 reason: status.reason.clone().unwrap_or_else(|| "PodFailed".into()),
                 at: None,
-                word: LastWord { message: status.message.clone().unwrap_or_default(), ..LastWord::default() },
+                message: TerminationMessage { message, ..TerminationMessage::default() },
             })
         });
         let deadline = pod.metadata.deletion_timestamp.as_ref().map(|time| time.0);
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
-        Self {
-            name: pod.name_any(),
-            uid: pod.uid().unwrap_or_default(),
-            job: label(names::JOB_NAME),
-            owner: owner(&pod.metadata),
-            index: label(names::COMPLETION_INDEX).parse().unwrap_or(0),
+        Some(Self {
+            name: pod.metadata.name.clone()?,
+            uid: pod.metadata.uid.clone()?,
+            job: label(names::JOB_NAME)?,
+            owner: controller_of(&pod.metadata),
+            index: label(names::COMPLETION_INDEX)?.parse().ok()?,
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
             ip: status.pod_ip,
             ready: find("Ready", "True").is_some(),
@@ -142,31 +147,39 @@ impl Facts for PodFacts {
             unschedulable: find("PodScheduled", "False").map(|c| c.message.clone().unwrap_or_default()),
             waiting: state
                 .waiting
-                .map(|w| (w.reason.unwrap_or_default(), w.message.unwrap_or_default()))
-                .filter(|(reason, _)| !STARTING.contains(&reason.as_str())),
+                .map(|w| Waiting { reason: w.reason.unwrap_or_default(), message: w.message.unwrap_or_default() })
+                .filter(|waiting| !STARTING.contains(&waiting.reason.as_str())),
             ended,
             disrupted: find("DisruptionTarget", "True").map(disruption),
             deleting: deadline.map(|time| time.checked_sub(jiff::SignedDuration::from_secs(grace)).unwrap_or(time)),
             deadline,
             is_gone: false,
-        }
+        })
     }
 
-    /// What it said must not be lost before its attempt was judged.
+    /// A pod's termination must not be lost before its attempt was classified.
     fn gone(&self) -> Option<Self> {
         Some(Self { is_gone: true, running: false, ready: false, ..self.clone() })
     }
 }
 
-/// The uid of the controller of an object.
-fn owner(metadata: &ObjectMeta) -> String {
-    let owners = metadata.owner_references.as_deref().unwrap_or_default();
-    owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone()).unwrap_or_default()
+/// Kubernetes' exit codes are 32 bits wide, those of Linux 8.
+fn exit_code(code: i32) -> ExitCode {
+    u8::try_from(code).map_or(ExitCode::Crash(u8::MAX), ExitCode::from_code)
 }
 
-fn disruption(condition: &PodCondition) -> (Timestamp, String, String) {
-    let at = condition.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-    (at, condition.reason.clone().unwrap_or_default(), condition.message.clone().unwrap_or_default())
+/// The uid of an object's controller.
+fn controller_of(metadata: &ObjectMeta) -> Option<String> {
+    let owners = metadata.owner_references.as_deref().unwrap_or_default();
+    owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone())
+}
+
+fn disruption(condition: &PodCondition) -> Disruption {
+    Disruption {
+        at: condition.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        reason: condition.reason.clone().unwrap_or_default(),
+        message: condition.message.clone().unwrap_or_default(),
+    }
 }
 
 /// An attempt's Job.
@@ -176,43 +189,56 @@ pub struct JobFacts {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// Its run's uid.
-    pub owner: String,
-    /// Pods that it asks for.
+    /// The uid of its controller, its run.
+    pub owner: Option<String>,
+    /// The number of its pods.
     pub pods: u32,
-    /// Is it suspended, by a queue?
+    /// Whether a queue has suspended it.
     pub suspended: bool,
-    /// Since when its pods exist.
+    /// When the Job controller started to create its pods.
     pub started: Option<Timestamp>,
     /// When all its pods had succeeded.
     pub complete: Option<Timestamp>,
-    /// When it was decided that it fails, and why: reason and message of the condition.
-    pub failing: Option<(Timestamp, String, String)>,
-    /// Is it being deleted?
+    /// Why it fails.
+    pub failing: Option<JobFailure>,
+    /// When its deletion was requested.
     pub deleting: Option<Timestamp>,
+}
+
+/// The Job controller's decision that a Job fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobFailure {
+    /// When the condition became true.
+    pub at: Timestamp,
+    /// The condition's reason, such as PodFailurePolicy.
+    pub reason: String,
+    /// The condition's message.
+    pub message: String,
 }
 
 impl Facts for JobFacts {
     type Object = Job;
 
-    fn of(job: &Job) -> Self {
+    fn of(job: &Job) -> Option<Self> {
         let status = job.status.clone().unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default();
         let find = |kind: &str| conditions.iter().find(|c| c.type_ == kind && c.status == "True");
         let spec = job.spec.clone().unwrap_or_default();
-        Self {
-            name: job.name_any(),
-            uid: job.uid().unwrap_or_default(),
-            owner: owner(&job.metadata),
+        Some(Self {
+            name: job.metadata.name.clone()?,
+            uid: job.metadata.uid.clone()?,
+            owner: controller_of(&job.metadata),
             pods: spec.completions.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
             suspended: spec.suspend.unwrap_or(false),
             started: status.start_time.map(|time| time.0),
             complete: find("Complete").map(since),
-            failing: find("FailureTarget")
-                .or_else(|| find("Failed"))
-                .map(|c| (since(c), c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default())),
+            failing: find("FailureTarget").or_else(|| find("Failed")).map(|condition| JobFailure {
+                at: since(condition),
+                reason: condition.reason.clone().unwrap_or_default(),
+                message: condition.message.clone().unwrap_or_default(),
+            }),
             deleting: job.metadata.deletion_timestamp.as_ref().map(|time| time.0),
-        }
+        })
     }
 }
 
@@ -220,7 +246,7 @@ fn since(condition: &JobCondition) -> Timestamp {
     condition.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
-/// An object that is applied as a whole: its text, to be compared with what is wanted.
+/// An object that is applied as a whole: its text, to be compared with the wanted one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
     /// Its name.
@@ -229,23 +255,30 @@ pub struct Applied {
     pub json: Json,
 }
 
-/// Which parts of an object are compared.
-fn applied(name: String, object: &impl serde::Serialize) -> Applied {
-    let mut value = serde_json::to_value(object).unwrap_or_default();
-    if let Some(fields) = value.as_object_mut() {
-        fields.remove("status");
+impl Applied {
+    /// Keeps the parts of an object that are compared.
+    fn of<K: serde::Serialize + kube::Resource>(object: &K) -> Option<Self> {
+        let name = object.meta().name.clone()?;
+        let mut value = serde_json::to_value(object).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("status");
+        }
+        if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
+            metadata.retain(|key, _| matches!(key.as_str(), "name" | "namespace" | "labels" | "ownerReferences"));
+        }
+        Some(Self { name, json: Json::from(&value) })
     }
-    if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
-        metadata.retain(|key, _| matches!(key.as_str(), "name" | "namespace" | "labels" | "ownerReferences"));
-    }
-    Applied { name, json: Json::from(&value) }
 }
 
-impl Facts for Applied {
+/// A Service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceFacts(pub Applied);
+
+impl Facts for ServiceFacts {
     type Object = Service;
 
-    fn of(service: &Service) -> Self {
-        applied(service.name_any(), service)
+    fn of(service: &Service) -> Option<Self> {
+        Applied::of(service).map(Self)
     }
 }
 
@@ -256,12 +289,12 @@ pub struct PolicyFacts(pub Applied);
 impl Facts for PolicyFacts {
     type Object = NetworkPolicy;
 
-    fn of(policy: &NetworkPolicy) -> Self {
-        Self(applied(policy.name_any(), policy))
+    fn of(policy: &NetworkPolicy) -> Option<Self> {
+        Applied::of(policy).map(Self)
     }
 }
 
-/// A ConfigMap: immutable and named by its content, so its name tells all.
+/// A ConfigMap. It is immutable and named by its content, so the name is enough.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConfigMapFacts {
     /// Its name.
@@ -271,21 +304,21 @@ pub struct ConfigMapFacts {
 impl Facts for ConfigMapFacts {
     type Object = ConfigMap;
 
-    fn of(map: &ConfigMap) -> Self {
-        Self { name: map.name_any() }
+    fn of(map: &ConfigMap) -> Option<Self> {
+        Some(Self { name: map.metadata.name.clone()? })
     }
 }
 
-/// Is everything that `wanted` says also said by `there`, which may say more?
-pub fn says(there: &Value, wanted: &Value) -> bool {
-    match (there, wanted) {
-        (Value::Object(there), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, value)| there.get(key).is_some_and(|found| says(found, value)))
+/// Whether `found` has everything that `wanted` has; it may have more, as the defaults that an API server adds.
+pub fn contains(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, value)| found.get(key).is_some_and(|found| contains(found, value)))
         }
-        (Value::Array(there), Value::Array(wanted)) => {
-            there.len() == wanted.len() && there.iter().zip(wanted).all(|(there, wanted)| says(there, wanted))
+        (Value::Array(found), Value::Array(wanted)) => {
+            found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| contains(found, wanted))
         }
-        _ => there == wanted,
+        _ => found == wanted,
     }
 }
 
@@ -296,44 +329,67 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_api_server_adds_is_no_difference() {
-        let there = json!({"spec": {"a": 1, "default": true}, "list": [{"x": 1, "y": 2}]});
-        assert!(says(&there, &json!({"spec": {"a": 1}, "list": [{"x": 1}]})));
-        assert!(!says(&there, &json!({"spec": {"a": 2}})));
-        assert!(!says(&there, &json!({"list": []})));
-        assert!(!says(&there, &json!({"more": 1})));
+    fn object_with_server_defaults_contains_the_wanted_one() {
+        let found = json!({"spec": {"a": 1, "default": true}, "list": [{"x": 1, "y": 2}]});
+        assert!(contains(&found, &json!({"spec": {"a": 1}, "list": [{"x": 1}]})));
+        assert!(!contains(&found, &json!({"spec": {"a": 2}})));
+        assert!(!contains(&found, &json!({"list": []})));
+        assert!(!contains(&found, &json!({"more": 1})));
+    }
+
+    fn pod(more: &Value) -> Pod {
+        let mut pod = json!({
+            "metadata": {"name": "r-pretrain-1-1-abcde", "uid": "u",
+                "labels": {"batch.kubernetes.io/job-name": "r-pretrain-1", "batch.kubernetes.io/job-completion-index": "1"}},
+            "spec": {"nodeName": "n", "containers": []},
+        });
+        for (key, value) in more.as_object().unwrap() {
+            for (field, value) in value.as_object().unwrap() {
+                pod[key][field] = value.clone();
+            }
+        }
+        serde_json::from_value(pod).unwrap()
     }
 
     #[test]
-    fn a_pod_in_a_few_words() {
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": "r-pretrain-1-1-abcde", "uid": "u", "deletionTimestamp": "2026-01-01T00:02:00Z",
-                "deletionGracePeriodSeconds": 120,
-                "labels": {"batch.kubernetes.io/job-name": "r-pretrain-1", "batch.kubernetes.io/job-completion-index": "1"}},
-            "spec": {"nodeName": "n", "containers": []},
+    fn terminated_pod_keeps_disruption_and_termination_message() {
+        let pod = pod(&json!({
+            "metadata": {"deletionTimestamp": "2026-01-01T00:02:00Z", "deletionGracePeriodSeconds": 120},
             "status": {"phase": "Failed", "podIP": "10.0.0.1",
                 "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
                     "message": "m", "lastTransitionTime": "2026-01-01T00:00:01Z"}],
                 "containerStatuses": [{"name": "trainer", "image": "", "imageID": "", "ready": false, "restartCount": 0,
                     "state": {"terminated": {"exitCode": 85, "reason": "Error", "finishedAt": "2026-01-01T00:00:05Z",
                         "message": "{\"code\":85,\"reason\":\"Preempted\",\"checkpoint\":{\"step\":7,\"uri\":\"s3://b/c\"}}"}}}]},
-        }))
-        .unwrap();
-        let facts = PodFacts::of(&pod);
+        }));
+        let facts = PodFacts::of(&pod).unwrap();
         assert_eq!((facts.index, facts.job.as_str(), facts.node.as_deref()), (1, "r-pretrain-1", Some("n")));
         assert_eq!(facts.deleting.unwrap().to_string(), "2026-01-01T00:00:00Z");
-        assert_eq!(facts.disrupted.unwrap().1, "EvictionByEvictionAPI");
+        assert_eq!(facts.disrupted.unwrap().reason, "EvictionByEvictionAPI");
         let ended = facts.ended.unwrap();
-        assert_eq!((ended.code, ended.word.checkpoint.unwrap().step), (85, 7));
+        assert_eq!((ended.code, ended.message.checkpoint.unwrap().step), (Some(ExitCode::Preempted), 7));
     }
 
     #[test]
-    fn an_evicted_pod_has_ended_without_a_container() {
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": "p"}, "status": {"phase": "Failed", "reason": "Evicted", "message": "disk is full"},
-        }))
-        .unwrap();
-        let ended = PodFacts::of(&pod).ended.unwrap();
-        assert_eq!((ended.code, ended.reason.as_str(), ended.word.message.as_str()), (-1, "Evicted", "disk is full"));
+    fn evicted_pod_has_ended_without_an_exit_code() {
+        let pod = pod(&json!({"status": {"phase": "Failed", "reason": "Evicted", "message": "disk is full"}}));
+        let ended = PodFacts::of(&pod).unwrap().ended.unwrap();
+        let (code, reason, message) = (ended.code, ended.reason.as_str(), ended.message.message.as_str());
+        assert_eq!((code, reason, message), (None, "Evicted", "disk is full"));
+    }
+
+    #[test]
+    fn pod_without_uid_or_index_is_skipped() {
+        let mut without = pod(&json!({}));
+        without.metadata.uid = None;
+        assert_eq!(PodFacts::of(&without), None);
+        let mut without = pod(&json!({}));
+        without.metadata.labels.as_mut().unwrap().remove(names::COMPLETION_INDEX);
+        assert_eq!(PodFacts::of(&without), None);
+    }
+
+    #[test]
+    fn exit_code_outside_a_byte_is_a_crash() {
+        assert_eq!([exit_code(0), exit_code(137), exit_code(-1)].map(ExitCode::code), [0, 137, 255]);
     }
 }

@@ -1,111 +1,74 @@
-//! Facts by run, kept by a watch.
+//! Facts by run, kept up to date by a watch.
 
 use std::collections::HashMap;
 use std::sync::RwLock;
 
-use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
 
 use super::facts::Facts;
-use crate::api::SimSiamRun;
+use crate::api::RunKey;
 use crate::names;
+use crate::sync::{read, write};
 
-/// A run's namespace and name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    /// The namespace.
-    pub namespace: String,
-    /// The run's name.
-    pub run: String,
-}
-
-impl Key {
-    /// Of a run.
-    pub fn of(run: &SimSiamRun) -> Self {
-        Self { namespace: run.namespace().unwrap_or_default(), run: run.name_any() }
-    }
-
-    /// As the queue names it.
-    pub fn reference(&self) -> ObjectRef<SimSiamRun> {
-        ObjectRef::new(&self.run).within(&self.namespace)
-    }
-}
-
-type Shelf<F> = HashMap<Key, HashMap<String, F>>;
+type Objects<F> = HashMap<RunKey, HashMap<String, F>>;
 
 /// All objects of one kind.
 #[derive(Debug)]
 pub struct Index<F> {
-    shelves: RwLock<State<F>>,
+    state: RwLock<State<F>>,
 }
 
 #[derive(Debug)]
 struct State<F> {
-    now: Shelf<F>,
-    /// What a listing has brought so far; it replaces `now` when it is whole.
-    coming: Option<Shelf<F>>,
-    whole: bool,
+    current: Objects<F>,
+    /// The objects of a listing that is still incomplete; it replaces `current` at its end.
+    listing: Option<Objects<F>>,
+    complete: bool,
 }
 
 impl<F> Default for Index<F> {
     fn default() -> Self {
-        Self { shelves: RwLock::new(State { now: HashMap::new(), coming: None, whole: false }) }
+        Self { state: RwLock::new(State { current: HashMap::new(), listing: None, complete: false }) }
     }
 }
 
 impl<F: Facts> Index<F> {
-    /// Takes in what the watch says; the runs it concerns.
-    pub fn take(&self, event: Event<F::Object>) -> Vec<Key>
+    /// Applies an event of the watch. Returns the runs that it concerns.
+    pub fn apply(&self, event: Event<F::Object>) -> Vec<RunKey>
     where
         F::Object: Resource,
     {
-        let Ok(mut state) = self.shelves.write() else { return Vec::new() };
         match event {
             Event::Init => {
-                state.coming = Some(HashMap::new());
+                write(&self.state).listing = Some(HashMap::new());
                 Vec::new()
             }
             Event::InitApply(object) => {
-                if let Some(key) = key(&object) {
-                    let shelf = state.coming.get_or_insert_default();
-                    shelf.entry(key).or_default().insert(object.name_any(), F::of(&object));
+                if let Some((key, facts)) = read_object::<F>(&object) {
+                    let mut state = write(&self.state);
+                    let objects = state.listing.get_or_insert_default();
+                    objects.entry(key).or_default().insert(object.name_any(), facts);
                 }
                 Vec::new()
             }
-            Event::InitDone => {
-                let coming = state.coming.take().unwrap_or_default();
-                let before = std::mem::replace(&mut state.now, coming);
-                state.whole = true;
-                // What went unseen while the watch was down is gone like what went before its eyes.
-                for (key, objects) in &before {
-                    for (name, facts) in objects {
-                        if !state.now.get(key).is_some_and(|shelf| shelf.contains_key(name))
-                            && let Some(gone) = facts.gone()
-                        {
-                            state.now.entry(key.clone()).or_default().insert(name.clone(), gone);
-                        }
-                    }
-                }
-                let mut keys: Vec<_> = state.now.keys().chain(before.keys()).cloned().collect();
-                keys.sort_unstable();
-                keys.dedup();
-                keys
-            }
+            Event::InitDone => self.complete_listing(),
             Event::Apply(object) => {
-                let Some(key) = key(&object) else { return Vec::new() };
-                state.now.entry(key.clone()).or_default().insert(object.name_any(), F::of(&object));
+                let Some((key, facts)) = read_object::<F>(&object) else { return Vec::new() };
+                write(&self.state).current.entry(key.clone()).or_default().insert(object.name_any(), facts);
                 vec![key]
             }
             Event::Delete(object) => {
-                let Some(key) = key(&object) else { return Vec::new() };
-                if let Some(shelf) = state.now.get_mut(&key) {
-                    match F::of(&object).gone() {
-                        Some(gone) => shelf.insert(object.name_any(), gone),
-                        None => shelf.remove(&object.name_any()),
+                let Some((key, facts)) = read_object::<F>(&object) else { return Vec::new() };
+                let gone = facts.gone();
+                let mut state = write(&self.state);
+                if let Some(objects) = state.current.get_mut(&key) {
+                    match gone {
+                        Some(gone) => objects.insert(object.name_any(), gone),
+                        None => objects.remove(&object.name_any()),
                     };
-                    if shelf.is_empty() {
-                        state.now.remove(&key);
+                    if objects.is_empty() {
+                        state.current.remove(&key);
                     }
                 }
                 vec![key]
@@ -113,32 +76,58 @@ impl<F: Facts> Index<F> {
         }
     }
 
-    /// Has the first listing come whole?
-    pub fn is_whole(&self) -> bool {
-        self.shelves.read().is_ok_and(|state| state.whole)
+    /// Replaces everything by the listing. An object that vanished while the watch was down counts as deleted.
+    fn complete_listing(&self) -> Vec<RunKey> {
+        let mut state = write(&self.state);
+        // The new state is complete before it becomes visible, so that a panic in between loses nothing.
+        let mut next = state.listing.clone().unwrap_or_default();
+        for (key, objects) in &state.current {
+            for (name, facts) in objects {
+                if !next.get(key).is_some_and(|listed| listed.contains_key(name))
+                    && let Some(gone) = facts.gone()
+                {
+                    next.entry(key.clone()).or_default().insert(name.clone(), gone);
+                }
+            }
+        }
+        let mut keys: Vec<_> = next.keys().chain(state.current.keys()).cloned().collect();
+        keys.sort_unstable();
+        keys.dedup();
+        state.current = next;
+        state.listing = None;
+        state.complete = true;
+        keys
+    }
+
+    /// Whether the first listing is complete.
+    pub fn is_complete(&self) -> bool {
+        read(&self.state).complete
     }
 
     /// The objects of a run.
-    pub fn of(&self, key: &Key) -> Vec<F> {
-        let Ok(state) = self.shelves.read() else { return Vec::new() };
-        state.now.get(key).map(|shelf| shelf.values().cloned().collect()).unwrap_or_default()
+    pub fn of(&self, key: &RunKey) -> Vec<F> {
+        let state = read(&self.state);
+        state.current.get(key).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
     }
 
-    /// Forgets those of a run for which `forget` holds.
-    pub fn forget(&self, key: &Key, forget: impl Fn(&F) -> bool) {
-        let Ok(mut state) = self.shelves.write() else { return };
-        if let Some(shelf) = state.now.get_mut(key) {
-            shelf.retain(|_, facts| !forget(facts));
-            if shelf.is_empty() {
-                state.now.remove(key);
+    /// Removes the objects of a run for which `remove` holds.
+    pub fn remove(&self, key: &RunKey, remove: impl Fn(&F) -> bool) {
+        let mut state = write(&self.state);
+        if let Some(objects) = state.current.get_mut(key) {
+            objects.retain(|_, facts| !remove(facts));
+            if objects.is_empty() {
+                state.current.remove(key);
             }
         }
     }
 }
 
-fn key(object: &impl Resource) -> Option<Key> {
-    let run = object.meta().labels.as_ref()?.get(names::RUN)?.clone();
-    Some(Key { namespace: object.meta().namespace.clone()?, run })
+fn read_object<F: Facts>(object: &F::Object) -> Option<(RunKey, F)>
+where
+    F::Object: Resource,
+{
+    let name = object.meta().labels.as_ref()?.get(names::RUN)?.clone();
+    Some((RunKey { namespace: object.meta().namespace.clone()?, name }, F::of(object)?))
 }
 
 #[cfg(test)]
@@ -149,44 +138,65 @@ mod tests {
     use super::super::facts::PodFacts;
     use super::*;
 
+    fn key() -> RunKey {
+        RunKey { namespace: "n".into(), name: "r".into() }
+    }
+
     fn pod(name: &str) -> Pod {
-        serde_json::from_value(
-            json!({"metadata": {"name": name, "namespace": "n", "labels": {"simsiam.dev/run": "r"}}}),
-        )
-        .unwrap()
+        let labels = json!({"simsiam.dev/run": "r", "batch.kubernetes.io/job-name": "r-pretrain-1",
+            "batch.kubernetes.io/job-completion-index": "0"});
+        let metadata = json!({"name": name, "uid": name, "namespace": "n", "labels": labels});
+        serde_json::from_value(json!({"metadata": metadata})).unwrap()
     }
 
     fn names(index: &Index<PodFacts>) -> Vec<(String, bool)> {
-        let key = Key { namespace: "n".into(), run: "r".into() };
-        let mut names: Vec<_> = index.of(&key).into_iter().map(|pod| (pod.name, pod.is_gone)).collect();
+        let mut names: Vec<_> = index.of(&key()).into_iter().map(|pod| (pod.name, pod.is_gone)).collect();
         names.sort();
         names
     }
 
     #[test]
-    fn a_listing_replaces_all_at_once_and_what_is_gone_is_remembered() {
+    fn listing_replaces_everything_and_keeps_vanished_pods_as_gone() {
         let index = Index::<PodFacts>::default();
-        index.take(Event::Init);
-        index.take(Event::InitApply(pod("a")));
-        assert!(!index.is_whole() && names(&index).is_empty());
-        assert_eq!(index.take(Event::InitDone).len(), 1);
-        index.take(Event::Apply(pod("b")));
-        // The watch broke, and meanwhile `a` went.
-        index.take(Event::Init);
-        index.take(Event::InitApply(pod("b")));
+        index.apply(Event::Init);
+        index.apply(Event::InitApply(pod("a")));
+        assert!(!index.is_complete() && names(&index).is_empty());
+        assert_eq!(index.apply(Event::InitDone).len(), 1);
+        index.apply(Event::Apply(pod("b")));
+        // The watch broke, and `a` was deleted before it was restored.
+        index.apply(Event::Init);
+        index.apply(Event::InitApply(pod("b")));
         assert_eq!(names(&index), [("a".into(), false), ("b".into(), false)]);
-        index.take(Event::InitDone);
+        index.apply(Event::InitDone);
         assert_eq!(names(&index), [("a".into(), true), ("b".into(), false)]);
-        index.take(Event::Delete(pod("b")));
+        index.apply(Event::Delete(pod("b")));
         assert_eq!(names(&index), [("a".into(), true), ("b".into(), true)]);
-        index.forget(&Key { namespace: "n".into(), run: "r".into() }, |pod| pod.is_gone);
+        index.remove(&key(), |pod| pod.is_gone);
         assert!(names(&index).is_empty());
     }
 
     #[test]
-    fn objects_of_nobody_are_passed_over() {
+    fn object_without_a_run_is_skipped() {
         let index = Index::<PodFacts>::default();
         let stranger: Pod = serde_json::from_value(json!({"metadata": {"name": "x", "namespace": "n"}})).unwrap();
-        assert!(index.take(Event::Apply(stranger)).is_empty());
+        assert!(index.apply(Event::Apply(stranger)).is_empty());
+    }
+
+    /// Objects hidden by a panic elsewhere would restart a run whose gang still trains.
+    #[test]
+    fn index_with_poisoned_lock_still_shows_its_objects() {
+        let index = Index::<PodFacts>::default();
+        index.apply(Event::Init);
+        index.apply(Event::InitApply(pod("a")));
+        index.apply(Event::InitDone);
+        let poisoned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _guard = index.state.write();
+            panic!("a bug while the lock is held");
+        }));
+        assert!(poisoned.is_err() && index.state.is_poisoned());
+        assert!(index.is_complete());
+        assert_eq!(names(&index), [("a".into(), false)]);
+        assert_eq!(index.apply(Event::Apply(pod("b"))).len(), 1);
+        assert_eq!(names(&index), [("a".into(), false), ("b".into(), false)]);
     }
 }

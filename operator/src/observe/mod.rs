@@ -1,21 +1,25 @@
-//! What is: the children of a run, from the watches' caches, in one value that planning reads.
+//! The state of a run's children, from the watches' caches, in one value for planning.
 
 pub mod facts;
 pub mod index;
 
 use std::collections::BTreeMap;
 
-pub use facts::{Applied, ConfigMapFacts, Ended, Facts, JobFacts, LastWord, PodFacts, PolicyFacts, says};
-pub use index::{Index, Key};
+pub use facts::{
+    Applied, ConfigMapFacts, Disruption, Facts, JobFacts, JobFailure, PodFacts, PolicyFacts, ServiceFacts, Termination,
+    Waiting, contains,
+};
+pub use index::Index;
 
-use crate::progress::Report;
+use crate::api::RunKey;
+use crate::progress::LiveProgress;
 
-/// All that planning knows of a run's children.
+/// Everything that planning knows of a run's children.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
     /// Its Jobs.
     pub jobs: Vec<JobFacts>,
-    /// Its pods, those included that are gone and whose Job was not judged yet.
+    /// Its pods, with those that are gone but whose attempt is not yet classified.
     pub pods: Vec<PodFacts>,
     /// Its Services.
     pub services: Vec<Applied>,
@@ -23,10 +27,10 @@ pub struct Observed {
     pub policies: Vec<Applied>,
     /// Names of its ConfigMaps.
     pub config_maps: Vec<String>,
-    /// Of nodes that were asked about: whether they are ready. Only asked where a pod seems lost.
+    /// Whether nodes are ready, for the nodes of pods that seem lost.
     pub nodes: BTreeMap<String, bool>,
-    /// What its first pod last told.
-    pub progress: Option<Report>,
+    /// The newest progress of its first pod.
+    pub progress: Option<LiveProgress>,
 }
 
 impl Observed {
@@ -35,18 +39,19 @@ impl Observed {
         self.jobs.iter().find(|job| job.name == name)
     }
 
-    /// The pods of a Job, by index; those that are gone last. A Job that was suspended and admitted again has started
-    /// anew: what was deleted before is of no concern.
+    /// The pods of a Job, by index; those that are gone come last. Pods that were deleted before the Job's start belong to
+    /// an earlier admission by its queue and are left out.
     pub fn pods_of(&self, job: &JobFacts) -> Vec<&PodFacts> {
         let is_former =
             |pod: &PodFacts| pod.deleting.zip(job.started).is_some_and(|(deleted, started)| deleted < started);
-        let mut pods: Vec<_> = self.pods.iter().filter(|pod| pod.owner == job.uid && !is_former(pod)).collect();
+        let is_of = |pod: &PodFacts| pod.owner.as_ref() == Some(&job.uid);
+        let mut pods: Vec<_> = self.pods.iter().filter(|pod| is_of(pod) && !is_former(pod)).collect();
         pods.sort_by(|a, b| (a.is_gone, a.index, &a.name).cmp(&(b.is_gone, b.index, &b.name)));
         pods
     }
 
-    /// Nodes that must be asked about: those of pods which have not ended in a Job where something went wrong.
-    pub fn doubtful_nodes(&self) -> Vec<String> {
+    /// Nodes whose readiness must be looked up: those of running pods of Jobs in which something went wrong.
+    pub fn suspect_nodes(&self) -> Vec<String> {
         let mut nodes = Vec::new();
         for job in &self.jobs {
             let pods = self.pods_of(job);
@@ -71,7 +76,7 @@ pub struct Caches {
     /// Pods.
     pub pods: Index<PodFacts>,
     /// Services.
-    pub services: Index<Applied>,
+    pub services: Index<ServiceFacts>,
     /// NetworkPolicies.
     pub policies: Index<PolicyFacts>,
     /// ConfigMaps.
@@ -79,21 +84,21 @@ pub struct Caches {
 }
 
 impl Caches {
-    /// Have all first listings come whole? Before that, nothing may be taken for absent.
-    pub fn are_whole(&self) -> bool {
-        self.jobs.is_whole()
-            && self.pods.is_whole()
-            && self.services.is_whole()
-            && self.policies.is_whole()
-            && self.config_maps.is_whole()
+    /// Whether all first listings are complete. Before that, no object may be taken for missing.
+    pub fn are_complete(&self) -> bool {
+        self.jobs.is_complete()
+            && self.pods.is_complete()
+            && self.services.is_complete()
+            && self.policies.is_complete()
+            && self.config_maps.is_complete()
     }
 
     /// The children of a run.
-    pub fn observe(&self, key: &Key) -> Observed {
+    pub fn observe(&self, key: &RunKey) -> Observed {
         Observed {
             pods: self.pods.of(key),
             jobs: self.jobs.of(key),
-            services: self.services.of(key),
+            services: self.services.of(key).into_iter().map(|facts| facts.0).collect(),
             policies: self.policies.of(key).into_iter().map(|facts| facts.0).collect(),
             config_maps: self.config_maps.of(key).into_iter().map(|facts| facts.name).collect(),
             nodes: BTreeMap::new(),
@@ -101,10 +106,11 @@ impl Caches {
         }
     }
 
-    /// What was observed is written down: pods that were gone together with their Job then may be forgotten.
-    pub fn forget(&self, key: &Key, observed: &Observed) {
-        let done = |pod: &PodFacts| !observed.jobs.iter().any(|job| job.uid == pod.owner);
-        let seen = |pod: &PodFacts| observed.pods.iter().any(|there| there.is_gone && there.uid == pod.uid);
-        self.pods.forget(key, |pod| pod.is_gone && done(pod) && seen(pod));
+    /// Forgets pods that are gone together with their Job. Called once the status that was planned from `observed` is
+    /// written, since what they reported is in it.
+    pub fn forget(&self, key: &RunKey, observed: &Observed) {
+        let has_job = |pod: &PodFacts| observed.jobs.iter().any(|job| Some(&job.uid) == pod.owner.as_ref());
+        let was_seen = |pod: &PodFacts| observed.pods.iter().any(|there| there.is_gone && there.uid == pod.uid);
+        self.pods.remove(key, |pod| pod.is_gone && !has_job(pod) && was_seen(pod));
     }
 }

@@ -1,307 +1,205 @@
-//! One step of the stage under way: create its attempt, watch it, judge it, clear it away, go on.
+//! The current stage: create its attempt, watch it, classify its end, clean up, continue.
 
-use serde_json::Value;
+use std::time::Duration;
+
+use simsiam_contract::TerminationMessage;
 use simsiam_recipe::Stage;
 
-use super::budget::{self, Kind};
-use super::shape::Shape;
-use super::verdict::{Cause, Judgement, Verdict, is_lost, judge, plus};
-use super::{Action, Input, Note, Of, Plan, RECONCILED, finish, own_job, phase, record, whole_seconds};
-use crate::api::{
-    Attempt, AttemptState, Checkpoint, ConditionStatus, Phase, Run, StageRecord, StageState, Status, WorkersStatus,
-};
-use crate::build;
+use super::budget::{RestartKind, count_restart};
+use super::classify::{AttemptOutcome, ExitCause, classify_exit};
+use super::missing::missing_objects;
+use super::planner::Planner;
+use super::time::{after, whole_seconds};
+use super::types::{Action, EventKind, PlannedEvent, RECONCILED};
+use crate::api::{Attempt, AttemptState, ConditionStatus, RunPhase, StageRecord, StageState, WorkersStatus};
+use crate::build::{Objects, Shape};
 use crate::names;
-use crate::observe::{JobFacts, LastWord, Observed};
+use crate::observe::JobFacts;
 
-/// Seconds that a pod may outlive its grace period on a node that is ready, before it is forced.
-const STUCK_SECONDS: u64 = 60;
-/// Seconds that a finished leader's last words may be behind its Job's.
-const LATE_WORDS_SECONDS: u64 = 10;
+/// How long the leader's termination message may take to appear after its Job is complete.
+const MESSAGE_DELAY: Duration = Duration::from_secs(10);
 
-/// Plans the next step of a run that is neither suspended nor over.
-pub fn proceed(input: &Input, run: &Run, plan: &mut Plan) {
-    let Some(attempt) = plan.status.attempt.clone() else {
-        match run.recipe.stages().first() {
-            Some(first) => begin(input, run, *first, plan),
-            None => finish::fail(input, "InvalidSpec", "spec asks for no stage", None, plan),
-        }
-        return;
-    };
-    match (attempt.state, own_job(input, &attempt)) {
-        (AttemptState::Ended, _) => clear_and_go_on(input, run, &attempt, plan),
-        (AttemptState::Creating, None) => create(input, run, &attempt, plan),
-        (AttemptState::Active, None) => {
-            let message = format!("Job {} is gone", attempt.job);
-            let cause = Cause { reason: "JobDeleted".into(), message, pod: None };
-            restart(input, run, Kind::Preempted, &cause, plan);
-        }
-        (AttemptState::Creating | AttemptState::Active, Some(job)) => {
-            if let Some(attempt) = &mut plan.status.attempt {
-                attempt.state = AttemptState::Active;
+impl Planner<'_> {
+    /// Plans the next step of a run that is neither suspended nor finished.
+    pub(super) fn proceed(&mut self) {
+        let Some(attempt) = self.plan.status.attempt.clone() else {
+            match self.run.recipe.stages().first() {
+                Some(first) => self.begin(*first),
+                None => self.fail("InvalidSpec", "spec has no stage", None),
             }
-            watch(input, run, job, plan);
+            return;
+        };
+        match (attempt.state, self.own_job(&attempt)) {
+            (AttemptState::Ended, _) => self.clean_up_and_continue(&attempt),
+            (AttemptState::Creating, None) => self.create(&attempt),
+            (AttemptState::Active, None) => self.restart_after_lost_job(format!("Job {} is gone", attempt.job)),
+            (AttemptState::Creating | AttemptState::Active, Some(job)) => {
+                if let Some(attempt) = &mut self.plan.status.attempt {
+                    attempt.state = AttemptState::Active;
+                }
+                self.watch(job);
+            }
         }
     }
-}
 
-/// Decides on the next attempt at `stage` and creates it.
-fn begin(input: &Input, run: &Run, stage: Stage, plan: &mut Plan) {
-    let now = whole_seconds(input.now);
-    let status = &mut plan.status;
-    if status.stage != Some(stage) {
-        status.stage = Some(stage);
-        status.progress = None;
-        // Steps and the budget are a stage's own.
-        status.checkpoint = None;
-        status.restarts.checkpoint_step = 0;
-        status.restarts.counted_since_checkpoint = 0;
-        status.restarts.uncounted_since_checkpoint = 0;
-    }
-    let record = match status.stages.iter_mut().find(|record| record.name == stage) {
-        Some(record) => record,
-        None => {
-            status.stages.push(StageRecord {
-                name: stage,
-                state: StageState::Active,
-                attempts: 0,
-                started: now,
-                finished: None,
-            });
-            let last = status.stages.len() - 1;
-            &mut status.stages[last]
+    /// Starts the next attempt at `stage`.
+    fn begin(&mut self, stage: Stage) {
+        let now = whole_seconds(self.input.now);
+        let status = &mut self.plan.status;
+        if status.stage != Some(stage) {
+            status.stage = Some(stage);
+            status.progress = None;
+            // Steps and restart budget belong to a stage.
+            status.checkpoint = None;
+            status.restarts.checkpoint_step = 0;
+            status.restarts.counted_since_checkpoint = 0;
+            status.restarts.uncounted_since_checkpoint = 0;
         }
-    };
-    record.attempts += 1;
-    let number = record.attempts;
-    let job = names::job(&run.name, stage, number);
-    let attempt = Attempt { number, job, state: AttemptState::Creating, created: now, ended: None };
-    status.start_time.get_or_insert(now);
-    status.not_before = None;
-    status.attempt = Some(attempt.clone());
-    let again = if number > 1 { format!(", attempt {number}") } else { String::new() };
-    plan.note("StageStarted", format!("{}{again}: Job {}", stage.name(), attempt.job));
-    create(input, run, &attempt, plan);
-}
-
-/// Creates what an attempt needs, its Job last.
-fn create(input: &Input, run: &Run, attempt: &Attempt, plan: &mut Plan) {
-    let Some(stage) = plan.status.stage else { return };
-    let shape = Shape::of(run, stage);
-    plan.status.workers =
-        Some(WorkersStatus { nodes: shape.nodes, ready: 0, gpus: shape.nodes.saturating_mul(shape.gpus) });
-    plan.condition(input, "PodsReady", false, "CreatingPods", "");
-    if input.observed.job(&attempt.job).is_some() {
-        let message = format!("Job {} of a deleted run of the same name is still there", attempt.job);
-        plan.stand(Phase::Pending, "WaitingForOldJob", &message, None);
-        plan.again_in(input.now, 10);
-        return;
+        let index = status.stages.iter().position(|record| record.name == stage).unwrap_or_else(|| {
+            let state = StageState::Active;
+            status.stages.push(StageRecord { name: stage, state, attempts: 0, started: now, finished: None });
+            status.stages.len() - 1
+        });
+        let record = &mut status.stages[index];
+        record.attempts += 1;
+        let number = record.attempts;
+        let job = names::job(self.run.name(), stage, number);
+        let attempt = Attempt { number, job, state: AttemptState::Creating, created: now, ended: None };
+        status.start_time.get_or_insert(now);
+        status.not_before = None;
+        status.attempt = Some(attempt.clone());
+        let ordinal = if number > 1 { format!(", attempt {number}") } else { String::new() };
+        self.plan.note("StageStarted", format!("{}{ordinal}: Job {}", stage.name(), attempt.job));
+        self.create(&attempt);
     }
-    let refused = plan.status.conditions.iter().find(|c| c.kind == RECONCILED && c.status == ConditionStatus::False);
-    let (reason, message) = refused.map_or(("CreatingPods", ""), |c| (c.reason.as_str(), c.message.as_str()));
-    let (reason, message) = (reason.to_owned(), message.to_owned());
-    plan.stand(Phase::Pending, &reason, &message, None);
-    let objects = build::Objects::of(input.object, run, stage, attempt, input.settings);
-    plan.actions.extend(objects.missing(input.observed));
-    plan.actions.push(Action::CreateJob(Box::new(objects.job)));
-    // Should the Job's first event be lost.
-    plan.again_in(input.now, 30);
-}
 
-/// Looks at an attempt whose Job is there.
-fn watch(input: &Input, run: &Run, job: &JobFacts, plan: &mut Plan) {
-    let pods = input.observed.pods_of(job);
-    if let Some(at) = job.complete {
-        let leader = pods.iter().find(|pod| pod.index == 0);
-        let late = plus(at, std::time::Duration::from_secs(LATE_WORDS_SECONDS));
-        if leader.is_some_and(|pod| pod.ended.is_none()) && input.now < late {
-            plan.again_in(input.now, 1);
+    /// Creates the objects of an attempt, its Job last.
+    fn create(&mut self, attempt: &Attempt) {
+        let Some(stage) = self.plan.status.stage else { return };
+        let shape = Shape::of(self.run, stage);
+        let gpus = shape.nodes.saturating_mul(shape.gpus);
+        self.plan.status.workers = Some(WorkersStatus { nodes: shape.nodes, ready: 0, gpus });
+        self.condition("PodsReady", false, "CreatingPods", "");
+        if self.input.observed.job(&attempt.job).is_some() {
+            let message = format!("Job {} of a deleted run with the same name still exists", attempt.job);
+            self.set_phase(RunPhase::Pending, "WaitingForOldJob", &message, None);
+            self.requeue_in(10);
             return;
         }
-        let word = leader.and_then(|pod| pod.ended.as_ref()).map(|ended| ended.word.clone()).unwrap_or_default();
-        done(input, run, &word, plan);
-        return;
-    }
-    if job.deleting.is_some() {
-        let message = format!("Job {} was deleted", job.name);
-        restart(input, run, Kind::Preempted, &Cause { reason: "JobDeleted".into(), message, pod: None }, plan);
-        return;
-    }
-    match judge(job, &pods, &input.observed.nodes, &run.cluster.restart_policy, input.now) {
-        Judgement::GoesOn => phase::show(input, run, job, &pods, plan),
-        Judgement::Until(at) => {
-            let message = "the attempt has ended; waiting for news of a lost node before it is judged";
-            plan.stand(Phase::Pending, "Judging", message, None);
-            plan.condition(input, "PodsReady", false, "Judging", message);
-            plan.again_at(at);
-            // Nodes are asked about, not watched.
-            plan.again_in(input.now, 5);
+        let conditions = &self.plan.status.conditions;
+        let refused = conditions.iter().find(|c| c.kind == RECONCILED && c.status == ConditionStatus::False).cloned();
+        match refused {
+            Some(refused) => self.set_phase(RunPhase::Pending, &refused.reason, &refused.message, None),
+            None => self.set_phase(RunPhase::Pending, "CreatingPods", "", None),
         }
-        Judgement::Ended(verdict) => {
-            let (kind, cause) = match verdict {
-                Verdict::Fail(cause) => {
-                    finish::fail(input, &cause.reason, &cause.message, cause.pod.as_deref(), plan);
-                    finish::keep(input, run, plan);
-                    return;
-                }
-                Verdict::Counted(cause) => (Kind::Counted, cause),
-                Verdict::Uncounted(cause) => (Kind::Preempted, cause),
-                Verdict::Unscheduled(cause) => (Kind::Unscheduled, cause),
+        let objects = Objects::of(self.run, stage, attempt, self.input.settings);
+        self.plan.actions.extend(missing_objects(&objects, self.input.observed));
+        self.plan.actions.push(Action::CreateJob(Box::new(objects.job)));
+        // In case the Job's first event is lost.
+        self.requeue_in(30);
+    }
+
+    /// Watches an attempt whose Job exists.
+    fn watch(&mut self, job: &JobFacts) {
+        let pods = self.input.observed.pods_of(job);
+        if let Some(at) = job.complete {
+            let leader = pods.iter().find(|pod| pod.index == 0);
+            let late = after(at, MESSAGE_DELAY);
+            if leader.is_some_and(|pod| pod.ended.is_none()) && self.input.now < late {
+                self.requeue_in(1);
+                return;
+            }
+            let ended = leader.and_then(|pod| pod.ended.as_ref());
+            self.finish(&ended.map(|ended| ended.message.clone()).unwrap_or_default());
+            return;
+        }
+        if job.deleting.is_some() {
+            self.restart_after_lost_job(format!("Job {} was deleted", job.name));
+            return;
+        }
+        let policy = &self.run.cluster.restart_policy;
+        match classify_exit(job, &pods, &self.input.observed.nodes, policy, self.input.now) {
+            AttemptOutcome::Active => self.show(job, &pods),
+            AttemptOutcome::Undetermined(at) => {
+                let message = "the attempt has ended; waiting to learn whether a node was lost";
+                self.set_phase(RunPhase::Pending, "Judging", message, None);
+                self.condition("PodsReady", false, "Judging", message);
+                self.requeue_at(at);
+                // Nodes are polled, not watched.
+                self.requeue_in(5);
+            }
+            AttemptOutcome::Failed(cause) => self.fail(&cause.reason, &cause.message, cause.pod.as_deref()),
+            AttemptOutcome::Restart(kind, cause) => self.restart(kind, &cause),
+        }
+    }
+
+    /// The stage is done.
+    fn finish(&mut self, message: &TerminationMessage) {
+        let Some(stage) = self.plan.status.stage else { return };
+        if let Some(result) = &message.result {
+            self.set_results(stage, result);
+        }
+        self.finish_stage(StageState::Done);
+        self.plan.note("StageDone", format!("{} is done", stage.name()));
+        match self.run.recipe.stages().into_iter().find(|next| *next > stage) {
+            Some(next) => self.begin(next),
+            None => self.succeed(),
+        }
+    }
+
+    fn restart_after_lost_job(&mut self, message: String) {
+        self.restart(RestartKind::Preempted, &ExitCause { reason: "JobDeleted".into(), message, pod: None });
+    }
+
+    /// The attempt ended before its stage was done: another one follows, if the budget allows.
+    fn restart(&mut self, kind: RestartKind, cause: &ExitCause) {
+        let Some(mut attempt) = self.plan.status.attempt.clone() else { return };
+        self.remember_checkpoints(&attempt);
+        let step = self.plan.status.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.step);
+        let policy = &self.run.cluster.restart_policy;
+        let wait = count_restart(&mut self.plan.status.restarts, policy, kind, step, &self.run.identity.uid);
+        let Some(wait) = wait else {
+            let (field, limit) = match kind {
+                RestartKind::Counted => ("maxRestarts", policy.max_restarts),
+                RestartKind::Preempted | RestartKind::Unscheduled => ("maxPreemptions", policy.max_preemptions),
             };
-            restart(input, run, kind, &cause, plan);
-        }
-    }
-}
-
-/// The stage is done.
-fn done(input: &Input, run: &Run, word: &LastWord, plan: &mut Plan) {
-    let Some(stage) = plan.status.stage else { return };
-    if let Some(result) = &word.result {
-        take_results(&mut plan.status, stage, result);
-    }
-    record(&mut plan.status, StageState::Done, input.now);
-    plan.note("StageDone", format!("{} is done", stage.name()));
-    match run.recipe.stages().into_iter().find(|next| *next > stage) {
-        Some(next) => begin(input, run, next, plan),
-        None => finish::succeed(input, plan),
-    }
-}
-
-/// The attempt ended before its stage did: another one follows, if the budget allows.
-fn restart(input: &Input, run: &Run, kind: Kind, cause: &Cause, plan: &mut Plan) {
-    let Some(mut attempt) = plan.status.attempt.clone() else { return };
-    remember(input.observed, &attempt, &mut plan.status.checkpoint);
-    let step = plan.status.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.step);
-    let salt = input.object.metadata.uid.as_deref().unwrap_or_default();
-    let policy = &run.cluster.restart_policy;
-    let wait = budget::spend(&mut plan.status.restarts, policy, kind, step, salt);
-    let Some(wait) = wait else {
-        let (field, most) = match kind {
-            Kind::Counted => ("maxRestarts", policy.max_restarts),
-            Kind::Preempted | Kind::Unscheduled => ("maxPreemptions", policy.max_preemptions),
+            let message = format!(
+                "more than {limit} restarts without a newer checkpoint (spec.restartPolicy.{field}); the last one: {}",
+                cause.message
+            );
+            self.fail(&cause.reason, &message, cause.pod.as_deref());
+            return;
         };
-        let message = format!(
-            "more than {most} restarts without a newer checkpoint (spec.restartPolicy.{field}); the last one: {}",
-            cause.message
-        );
-        finish::fail(input, &cause.reason, &message, cause.pod.as_deref(), plan);
-        finish::keep(input, run, plan);
-        return;
-    };
-    attempt.state = AttemptState::Ended;
-    attempt.ended = Some(whole_seconds(input.now));
-    let not_before = plus(input.now, wait);
-    plan.status.not_before = Some(whole_seconds(not_before));
-    plan.status.attempt = Some(attempt.clone());
-    let seconds = wait.as_secs().max(1);
-    plan.notes.push(Note {
-        warning: kind != Kind::Preempted,
-        reason: cause.reason.clone(),
-        message: format!("attempt {} ended: {}; the next follows in {seconds} s", attempt.number, cause.message),
-        of: Of::Restart,
-    });
-    clear(input, &attempt, plan);
-    plan.condition(input, "PodsReady", false, &cause.reason, &cause.message);
-    plan.stand(Phase::Pending, &cause.reason, &cause.message, cause.pod.as_deref());
-    plan.status.workers = None;
-    super::forget_speed(plan);
-}
+        attempt.state = AttemptState::Ended;
+        attempt.ended = Some(whole_seconds(self.input.now));
+        self.plan.status.not_before = Some(whole_seconds(after(self.input.now, wait)));
+        self.plan.status.attempt = Some(attempt.clone());
+        let seconds = wait.as_secs().max(1);
+        self.plan.events.push(PlannedEvent {
+            warning: kind != RestartKind::Preempted,
+            reason: cause.reason.clone(),
+            message: format!("attempt {} ended: {}; the next one starts in {seconds} s", attempt.number, cause.message),
+            kind: EventKind::Restart,
+        });
+        self.clean_up(&attempt);
+        self.condition("PodsReady", false, &cause.reason, &cause.message);
+        self.set_phase(RunPhase::Pending, &cause.reason, &cause.message, cause.pod.as_deref());
+        self.clear_workers();
+    }
 
-/// The attempt was judged: once nothing of it is left, and not too soon, the next one follows. The reason stays what
-/// it was.
-fn clear_and_go_on(input: &Input, run: &Run, attempt: &Attempt, plan: &mut Plan) {
-    if plan.status.phase == Some(Phase::Suspended) {
-        plan.stand(Phase::Pending, "Resuming", "", None);
-    }
-    if !clear(input, attempt, plan) {
-        return;
-    }
-    let Some(stage) = plan.status.stage else { return };
-    match plan.status.not_before {
-        Some(at) if input.now < at => plan.again_at(at),
-        _ => begin(input, run, stage, plan),
-    }
-}
-
-/// Removes what is left of an attempt; whether nothing is.
-pub fn clear(input: &Input, attempt: &Attempt, plan: &mut Plan) -> bool {
-    // Pods that were told to stop write a checkpoint first, and say so at their end.
-    remember(input.observed, attempt, &mut plan.status.checkpoint);
-    let job = own_job(input, attempt);
-    if let Some(job) = job.filter(|job| job.deleting.is_none()) {
-        plan.actions.push(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() });
-    }
-    let left: Vec<_> = input.observed.pods.iter().filter(|pod| pod.job == attempt.job && !pod.is_gone).collect();
-    for pod in &left {
-        let stuck = pod.deadline.map(|at| plus(at, std::time::Duration::from_secs(STUCK_SECONDS)));
-        let dead = is_lost(pod, &input.observed.nodes);
-        if dead || stuck.is_some_and(|at| input.now >= at) {
-            plan.actions.push(Action::ForcePod { name: pod.name.clone(), uid: pod.uid.clone() });
-            let node = pod.node.as_deref().unwrap_or("no node");
-            plan.warn("PodForced", format!("pod {} on {node} was removed without its node's word", pod.name));
+    /// The attempt was classified: once nothing of it is left and its wait is over, the next one follows. The status
+    /// keeps the reason of its end until then.
+    fn clean_up_and_continue(&mut self, attempt: &Attempt) {
+        if self.plan.status.phase == Some(RunPhase::Suspended) {
+            self.set_phase(RunPhase::Pending, "Resuming", "", None);
+        }
+        if !self.clean_up(attempt) {
+            return;
+        }
+        let Some(stage) = self.plan.status.stage else { return };
+        match self.plan.status.not_before {
+            Some(at) if self.input.now < at => self.requeue_at(at),
+            _ => self.begin(stage),
         }
     }
-    if job.is_some() || !left.is_empty() {
-        plan.again_in(input.now, 5);
-        return false;
-    }
-    true
-}
-
-/// Takes the newest checkpoint from the last words of an attempt's pods.
-pub fn remember(observed: &Observed, attempt: &Attempt, newest: &mut Option<Checkpoint>) {
-    let words = observed.pods.iter().filter(|pod| pod.job == attempt.job).filter_map(|pod| pod.ended.as_ref());
-    for checkpoint in words.filter_map(|ended| ended.word.checkpoint.as_ref()) {
-        newer(newest, checkpoint);
-    }
-    let report = observed.progress.as_ref().filter(|report| report.job == attempt.job);
-    if let Some(checkpoint) = report.and_then(|report| report.checkpoint.as_ref()) {
-        newer(newest, checkpoint);
-    }
-}
-
-/// Replaces a checkpoint by a newer one.
-pub fn newer(newest: &mut Option<Checkpoint>, checkpoint: &Checkpoint) {
-    if newest.as_ref().is_none_or(|there| checkpoint.step >= there.step) {
-        *newest = Some(checkpoint.clone());
-    }
-}
-
-/// Puts a finished stage's results where users look for them.
-fn take_results(status: &mut Status, stage: Stage, result: &Value) {
-    let mut results = status.results.clone().unwrap_or_default();
-    let number = |path: &str| result.pointer(path).and_then(Value::as_f64).map(|x| rounded(x, 4));
-    let text = |path: &str| result.pointer(path).and_then(Value::as_str).map(str::to_owned);
-    match stage {
-        Stage::Prepare => {}
-        Stage::Pretrain => {
-            results.loss = number("/loss");
-            results.output_std = result.pointer("/outputStd").and_then(Value::as_f64).map(|x| rounded(x, 6));
-            results.images_per_second = number("/imagesPerSecond").map(|x| rounded(x, 1));
-            results.weights_sha256 = text("/weightsSha256");
-            results.checkpoint = text("/checkpoint");
-        }
-        Stage::Knn => results.knn_top1 = number("/knn/0/top1"),
-        Stage::Linear => {
-            results.linear_top1 = number("/linear/top1");
-            results.linear_top5 = number("/linear/top5");
-            results.caveat = text("/linear/caveat");
-        }
-        Stage::Finetune => {
-            results.finetune_top1 = number("/finetune/top1");
-            results.finetune_top5 = number("/finetune/top5");
-        }
-        Stage::Export => {
-            let files = result.pointer("/exports").and_then(Value::as_array).into_iter().flatten();
-            results.exports = files.filter_map(|file| file["file"].as_str().map(str::to_owned)).take(16).collect();
-        }
-        Stage::Report => results.report = text("/report"),
-    }
-    status.results = Some(results);
-}
-
-/// To so many places: tables show a number as it stands.
-pub fn rounded(x: f64, places: i32) -> f64 {
-    let factor = 10_f64.powi(places);
-    (x * factor).round() / factor
 }

@@ -1,68 +1,70 @@
-//! How attempts end, what is a cause, and what follows.
+//! How attempts end: what counts as the cause, and what follows.
 
 use serde_json::{Value, json};
-use simsiam_operator::api::{AttemptState, Checkpoint, Phase, StageState};
+use simsiam_operator::api::{AttemptState, CheckpointStatus, RunPhase, StageState};
+use simsiam_operator::observe::{Disruption, Waiting};
 
 use super::world::{World, spec};
-use super::{done, stands};
+use super::{actions, assert_phase};
 
 #[test]
-fn a_gang_that_is_not_scheduled_whole_is_taken_down_and_tried_again_later() {
+fn gang_not_fully_scheduled_is_deleted_and_retried_later() {
     let mut world = World::new(&spec());
     world.step();
     world.run();
     let pod = world.pod(1);
     (pod.node, pod.running, pod.ready, pod.unschedulable) = (None, false, false, Some("no GPU".into()));
     world.after(599);
-    assert_eq!(done(&world.step()), [""; 0]);
+    assert_eq!(actions(&world.step()), [""; 0]);
     world.after(1);
-    assert_eq!(done(&world.step()), ["-r-pretrain-1"]);
-    stands(&world, Phase::Pending, "Unschedulable");
+    assert_eq!(actions(&world.step()), ["-r-pretrain-1"]);
+    assert_phase(&world, RunPhase::Pending, "Unschedulable");
     let status = world.status();
     assert_eq!((status.restarts.unscheduled, status.restarts.counted), (1, 0));
     world.cleared();
-    assert_eq!(done(&world.step()), [""; 0], "not at once");
+    assert_eq!(actions(&world.step()), [""; 0], "not at once");
     world.after(30);
-    assert_eq!(done(&world.step()), ["+r-pretrain-2"]);
+    assert_eq!(actions(&world.step()), ["+r-pretrain-2"]);
 }
 
 #[test]
-fn a_missing_image_or_secret_fails_the_run_without_another_attempt() {
+fn missing_image_or_secret_fails_the_run_without_retry() {
     for reason in ["ImagePullBackOff", "CreateContainerConfigError"] {
         let mut world = World::new(&spec());
         world.step();
         world.run();
         let pod = world.pod(0);
-        (pod.running, pod.ready, pod.waiting) = (false, false, Some((reason.into(), "it says why".into())));
+        (pod.running, pod.ready, pod.waiting) =
+            (false, false, Some(Waiting { reason: reason.into(), message: "the kubelet's message".into() }));
         world.after(600);
         let plan = world.step();
-        stands(&world, Phase::Failed, reason);
-        assert_eq!(done(&plan), ["-r-pretrain-1"], "its pods hold GPUs");
+        assert_phase(&world, RunPhase::Failed, reason);
+        assert_eq!(actions(&plan), ["-r-pretrain-1"], "its pods hold GPUs");
         world.cleared();
         world.after(3600);
-        assert_eq!(done(&world.step()), [""; 0]);
+        assert_eq!(actions(&world.step()), [""; 0]);
     }
 }
 
 /// How pods end, who is named by the Job, and what follows.
 #[test]
-fn causes_and_their_precedence() {
+fn exit_codes_of_a_gang_decide_by_precedence() {
     struct Case {
-        ends: &'static [(u32, i32)],
-        expected: (Phase, &'static str),
+        ends: &'static [(u32, u8)],
+        expected: (RunPhase, &'static str),
         counted: u32,
         preempted: u32,
     }
     let cases = [
-        Case { ends: &[(0, 78)], expected: (Phase::Failed, "BadConfiguration"), counted: 0, preempted: 0 },
-        Case { ends: &[(1, 64)], expected: (Phase::Failed, "BadUsage"), counted: 0, preempted: 0 },
-        Case { ends: &[(0, 75), (1, 65)], expected: (Phase::Failed, "BadData"), counted: 0, preempted: 0 },
-        Case { ends: &[(0, 86), (1, 85)], expected: (Phase::Failed, "Diverged"), counted: 0, preempted: 0 },
-        Case { ends: &[(1, 85), (0, 75)], expected: (Phase::Pending, "Preempted"), counted: 0, preempted: 1 },
-        Case { ends: &[(0, 75), (1, 139)], expected: (Phase::Pending, "Crashed"), counted: 1, preempted: 0 },
-        Case { ends: &[(0, 75), (1, 75)], expected: (Phase::Pending, "Temporary"), counted: 1, preempted: 0 },
-        Case { ends: &[(0, 137), (1, 0)], expected: (Phase::Pending, "Crashed"), counted: 1, preempted: 0 },
-        Case { ends: &[(0, 1), (1, 101)], expected: (Phase::Pending, "Crashed"), counted: 1, preempted: 0 },
+        Case { ends: &[(0, 78)], expected: (RunPhase::Failed, "BadConfiguration"), counted: 0, preempted: 0 },
+        Case { ends: &[(1, 64)], expected: (RunPhase::Failed, "BadUsage"), counted: 0, preempted: 0 },
+        Case { ends: &[(0, 75), (1, 65)], expected: (RunPhase::Failed, "BadData"), counted: 0, preempted: 0 },
+        Case { ends: &[(0, 86), (1, 85)], expected: (RunPhase::Failed, "Diverged"), counted: 0, preempted: 0 },
+        Case { ends: &[(1, 85), (0, 75)], expected: (RunPhase::Pending, "Preempted"), counted: 0, preempted: 1 },
+        Case { ends: &[(0, 75), (1, 139)], expected: (RunPhase::Pending, "Crashed"), counted: 1, preempted: 0 },
+        Case { ends: &[(0, 75), (1, 75)], expected: (RunPhase::Pending, "Temporary"), counted: 1, preempted: 0 },
+        Case { ends: &[(0, 137), (1, 0)], expected: (RunPhase::Pending, "Crashed"), counted: 1, preempted: 0 },
+        Case { ends: &[(0, 1), (1, 101)], expected: (RunPhase::Pending, "Crashed"), counted: 1, preempted: 0 },
     ];
     for case in cases {
         let mut world = World::training(&spec());
@@ -71,33 +73,52 @@ fn causes_and_their_precedence() {
         }
         world.gives_up_for(case.ends[0].0);
         world.step();
-        stands(&world, case.expected.0, case.expected.1);
+        assert_phase(&world, case.expected.0, case.expected.1);
         let restarts = world.status().restarts;
         assert_eq!((restarts.counted, restarts.preempted), (case.counted, case.preempted), "{:?}", case.ends);
     }
 }
 
+/// The reason of the termination message decides; without one, or if it is about another exit, the code does.
 #[test]
-fn a_pod_that_ran_out_of_memory_is_named_as_that() {
+fn reason_of_the_termination_message_wins_over_the_code() {
+    let cases = [
+        (86, json!({"code": 86, "reason": "Collapsed"}), RunPhase::Failed, "Collapsed"),
+        (86, json!({"code": 86, "reason": "Diverged", "message": "no collapse"}), RunPhase::Failed, "Diverged"),
+        (86, json!({"message": "the representation collapsed"}), RunPhase::Failed, "Diverged"),
+        (65, json!({"code": 65, "reason": "ShardTruncated"}), RunPhase::Failed, "ShardTruncated"),
+        (137, json!({"code": 85, "reason": "Preempted"}), RunPhase::Pending, "Crashed"),
+    ];
+    for (code, message, phase, reason) in cases {
+        let mut world = World::training(&spec());
+        world.ends(0, code, &message);
+        world.gives_up_for(0);
+        world.step();
+        assert_phase(&world, phase, reason);
+    }
+}
+
+#[test]
+fn pod_out_of_memory_is_reported_as_oom_killed() {
     let mut world = World::training(&spec());
     world.ends(1, 137, &json!({}));
     world.pod(1).ended.as_mut().unwrap().reason = "OOMKilled".into();
     world.gives_up_for(1);
     world.step();
-    stands(&world, Phase::Pending, "OOMKilled");
+    assert_phase(&world, RunPhase::Pending, "OOMKilled");
     assert!(world.status().message.unwrap().contains("workers.resources.memory"));
 }
 
-/// The clean-up ends the others with SIGTERM: they write a checkpoint and say 85, which makes nothing a pre-emption.
+/// The clean-up stops the others with SIGTERM. They write a checkpoint and exit with 85, which is no pre-emption.
 #[test]
-fn what_the_clean_up_brings_about_is_no_cause() {
+fn exits_caused_by_the_clean_up_are_no_cause() {
     let mut world = World::training(&spec());
     world.ends(1, 139, &json!({}));
     world.gives_up_for(1);
     // In the very second in which the Job gave up.
     world.ends(0, 85, &json!({}));
     world.step();
-    stands(&world, Phase::Pending, "Crashed");
+    assert_phase(&world, RunPhase::Pending, "Crashed");
     assert_eq!(world.status().restarts.counted, 1);
 
     let mut world = World::training(&spec());
@@ -106,20 +127,20 @@ fn what_the_clean_up_brings_about_is_no_cause() {
     world.after(3);
     world.ends(0, 65, &json!({}));
     world.step();
-    stands(&world, Phase::Pending, "Crashed");
+    assert_phase(&world, RunPhase::Pending, "Crashed");
 }
 
 #[test]
-fn a_deleted_pod_that_wrote_a_checkpoint_costs_nothing() {
+fn deleted_pod_that_wrote_a_checkpoint_is_not_counted() {
     let mut world = World::training(&spec());
     let now = world.now;
     world.pod(1).deleting = Some(now);
     world.step();
-    stands(&world, Phase::Training, "");
+    assert_phase(&world, RunPhase::Training, "");
     world.after(4);
     world.ends(1, 85, &json!({"checkpoint": {"step": 40, "uri": "s3://models/r/checkpoints/step-000000040-a1"}}));
     world.gives_up_for(1);
-    assert_eq!(done(&world.step()), ["-r-pretrain-1"]);
+    assert_eq!(actions(&world.step()), ["-r-pretrain-1"]);
     let status = world.status();
     assert_eq!((status.restarts.counted, status.restarts.preempted), (0, 1));
     assert_eq!(status.checkpoint.unwrap().step, 40);
@@ -127,83 +148,88 @@ fn a_deleted_pod_that_wrote_a_checkpoint_costs_nothing() {
 }
 
 #[test]
-fn peers_of_a_dead_node_wait_for_the_news_of_its_death() {
+fn exit_of_peers_waits_until_a_lost_node_is_known() {
     let mut world = World::training(&spec());
     world.ends(0, 75, &json!({"message": "peer lost"}));
     world.gives_up_for(0);
     world.after(5);
-    assert_eq!(done(&world.step()), [""; 0]);
-    stands(&world, Phase::Pending, "Judging");
-    assert_eq!(world.observed.doubtful_nodes(), ["node-1"], "only where a pod has not ended");
+    assert_eq!(actions(&world.step()), [""; 0]);
+    assert_phase(&world, RunPhase::Pending, "Judging");
+    assert_eq!(world.observed.suspect_nodes(), ["node-1"], "only where a pod has not ended");
     world.observed.nodes = [("node-1".to_owned(), false)].into();
     world.after(40);
     let plan = world.step();
-    stands(&world, Phase::Pending, "NodeLost");
+    assert_phase(&world, RunPhase::Pending, "NodeLost");
     assert_eq!(world.status().restarts.preempted, 1);
-    assert_eq!(done(&plan), ["-r-pretrain-1", "!r-pretrain-1-1-abcde"], "its node will not say that it is gone");
+    assert_eq!(
+        actions(&plan),
+        ["-r-pretrain-1", "!r-pretrain-1-1-abcde"],
+        "its node cannot confirm that the pod is gone"
+    );
 
-    // No such news: it was a lost peer and no more.
+    // No node was lost: only a peer.
     let mut world = World::training(&spec());
     world.ends(0, 75, &json!({}));
     world.gives_up_for(0);
     world.observed.nodes = [("node-1".to_owned(), true)].into();
     world.after(80);
     world.step();
-    stands(&world, Phase::Pending, "Temporary");
+    assert_phase(&world, RunPhase::Pending, "Temporary");
     assert_eq!(world.status().restarts.counted, 1);
 }
 
-/// A kubelet alone is dead: its containers train on, and so do the others.
+/// Only a kubelet is dead: its containers continue to train, and so do the others.
 #[test]
-fn a_disrupted_pod_ends_its_attempt_although_the_gang_trains_on() {
+fn disrupted_pod_ends_the_attempt_of_a_training_gang() {
     let mut world = World::training(&spec());
     let now = world.now;
-    world.pod(1).disrupted = Some((now, "DeletionByTaintManager".into(), "the node is tainted".into()));
+    world.pod(1).disrupted =
+        Some(Disruption { at: now, reason: "DeletionByTaintManager".into(), message: "the node is tainted".into() });
     world.pod(1).deleting = Some(now);
     let plan = world.step();
-    stands(&world, Phase::Pending, "DeletionByTaintManager");
-    assert_eq!(done(&plan), ["-r-pretrain-1"]);
+    assert_phase(&world, RunPhase::Pending, "DeletionByTaintManager");
+    assert_eq!(actions(&plan), ["-r-pretrain-1"]);
     assert_eq!(world.status().restarts.preempted, 1);
-    // The node does not answer: its pod is removed, and only then comes the next attempt.
+    // The node is not ready: its pod is deleted by force, and only then the next attempt starts.
     world.observed.nodes = [("node-1".to_owned(), false)].into();
-    assert_eq!(done(&world.step()), ["!r-pretrain-1-1-abcde"]);
+    assert_eq!(actions(&world.step()), ["!r-pretrain-1-1-abcde"]);
     world.after(60);
-    assert_eq!(done(&world.step()), [""; 0]);
+    assert_eq!(actions(&world.step()), [""; 0]);
     world.cleared();
-    assert_eq!(done(&world.step()), ["+r-pretrain-2"]);
+    assert_eq!(actions(&world.step()), ["+r-pretrain-2"]);
 }
 
 #[test]
-fn a_pod_stuck_on_a_living_node_is_forced_after_a_bound() {
+fn pod_stuck_on_a_ready_node_is_deleted_by_force() {
     let mut world = World::training(&spec());
     world.ends(0, 139, &json!({}));
     world.gives_up_for(0);
     world.step();
     world.after(120 + 59);
-    assert_eq!(done(&world.step()), [""; 0]);
+    assert_eq!(actions(&world.step()), [""; 0]);
     world.after(1);
-    assert_eq!(done(&world.step()), ["!r-pretrain-1-1-abcde"]);
+    assert_eq!(actions(&world.step()), ["!r-pretrain-1-1-abcde"]);
 }
 
 #[test]
-fn a_vanished_pod_is_a_lost_one() {
+fn vanished_pod_restarts_the_attempt() {
     let mut world = World::training(&spec());
     let pod = world.pod(1);
     (pod.is_gone, pod.running, pod.ready) = (true, false, false);
     world.step();
-    stands(&world, Phase::Pending, "PodDeleted");
+    assert_phase(&world, RunPhase::Pending, "PodDeleted");
 }
 
 #[test]
-fn a_job_deleted_by_somebody_is_followed_by_another() {
+fn job_deleted_by_a_user_is_replaced() {
     let mut world = World::training(&spec());
     let now = world.now;
     world.job().deleting = Some(now);
     world.step();
-    stands(&world, Phase::Pending, "JobDeleted");
+    assert_phase(&world, RunPhase::Pending, "JobDeleted");
     world.cleared();
     world.after(5);
-    assert_eq!(done(&world.step()), ["+r-pretrain-2"]);
+    assert_eq!(actions(&world.step()), ["+r-pretrain-2"]);
     world.observed.jobs.clear();
     world.observed.pods.clear();
     world.object.status = Some({
@@ -212,11 +238,11 @@ fn a_job_deleted_by_somebody_is_followed_by_another() {
         (&serde_json::to_value(status).unwrap()).into()
     });
     world.step();
-    stands(&world, Phase::Pending, "JobDeleted");
+    assert_phase(&world, RunPhase::Pending, "JobDeleted");
 }
 
 #[test]
-fn restarts_without_a_newer_checkpoint_end_the_run() {
+fn restarts_without_a_newer_checkpoint_fail_the_run() {
     let mut with = spec();
     with["restartPolicy"] = json!({"maxRestarts": 2});
     let mut world = World::training(&with);
@@ -224,7 +250,7 @@ fn restarts_without_a_newer_checkpoint_end_the_run() {
         world.ends(0, 139, &json!({"message": "segfault", "checkpoint": {"step": step, "uri": "s3://x"}}));
         world.gives_up_for(0);
         world.step();
-        if world.status().phase == Some(Phase::Failed) {
+        if world.status().phase == Some(RunPhase::Failed) {
             return;
         }
         world.cleared();
@@ -240,32 +266,32 @@ fn restarts_without_a_newer_checkpoint_end_the_run() {
     assert_eq!(world.status().restarts.counted, 4);
     assert_eq!(world.job().name, "r-pretrain-5");
     crash(&mut world, 20);
-    stands(&world, Phase::Failed, "Crashed");
+    assert_phase(&world, RunPhase::Failed, "Crashed");
     let status = world.status();
     let message = status.message.unwrap();
     assert!(
         message.contains("more than 2 restarts") && message.contains("maxRestarts") && message.contains("segfault")
     );
-    assert_eq!(status.checkpoint, Some(Checkpoint { step: 20, uri: "s3://x".into() }));
+    assert_eq!(status.checkpoint, Some(CheckpointStatus { step: 20, uri: "s3://x".into() }));
     assert_eq!(status.stages[0].state, StageState::Failed);
 }
 
-/// Steps of a classifier are few beside those of pre-training; its checkpoints count all the same.
+/// A classifier has fewer steps than pre-training; its checkpoints reset the budget all the same.
 #[test]
-fn a_stage_has_checkpoints_and_a_budget_of_its_own() {
+fn stage_has_its_own_checkpoints_and_budget() {
     let mut with = spec();
     with["restartPolicy"] = json!({"maxRestarts": 1});
     with["linear"] = json!({});
     with["knn"] = Value::Null;
     let mut world = World::training(&with);
     world.after(20);
-    world.tells("training", 90_000);
-    let checkpoint = Checkpoint { step: 90_000, uri: "s3://x".into() };
-    world.observed.progress.as_mut().unwrap().checkpoint = Some(checkpoint.clone());
+    world.reports("training", 90_000);
+    let checkpoint = simsiam_contract::Checkpoint { step: 90_000, uri: "s3://x".into() };
+    world.observed.progress.as_mut().unwrap().progress.checkpoint = Some(checkpoint);
     world.step();
-    assert_eq!(world.status().checkpoint, Some(checkpoint));
+    assert_eq!(world.status().checkpoint, Some(CheckpointStatus { step: 90_000, uri: "s3://x".into() }));
     world.succeeds(&json!({"checkpoint": "s3://models/r/checkpoints/step-000090000-a1"}));
-    assert_eq!(done(&world.step()), ["+r-linear-1"]);
+    assert_eq!(actions(&world.step()), ["+r-linear-1"]);
     let status = world.status();
     assert_eq!(status.checkpoint, None);
     assert!(status.results.unwrap().checkpoint.unwrap().ends_with("step-000090000-a1"));
@@ -275,7 +301,7 @@ fn a_stage_has_checkpoints_and_a_budget_of_its_own() {
         world.ends(0, 139, &json!({"checkpoint": {"step": step, "uri": "s3://x"}}));
         world.gives_up_for(0);
         world.step();
-        stands(&world, Phase::Pending, "Crashed");
+        assert_phase(&world, RunPhase::Pending, "Crashed");
         assert_eq!(world.status().checkpoint.unwrap().step, step);
         world.cleared();
         world.after(600);

@@ -1,4 +1,4 @@
-//! A cluster in memory, as far as planning sees one: what a plan does to it, and what kubelets do.
+//! A cluster in memory, as planning sees it: the effects of a plan, of the Job controller and of kubelets.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use simsiam_operator::api::{Json, Run, SimSiamRun, Status};
+use simsiam_contract::{ExitCode, Progress, TerminationMessage};
+use simsiam_operator::api::{Json, SimSiamRun, Status, ValidatedRun};
 use simsiam_operator::build::{Peer, Settings};
-use simsiam_operator::observe::{Applied, Ended, JobFacts, LastWord, Observed, PodFacts};
+use simsiam_operator::observe::{Applied, JobFacts, JobFailure, Observed, PodFacts, Termination};
 use simsiam_operator::plan::{Action, Input, Plan, plan};
-use simsiam_operator::progress::Report;
+use simsiam_operator::progress::LiveProgress;
 
 pub struct World {
     pub object: SimSiamRun,
@@ -57,7 +58,7 @@ impl World {
         Self { object: object(spec), observed: Observed::default(), settings: settings(), now, jobs: 0 }
     }
 
-    /// Changes a field of `spec`, as `workers.nodes`.
+    /// Changes a field of `spec`, such as `workers.nodes`.
     pub fn set(&mut self, field: &str, value: Value) {
         let mut spec = self.object.spec.value();
         let (parents, last) = field.rsplit_once('.').map_or(("", field), |parts| parts);
@@ -75,9 +76,9 @@ impl World {
         self.object.status()
     }
 
-    /// Plans once without doing anything.
+    /// Plans once without carrying it out.
     pub fn plan(&self) -> Plan {
-        let run = Run::read(&self.object);
+        let run = ValidatedRun::read(&self.object);
         plan(&Input {
             object: &self.object,
             run: run.as_ref().map_err(String::as_str),
@@ -87,7 +88,7 @@ impl World {
         })
     }
 
-    /// Plans, writes the status, and does what the API server and the Job controller do then.
+    /// Plans, writes the status, and does what the API server and the Job controller would do.
     pub fn step(&mut self) -> Plan {
         let plan = self.plan();
         self.object.status = Some(Json::from(&serde_json::to_value(&plan.status).unwrap()));
@@ -113,7 +114,7 @@ impl World {
                     let pods = u32::try_from(spec.completions.unwrap()).unwrap();
                     let suspended = spec.suspend.unwrap();
                     let started = (!suspended).then_some(self.now);
-                    let owner = "run-uid".to_owned();
+                    let owner = Some("run-uid".to_owned());
                     let facts = JobFacts { name, uid, owner, pods, suspended, started, ..JobFacts::default() };
                     self.observed.jobs.push(facts.clone());
                     if !suspended {
@@ -125,14 +126,19 @@ impl World {
                     for job in self.observed.jobs.iter_mut().filter(|job| job.uid == *uid) {
                         job.deleting = Some(now);
                     }
-                    // One that has ended goes at once.
-                    self.observed.pods.retain(|pod| pod.owner != *uid || pod.ended.is_none());
-                    for pod in self.observed.pods.iter_mut().filter(|pod| pod.owner == *uid && pod.deleting.is_none()) {
+                    // A pod that has ended is deleted at once.
+                    self.observed.pods.retain(|pod| pod.owner.as_ref() != Some(uid) || pod.ended.is_none());
+                    for pod in self
+                        .observed
+                        .pods
+                        .iter_mut()
+                        .filter(|pod| pod.owner.as_ref() == Some(uid) && pod.deleting.is_none())
+                    {
                         pod.deleting = Some(now);
                         pod.deadline = now.checked_add(SignedDuration::from_secs(120)).ok();
                     }
                 }
-                Action::ForcePod { uid, .. } => self.observed.pods.retain(|pod| pod.uid != *uid),
+                Action::ForceDeletePod { uid, .. } => self.observed.pods.retain(|pod| pod.uid != *uid),
                 Action::DeleteRun => {
                     self.object.metadata.deletion_timestamp =
                         serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap()
@@ -149,7 +155,7 @@ impl World {
                 uid: format!("{name}-uid"),
                 name,
                 job: job.name.clone(),
-                owner: job.uid.clone(),
+                owner: Some(job.uid.clone()),
                 index,
                 ..PodFacts::default()
             });
@@ -163,14 +169,14 @@ impl World {
 
     /// A pod of the newest Job.
     pub fn pod(&mut self, index: u32) -> &mut PodFacts {
-        let owner = self.job().uid.clone();
+        let owner = Some(self.job().uid.clone());
         self.observed.pods.iter_mut().rfind(|pod| pod.owner == owner && pod.index == index).expect("a pod")
     }
 
     /// All pods of the newest Job run.
     pub fn run(&mut self) {
         let job = self.job().clone();
-        for pod in self.observed.pods.iter_mut().filter(|pod| pod.owner == job.uid) {
+        for pod in self.observed.pods.iter_mut().filter(|pod| pod.owner.as_ref() == Some(&job.uid)) {
             pod.node = Some(format!("node-{}", pod.index));
             pod.ip = Some(format!("10.0.0.{}", pod.index + 1));
             (pod.running, pod.ready) = (true, true);
@@ -186,12 +192,13 @@ impl World {
     }
 
     /// A pod's container ends now.
-    pub fn ends(&mut self, index: u32, code: i32, word: &Value) {
+    pub fn ends(&mut self, index: u32, code: u8, message: &Value) {
         let now = self.now;
         let pod = self.pod(index);
         (pod.running, pod.ready) = (false, false);
-        let word: LastWord = serde_json::from_value(word.clone()).unwrap();
-        pod.ended = Some(Ended { code, reason: "Error".into(), at: Some(now), word });
+        let message: TerminationMessage = serde_json::from_value(message.clone()).unwrap();
+        let code = Some(ExitCode::from_code(code));
+        pod.ended = Some(Termination { code, reason: "Error".into(), at: Some(now), message });
     }
 
     /// The Job controller gives up for a pod, and deletes the others.
@@ -200,8 +207,8 @@ impl World {
         let name = self.pod(index).name.clone();
         let message =
             format!("Container trainer for pod n/{name} failed with exit code 1 matching FailJob rule at index 1");
-        self.job().failing = Some((now, "PodFailurePolicy".into(), message));
-        let owner = self.job().uid.clone();
+        self.job().failing = Some(JobFailure { at: now, reason: "PodFailurePolicy".into(), message });
+        let owner = Some(self.job().uid.clone());
         for pod in self.observed.pods.iter_mut().filter(|pod| pod.owner == owner && pod.ended.is_none()) {
             pod.deleting = Some(now);
             pod.deadline = now.checked_add(SignedDuration::from_secs(120)).ok();
@@ -222,27 +229,27 @@ impl World {
         let gone: Vec<_> = self.observed.jobs.iter().filter(|j| j.deleting.is_some()).map(|j| j.uid.clone()).collect();
         assert!(!gone.is_empty(), "no Job is being deleted");
         self.observed.jobs.retain(|job| !gone.contains(&job.uid));
-        self.observed.pods.retain(|pod| !gone.contains(&pod.owner));
+        self.observed.pods.retain(|pod| pod.owner.as_ref().is_none_or(|owner| !gone.contains(owner)));
     }
 
-    /// The leader tells.
-    pub fn tells(&mut self, phase: &str, step: u64) {
+    /// The leader reports progress.
+    pub fn reports(&mut self, phase: &str, step: u64) {
         let job = self.job().name.clone();
         let status = self.status();
-        let report: Report = serde_json::from_value(json!({
+        let progress: Progress = serde_json::from_value(json!({
             "stage": status.stage.unwrap().name(), "phase": phase, "step": step, "steps": 100, "epochs": 10, "loss": -0.5,
             "imagesPerSecond": 1234.567,
         }))
         .unwrap();
-        self.observed.progress = Some(Report { seen: Some(self.now), job, ..report });
+        self.observed.progress = Some(LiveProgress { job, received: self.now, progress });
     }
 
-    /// As far as training.
+    /// A run that trains.
     pub fn training(spec: &Value) -> Self {
         let mut world = Self::new(spec);
         world.step();
         world.run();
-        world.tells("training", 10);
+        world.reports("training", 10);
         world.step();
         world
     }

@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use simsiam_operator::api::{Phase, RestartPolicy};
-use simsiam_operator::metrics::{Metrics, Standing};
-use simsiam_operator::observe::Key;
+use simsiam_operator::api::{RestartPolicy, RunKey, RunPhase};
+use simsiam_operator::metrics::{Metrics, RunGauges};
 
 use super::prometheus::now;
 
@@ -69,38 +68,38 @@ impl Drop for Sources {
 }
 
 /// A made-up run: its name, its GPUs, when it is created, starts and trains, and how and when it ends.
-struct Script(&'static str, &'static str, u32, [u32; 3], Option<(u32, Phase, &'static str)>);
+struct Script(&'static str, &'static str, u32, [u32; 3], Option<(u32, RunPhase, &'static str)>);
 
 const SCRIPTS: [Script; 6] = [
     Script(NAMESPACE, RUN, 8, [0, 4, 8], None),
-    Script(NAMESPACE, "flat-lr", 8, [2, 10, 16], Some((40, Phase::Failed, "Diverged"))),
+    Script(NAMESPACE, "flat-lr", 8, [2, 10, 16], Some((40, RunPhase::Failed, "Diverged"))),
     Script(NAMESPACE, "photos-r50", 32, [0, 6, 12], None),
     Script("vision", "satellite", 16, [10, 34, 44], None),
-    Script("vision", "typo", 8, [20, 26, 60], Some((30, Phase::Failed, "BadConfiguration"))),
+    Script("vision", "typo", 8, [20, 26, 60], Some((30, RunPhase::Failed, "BadConfiguration"))),
     Script("vision", "waits-for-quota", 64, [8, 100_000, 100_001], None),
 ];
 
 /// Half a second in the life of a cluster.
 fn act(metrics: &Metrics, tick: u32) {
-    metrics.lead(true);
+    metrics.set_leader(true);
     for Script(namespace, run, gpus, [created, starts, trains], end) in &SCRIPTS {
         if tick < *created {
             continue;
         }
-        let key = Key { namespace: (*namespace).into(), run: (*run).into() };
+        let key = RunKey { namespace: (*namespace).into(), name: (*run).into() };
         let over = end.filter(|(at, _, _)| tick >= *at);
         let phase = match over {
             Some((_, phase, _)) => phase,
-            None if tick < *starts && *gpus == 64 => Phase::Queued,
-            None if tick < *starts => Phase::Pending,
-            None if tick < *trains => Phase::Starting,
-            None if tick % 20 == 19 => Phase::Checkpointing,
-            None => Phase::Training,
+            None if tick < *starts && *gpus == 64 => RunPhase::Queued,
+            None if tick < *starts => RunPhase::Pending,
+            None if tick < *trains => RunPhase::Starting,
+            None if tick % 20 == 19 => RunPhase::Checkpointing,
+            None => RunPhase::Training,
         };
         if let Some((at, _, reason)) = over
             && tick == at
         {
-            metrics.run_failed(reason);
+            metrics.count_failure(reason);
         }
         let step = tick.saturating_sub(*trains);
         let restarts = u32::from(tick > 50) + u32::from(tick > 80);
@@ -118,20 +117,20 @@ fn act(metrics: &Metrics, tick: u32) {
             "restarts": {"counted": restarts, "preempted": 1, "countedSinceCheckpoint": restarts},
         });
         let status = serde_json::from_value(status).expect("a status");
-        metrics.stands(&key, Standing::of(&status, Some(&RestartPolicy::default())));
+        metrics.set_run(&key, RunGauges::of(&status, Some(&RestartPolicy::default())));
         // A cheap look most of the time, and now and then a write.
         let seconds = 0.0004 * f64::from(1 + (tick * 7 + gpus) % 13);
-        metrics.reconciled(if tick.is_multiple_of(5) { "wrote" } else { "done" }, seconds);
-        metrics.requested(if tick.is_multiple_of(5) { "patch" } else { "get" });
+        metrics.observe_reconcile(if tick.is_multiple_of(5) { "wrote" } else { "done" }, seconds);
+        metrics.count_request(if tick.is_multiple_of(5) { "patch" } else { "get" });
     }
     if tick % 9 == 4 {
-        metrics.reconciled("error", 0.05);
-        metrics.failed("Conflict");
+        metrics.observe_reconcile("error", 0.05);
+        metrics.count_error("Conflict");
     }
     match tick {
-        30 => metrics.restarted("Preempted"),
-        51 | 81 => metrics.restarted("Crashed"),
-        66 => metrics.restarted("NodeLost"),
+        30 => metrics.count_restart("Preempted"),
+        51 | 81 => metrics.count_restart("Crashed"),
+        66 => metrics.count_restart("NodeLost"),
         _ => {}
     }
 }

@@ -1,24 +1,24 @@
-//! What each stage asks for.
+//! The pods that each stage needs.
 
 use simsiam_recipe::Stage;
 
-use crate::api::Run;
+use crate::api::ValidatedRun;
 
 /// The pods of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Pods, one a node.
+    /// Number of pods, one per node.
     pub nodes: u32,
-    /// GPUs of each.
+    /// GPUs of each pod.
     pub gpus: u32,
-    /// Rank processes of each.
+    /// Ranks of each pod.
     pub procs: u32,
 }
 
 impl Shape {
-    /// What `stage` asks for. Packing and exporting run on a CPU alone; kNN and the report compute features in one
-    /// process, kNN in one a GPU.
-    pub fn of(run: &Run, stage: Stage) -> Self {
+    /// The pods of `stage`. Packing and exporting need no GPU; kNN and the report run on one node, kNN with one rank per
+    /// GPU and the report with one rank.
+    pub fn of(run: &ValidatedRun, stage: Stage) -> Self {
         let workers = &run.cluster.workers;
         let gpus = workers.gpus_per_node;
         match stage {
