@@ -37,17 +37,19 @@ const MADE_UP: [&str; 5] = [
     "GPU memory",
     "GPU utilisation",
     "GPU utilisation, mean",
+    "Kueue: pending workloads",
     "Kueue: time to admission",
-    "Kueue: workloads that wait",
 ];
 
 /// Panels fed by the operator's own code, of runs that are made up.
 const OF_MADE_UP_RUNS: [&str; 22] = [
+    "Active runs",
     "Errors by reason",
+    "Failed runs",
     "Failures by reason",
     "GPUs",
-    "GPUs asked for",
     "GPUs in use",
+    "GPUs requested",
     "Leader",
     "Phase",
     "Progress of the stage",
@@ -58,13 +60,11 @@ const OF_MADE_UP_RUNS: [&str; 22] = [
     "Restarts",
     "Restarts by kind",
     "Restarts by reason",
-    "Runs at work",
     "Runs by phase",
-    "Runs that failed",
-    "Runs that wait",
-    "Runs under way",
-    "Stage ends in",
+    "Time left in stage",
     "Time to start",
+    "Unfinished runs",
+    "Waiting runs",
 ];
 
 fn rules() -> Value {
