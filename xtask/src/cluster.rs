@@ -1,10 +1,13 @@
 //! `cargo xtask cluster`: a Kubernetes cluster for tests on this machine.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use simsiam_cluster::{Cluster, Options, Tools};
 
 use crate::error::{Error, Result};
+use crate::process::start;
 use crate::{system, table};
 
 /// What to do with the cluster.
@@ -35,6 +38,20 @@ pub enum Action {
     Status,
     /// Only build its programs into the cache
     Build,
+    /// Run the built kubectl against the cluster that is up
+    #[command(disable_help_flag = true)]
+    Kubectl {
+        /// kubectl's own arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        arguments: Vec<String>,
+    },
+    /// Run the built Helm against the cluster that is up
+    #[command(disable_help_flag = true)]
+    Helm {
+        /// Helm's own arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        arguments: Vec<String>,
+    },
 }
 
 /// Carries out one action.
@@ -51,7 +68,22 @@ pub fn cluster(action: Action) -> Result<()> {
         Action::Down { state } => down(state),
         Action::Status => status(),
         Action::Build => Tools::ensure().map(|tools| println!("{}", tools.folder().display())).map_err(Error::from),
+        Action::Kubectl { arguments } => replace_by("kubectl", &arguments),
+        Action::Helm { arguments } => replace_by("helm", &arguments),
     }
+}
+
+/// Replaces this process by a program of the cluster's, which then has our input, output and exit status. It reaches the
+/// cluster that is up and no other: the shell's `KUBECONFIG` may name a real one.
+fn replace_by(program: &str, arguments: &[String]) -> Result<()> {
+    let mut command = Command::new(Tools::ensure()?.kube());
+    let kubeconfig = match Cluster::running()? {
+        Some(cluster) => cluster.kubeconfig().to_path_buf(),
+        None => "/dev/null".into(),
+    };
+    command.arg(program).args(arguments).env("KUBECONFIG", kubeconfig);
+    let error = command.exec();
+    Err(start(&command, error))
 }
 
 fn up(options: &Options) -> Result<()> {
@@ -59,7 +91,7 @@ fn up(options: &Options) -> Result<()> {
     println!("\nThe cluster is up. Use it:");
     println!("    export KUBECONFIG={}", cluster.kubeconfig().display());
     if !system::on_path("kubectl") {
-        println!("    alias kubectl='{} kubectl'", Tools::ensure()?.kube().display());
+        println!("    cargo xtask cluster kubectl get nodes");
     }
     println!("Its logs:\n    {}", cluster.logs()?.display());
     println!("Images (there is no registry):\n    cargo xtask images --import");
@@ -109,4 +141,26 @@ fn status() -> Result<()> {
     println!("{}", cluster.kubectl(&["get", "nodes", "--output=wide"])?);
     println!("export KUBECONFIG={}", cluster.kubeconfig().display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(subcommand)]
+        action: Action,
+    }
+
+    #[test]
+    fn kubectl_and_helm_get_their_flags_unchanged() {
+        let action = |words: &[&str]| Cli::parse_from([&["cluster"], words].concat()).action;
+        let kubectl = action(&["kubectl", "get", "pods", "-A", "--help"]);
+        assert!(matches!(kubectl, Action::Kubectl { arguments } if arguments == ["get", "pods", "-A", "--help"]));
+        let helm = action(&["helm", "--help"]);
+        assert!(matches!(helm, Action::Helm { arguments } if arguments == ["--help"]));
+    }
 }

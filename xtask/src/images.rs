@@ -99,4 +99,25 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn dockerfiles_name_the_toolchain_of_the_workspace() {
+        let manifest = fs::read_to_string(repo().join("Cargo.toml")).unwrap();
+        let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")).unwrap();
+        let version = version.trim_end_matches('"');
+        for product in &PRODUCTS {
+            let dockerfile = fs::read_to_string(repo().join(product.name).join("Dockerfile")).unwrap();
+            assert!(dockerfile.contains(&format!("ARG TOOLCHAIN={version}.")), "{}: {version}", product.name);
+            assert!(dockerfile.contains("ENV RUSTUP_TOOLCHAIN=${TOOLCHAIN}"), "{}", product.name);
+        }
+    }
+
+    #[test]
+    fn docker_context_excludes_build_outputs_and_git() {
+        let ignored = fs::read_to_string(repo().join(".dockerignore")).unwrap();
+        for entry in [".git", "**/target", ".libtorch"] {
+            assert!(ignored.lines().any(|line| line == entry), "{entry}");
+        }
+        assert!(!ignored.contains("rust-toolchain.toml\n"));
+    }
 }

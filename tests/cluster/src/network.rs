@@ -77,13 +77,13 @@ const CUT: [&str; 2] = ["PREROUTING -i eth0 -j DROP", "POSTROUTING -o eth0 -j DR
 
 /// Drops every packet to and from a node.
 pub fn cut(sandbox: &Sandbox) -> Result<()> {
-    mend(sandbox)?;
+    restore(sandbox)?;
     let rules: Vec<_> = CUT.iter().map(|rule| format!("iptables -w -t mangle -A {rule}")).collect();
     sandbox.script(&rules.join("\n"))
 }
 
 /// Ends a cut. Fine where there is none.
-pub fn mend(sandbox: &Sandbox) -> Result<()> {
+pub fn restore(sandbox: &Sandbox) -> Result<()> {
     let rules: Vec<_> =
         CUT.iter().map(|rule| format!("while iptables -w -t mangle -D {rule} 2>/dev/null; do :; done")).collect();
     sandbox.script(&rules.join("\n"))

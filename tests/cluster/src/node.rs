@@ -85,8 +85,8 @@ impl<'a> Node<'a> {
     ///
     /// # Errors
     /// If the node does not run.
-    pub fn mend_network(&self) -> Result<()> {
-        network::mend(&self.worker.sandbox)
+    pub fn restore_network(&self) -> Result<()> {
+        network::restore(&self.worker.sandbox)
     }
 
     /// Runs a command in the node as root: `ctr`, `iptables-save`, `ip`.

@@ -32,6 +32,14 @@ pub fn faults(page: &Page, count: &mut Count) -> Vec<String> {
 }
 
 fn called(command: &Command, count: &mut Count) -> Vec<String> {
+    // Passed through as it is; asking for its help would build the program.
+    let passed_through = |words: &[String]| ["cargo", "xtask", "cluster"].iter().eq(words.iter().take(3));
+    let command = match command.words.get(3).map(String::as_str) {
+        Some("kubectl" | "helm") if passed_through(&command.words) => {
+            &Command { line: command.line, words: command.words[3..].to_vec(), whole: command.whole }
+        }
+        _ => command,
+    };
     if let Some((program, given)) = programs::called(&command.words) {
         // A span with a program's name alone says nothing about it.
         count.programs += usize::from(!given.is_empty());

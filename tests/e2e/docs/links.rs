@@ -50,8 +50,8 @@ fn wrong(path: &str, anchor: Option<&str>, pages: &BTreeMap<String, Page>) -> Op
     (!there).then(|| format!("`{path}` has no heading of this anchor, but {}", page.anchors.join(", ")))
 }
 
-/// The pages of docs/ that nobody finds: each must be linked from docs/README.md, and that from README.md; runbooks from
-/// docs/monitoring.md.
+/// The pages of docs/ that no index links: each must be linked from docs/README.md, and that from README.md; runbooks from
+/// docs/monitoring.md, design decisions from docs/adr/README.md.
 pub fn unreached(pages: &BTreeMap<String, Page>) -> Vec<String> {
     let linked = |from: &str| -> BTreeSet<String> {
         let page = pages.get(from).unwrap_or_else(|| panic!("{from}"));
@@ -59,9 +59,12 @@ pub fn unreached(pages: &BTreeMap<String, Page>) -> Vec<String> {
         targets.map(|(path, _)| if path == "docs" { "docs/README.md".to_owned() } else { path }).collect()
     };
     let (front, table, runbooks) = (linked("README.md"), linked("docs/README.md"), linked("docs/monitoring.md"));
+    let decisions = linked("docs/adr/README.md");
     let places = pages.keys().filter(|name| name.starts_with("docs/")).map(|name| match name.as_str() {
         "docs/README.md" => (name, "README.md", &front),
         name_of if name_of.starts_with("docs/runbooks/") => (name, "docs/monitoring.md", &runbooks),
+        "docs/adr/README.md" => (name, "docs/README.md", &table),
+        name_of if name_of.starts_with("docs/adr/") => (name, "docs/adr/README.md", &decisions),
         _ => (name, "docs/README.md", &table),
     });
     let lost = places.filter(|(name, _, linked)| !linked.contains(*name));

@@ -169,6 +169,7 @@ fn wrong_kubectl_or_helm_argument_is_reported() {
         "    helm install x charts/simsiam-operator --set replicas=2,imagePullSecrets={a,b} --set commonLabels.any=x\n",
         "    helm install x charts/simsiam-operator --set image.repo=x,image.pullPolicy=Never,replicas=two\n\n",
         "`--set replicas=2`, `--set linear.epochs=10`, `--set replica=2`, `operator/Dockerfile.old`\n",
+        "`cargo xtask cluster kubectl get ssrs -A`\n",
     ));
     expect(
         &commands::faults(&page, &mut commands::Count::default()),
@@ -184,6 +185,7 @@ fn wrong_kubectl_or_helm_argument_is_reported() {
             (10, "replicas: found \"two\", expected "),
             (12, "replica: found `replica`, expected one of "),
             (12, "there is no `operator/Dockerfile.old`"),
+            (13, "found the resource `ssrs`"),
         ],
     );
     let said = schema::at(schema::run(), "status.conditions").unwrap()["description"].to_string();

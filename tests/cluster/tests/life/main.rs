@@ -172,7 +172,7 @@ fn a_lost_node_is_seen(cluster: &Cluster) {
     two.stop_kubelet().unwrap();
     one.wait_ready(false, bound).unwrap();
     two.wait_ready(false, bound).unwrap();
-    one.mend_network().unwrap();
+    one.restore_network().unwrap();
     two.start().unwrap();
     one.wait_ready(true, Duration::from_secs(20)).unwrap();
     let node = cluster.json(&["get", "node", "node-2"]).unwrap();
