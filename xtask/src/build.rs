@@ -1,4 +1,4 @@
-//! Building the `simsiam` program, and where its files lie.
+//! Building our programs, and the paths of the results.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::process::{cargo, line, output, start};
 
-/// What a build made.
+/// The results of a build.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Built {
     /// The `simsiam` program.
@@ -17,7 +17,7 @@ pub struct Built {
     pub shim_folder: Option<PathBuf>,
 }
 
-/// Builds the release program. `cuda` also builds the CUDA shim.
+/// Builds `simsiam` for release; with `cuda` also the CUDA shim.
 ///
 /// # Errors
 /// If it doesn't build.
@@ -28,7 +28,7 @@ pub fn release(cuda: bool) -> Result<Built> {
         command.env("TCH_EXT_CUDA", "1");
     }
     println!("$ {}", line(&command));
-    // The messages tell where things lie; what a person reads of a build is still on standard error.
+    // The messages contain the paths of the results; diagnostics still go to standard error.
     command.arg("--message-format=json-render-diagnostics").stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = command.output().map_err(|source| start(&command, source))?;
     if !output.status.success() {
@@ -36,7 +36,7 @@ pub fn release(cuda: bool) -> Result<Built> {
     }
     let built = read_messages(&String::from_utf8_lossy(&output.stdout));
     if built.program.as_os_str().is_empty() {
-        return Err(Error::Refused("cargo built no program of the name simsiam".into()));
+        return Err(Error::Refused("cargo built no program named simsiam".into()));
     }
     Ok(built)
 }
@@ -49,7 +49,7 @@ pub fn binary(package: &str, name: &str, release: bool) -> Result<PathBuf> {
     built(package, "--bin", name, release)
 }
 
-/// Builds an example of one of our packages for release, and returns its program. Says nothing on standard output.
+/// Builds an example of one of our packages for release and returns its path. Prints nothing on standard output.
 ///
 /// # Errors
 /// If it doesn't build.
@@ -68,7 +68,7 @@ fn built(package: &str, kind: &str, name: &str, release: bool) -> Result<PathBuf
     programs
         .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
         .next_back()
-        .ok_or_else(|| Error::Refused(format!("cargo built no program of the name {name}")))
+        .ok_or_else(|| Error::Refused(format!("cargo built no program named {name}")))
 }
 
 fn read_messages(text: &str) -> Built {
@@ -88,7 +88,7 @@ fn read_messages(text: &str) -> Built {
     built
 }
 
-/// A program of ours, started in the repository's root with nothing of cargo's in the way of its libraries.
+/// Returns a command for the built program with the repository root as its working directory.
 pub fn program(built: &Built) -> Command {
     let mut command = Command::new(&built.program);
     command.current_dir(crate::process::repo());

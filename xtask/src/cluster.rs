@@ -13,30 +13,30 @@ use crate::{system, table};
 /// What to do with the cluster.
 #[derive(Debug, clap::Subcommand)]
 pub enum Action {
-    /// Build its programs where needed and bring it up; it stays until `down`
+    /// Start a cluster, building its programs if necessary; it stays up until `down`
     Up {
-        /// Nodes, up to 9; 0 for an API server alone
+        /// Number of nodes, up to 9; 0 starts only an API server
         #[arg(long, default_value_t = 2)]
         nodes: usize,
-        /// GPUs that each node claims to have
+        /// Number of GPUs that each node advertises
         #[arg(long, default_value_t = 4)]
         gpus_per_node: usize,
-        /// Leave NetworkPolicies without effect
+        /// Do not enforce NetworkPolicies
         #[arg(long)]
         no_network_policies: bool,
-        /// Where its files lie [default: `cluster` in the cache]
+        /// Folder for its files [default: `cluster` in the cache]
         #[arg(long, value_name = "DIR")]
         state: Option<PathBuf>,
     },
-    /// Take it down, or what a crash left of it; only the logs stay
+    /// Take the cluster down, including leftovers of a crash; only the logs are kept
     Down {
-        /// Where its files lie [default: those of the cluster that is up, else `cluster` in the cache]
+        /// Folder of its files [default: that of the cluster that is up, else `cluster` in the cache]
         #[arg(long, value_name = "DIR")]
         state: Option<PathBuf>,
     },
-    /// Show what runs of it
+    /// Show the components and nodes
     Status,
-    /// Only build its programs into the cache
+    /// Build its programs into the cache without starting a cluster
     Build,
     /// Run the built kubectl against the cluster that is up
     #[command(disable_help_flag = true)]
@@ -54,10 +54,10 @@ pub enum Action {
     },
 }
 
-/// Carries out one action.
+/// Executes an action.
 ///
 /// # Errors
-/// If it fails; the error has the end of the log of what failed.
+/// If it fails; the error contains the end of the log of the failed component.
 pub fn cluster(action: Action) -> Result<()> {
     match action {
         Action::Up { nodes, gpus_per_node, no_network_policies, state } => {
@@ -73,8 +73,8 @@ pub fn cluster(action: Action) -> Result<()> {
     }
 }
 
-/// Replaces this process by a program of the cluster's, which then has our input, output and exit status. It reaches the
-/// cluster that is up and no other: the shell's `KUBECONFIG` may name a real one.
+/// Replaces this process by a program of the cluster, so that input, output and exit status pass through. The program
+/// reaches only the test cluster, because the shell's `KUBECONFIG` may name a production cluster.
 fn replace_by(program: &str, arguments: &[String]) -> Result<()> {
     let mut command = Command::new(Tools::ensure()?.kube());
     let kubeconfig = match Cluster::running()? {
@@ -88,13 +88,13 @@ fn replace_by(program: &str, arguments: &[String]) -> Result<()> {
 
 fn up(options: &Options) -> Result<()> {
     let cluster = Cluster::up(options)?;
-    println!("\nThe cluster is up. Use it:");
+    println!("\nThe cluster is up. To use it:");
     println!("    export KUBECONFIG={}", cluster.kubeconfig().display());
     if !system::on_path("kubectl") {
         println!("    cargo xtask cluster kubectl get nodes");
     }
-    println!("Its logs:\n    {}", cluster.logs()?.display());
-    println!("Images (there is no registry):\n    cargo xtask images --import");
+    println!("Logs:\n    {}", cluster.logs()?.display());
+    println!("Import images (there is no registry):\n    cargo xtask images --import");
     println!("Take it down:\n    cargo xtask cluster down");
     Ok(())
 }
@@ -107,7 +107,7 @@ fn down(state: Option<PathBuf>) -> Result<()> {
             None => running.state()?.to_path_buf(),
             Some(pid) => {
                 return Err(Error::Refused(format!(
-                    "the cluster that is up belongs to process {pid}, which goes on: end that one, or say --state {}",
+                    "the cluster belongs to the running process {pid}: end that process, or pass --state {}",
                     running.state()?.display()
                 )));
             }
@@ -115,7 +115,7 @@ fn down(state: Option<PathBuf>) -> Result<()> {
         (None, None) => simsiam_cluster::default_state()?,
     };
     simsiam_cluster::down(&state)?;
-    println!("Down; nothing is left but the logs in {}", state.join("logs").display());
+    println!("The cluster is down. Logs: {}", state.join("logs").display());
     Ok(())
 }
 
@@ -126,7 +126,7 @@ fn status() -> Result<()> {
             println!("No cluster is up.");
         } else {
             println!(
-                "No cluster is up, but there is left of one: {}\nRemove it: cargo xtask cluster down",
+                "No cluster is up, but leftovers of one were found: {}\nRemove them: cargo xtask cluster down",
                 left.join(", ")
             );
         }

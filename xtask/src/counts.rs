@@ -1,6 +1,6 @@
-//! Counting tests in what `cargo test` prints.
+//! Counts tests in the output of `cargo test`.
 
-/// Tests counted over all test binaries.
+/// Test counts over all test binaries.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Passed.
@@ -12,7 +12,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Adds what a line of output says, if it is the closing line of a test binary.
+    /// Adds the counts of a line, if it is the result line of a test binary.
     pub fn read(&mut self, line: &str) {
         let plain = without_colour(line);
         let Some(rest) = plain.trim().strip_prefix("test result: ") else { return };
@@ -28,14 +28,14 @@ impl Counts {
         }
     }
 
-    /// `N passed, N failed`, and `, N skipped` where there are any.
+    /// Returns `N passed, N failed`, followed by `, N skipped` if any were.
     pub fn closing_line(&self) -> String {
         let skipped = if self.ignored > 0 { format!(", {} skipped", self.ignored) } else { String::new() };
         format!("{} passed, {} failed{skipped}", self.passed, self.failed)
     }
 }
 
-/// A line without terminal escape sequences.
+/// Returns a line without terminal escape sequences.
 fn without_colour(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut characters = line.chars();

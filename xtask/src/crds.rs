@@ -1,19 +1,18 @@
-//! `cargo xtask crds`: the definition of the resource, from the Rust types into `crds/`, the chart that
-//! installs it and the page of its fields.
+//! `cargo xtask crds`: generates the CRD in `crds/` and in its chart, and `docs/reference.md`, from the Rust types.
 
 use std::fs;
 
 use crate::error::{Error, Result};
 use crate::process::{cargo, output, repo};
 
-/// A file, and how the operator is asked for it.
+/// Each file and the operator's arguments that print it.
 const FILES: [(&str, &[&str]); 3] = [
     ("crds/simsiamruns.simsiam.dev.yaml", &["crd"]),
     ("charts/simsiam-crds/templates/simsiamruns.simsiam.dev.yaml", &["crd", "--template"]),
     ("docs/reference.md", &["crd", "--reference"]),
 ];
 
-/// Writes the files, each in one step.
+/// Writes the files atomically.
 ///
 /// # Errors
 /// If the operator doesn't build or a file can't be written.

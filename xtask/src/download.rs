@@ -1,4 +1,4 @@
-//! Wheels from the package index by pip, checked against their sums.
+//! Downloads wheels with pip and verifies their checksums.
 
 use std::fs::{self, File};
 use std::io::{IsTerminal, Read};
@@ -13,18 +13,18 @@ use crate::error::{Error, Result};
 use crate::pins::{GLIBC_MINORS, PLATFORM, Wheel};
 use crate::process::start;
 
-/// The Python whose pip downloads.
+/// The Python that runs pip.
 pub const PYTHON: &str = "python3";
 
-/// A bar in a terminal; a line every few seconds where output is a file or a log.
+/// A progress bar in a terminal; otherwise a line every ten seconds.
 pub struct Progress {
     bar: ProgressBar,
     terminal: bool,
-    told: Instant,
+    last_line: Instant,
 }
 
 impl Progress {
-    /// Begins at 0 of `total` bytes.
+    /// Starts at 0 of `total` bytes.
     pub fn new(total: u64) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = if terminal { ProgressBar::new(total) } else { ProgressBar::hidden() };
@@ -32,19 +32,19 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("  {msg:<28} {wide_bar} {bytes}/{total_bytes} {eta:>4}") {
             bar.set_style(style);
         }
-        Self { bar, terminal, told: Instant::now() }
+        Self { bar, terminal, last_line: Instant::now() }
     }
 
-    /// Names what is being done.
+    /// Shows the current action.
     pub fn say(&self, message: &str) {
         if self.terminal { self.bar.set_message(message.to_owned()) } else { println!("  {message}") }
     }
 
-    /// Moves to `done` bytes.
+    /// Sets the progress to `done` bytes.
     pub fn at(&mut self, done: u64) {
         self.bar.set_position(done);
-        if !self.terminal && self.told.elapsed() > Duration::from_secs(10) {
-            self.told = Instant::now();
+        if !self.terminal && self.last_line.elapsed() > Duration::from_secs(10) {
+            self.last_line = Instant::now();
             println!("    {} of {} MB", done / 1_000_000, self.bar.length().unwrap_or(0) / 1_000_000);
         }
     }
@@ -56,14 +56,14 @@ impl Drop for Progress {
     }
 }
 
-/// Downloads one wheel into `folder` and verifies it. `before` bytes of the whole task are done already.
+/// Downloads one wheel into `folder` and verifies it. `before` bytes of the whole task are already done.
 ///
 /// # Errors
-/// If pip can't bring it, or it is another file than ours.
+/// If pip can't download it, or its checksum is not the pinned one.
 pub fn wheel(wheel: &Wheel, folder: &Path, progress: &mut Progress, before: u64) -> Result<PathBuf> {
-    // pip writes to TMPDIR first; with that inside our folder, its growth can be watched and is cleared with it.
+    // pip writes to TMPDIR first. Inside our folder its size can be monitored, and it is removed with the folder.
     let folder = folder.join(wheel.name);
-    fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
+    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
     let log_path = folder.join("pip.log");
     let log = File::create(&log_path).map_err(Error::io("write", &log_path))?;
     let errors = log.try_clone().map_err(Error::io("write", &log_path))?;
@@ -106,7 +106,7 @@ fn verify(wheel: &Wheel, file: &Path) -> Result<()> {
     Err(Error::Checksum { package: wheel.requirement(), expected: wheel.sha256.into(), found })
 }
 
-/// SHA-256 of a file, in hex.
+/// Returns the SHA-256 of a file in hex.
 ///
 /// # Errors
 /// If it can't be read.
@@ -129,7 +129,7 @@ fn find_wheel(folder: &Path) -> Option<PathBuf> {
     files.find(|path| path.extension().is_some_and(|e| e == "whl"))
 }
 
-/// Bytes of all files below a folder; what vanishes meanwhile counts as nothing.
+/// Returns the size of all files below a folder; files that vanish meanwhile count as 0.
 fn size_below(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     let size = |entry: fs::DirEntry| match entry.metadata() {
@@ -140,7 +140,7 @@ fn size_below(folder: &Path) -> u64 {
     entries.flatten().map(size).sum()
 }
 
-/// The last lines of pip's log, indented.
+/// Returns the last lines of pip's log, indented.
 fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();

@@ -1,4 +1,4 @@
-//! What can go wrong in a developer command, with what to do about it.
+//! Errors of developer commands, with remedies.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -6,14 +6,14 @@ use std::process::ExitCode;
 /// An error of a developer command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file or folder could not be read, written, made or moved.
+    /// A file or folder could not be read, written, created or moved.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried: `read`, `write`, `make` …
+        /// The failed action: `read`, `write`, `create` …
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's word.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A program could not be started.
@@ -21,7 +21,7 @@ pub enum Error {
     Start {
         /// The program's name.
         program: String,
-        /// The system's word.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A program ended with an error.
@@ -32,9 +32,9 @@ pub enum Error {
         /// Its exit status.
         status: std::process::ExitStatus,
     },
-    /// System packages are missing and may not be installed from here.
+    /// System packages are missing and this account may not install them.
     #[error(
-        "missing on this machine: {}\nThis account may not install packages. Have this line run once, then repeat:\n\n    {line}\n",
+        "missing on this machine: {}\nThis account may not install packages. Run this line once as root, then repeat the command:\n\n    {line}\n",
         missing.join(", ")
     )]
     Packages {
@@ -43,10 +43,10 @@ pub enum Error {
         /// The line that installs it.
         line: String,
     },
-    /// pip did not bring a wheel.
+    /// pip failed to download a wheel.
     #[error(
-        "pip did not bring {package}:\n{said}\nIs the package index reachable (`{python} -m pip download {package}`)? \
-         A proxy or mirror goes into pip's own configuration. Or set LIBTORCH to a libtorch {version} that you have.",
+        "pip could not download {package}:\n{said}\nCheck that the package index is reachable (`{python} -m pip download \
+         {package}`); configure proxies and mirrors in pip. Or set LIBTORCH to an existing libtorch {version}.",
         version = crate::pins::LIBTORCH_VERSION
     )]
     Download {
@@ -54,23 +54,23 @@ pub enum Error {
         package: String,
         /// The Python that ran pip.
         python: &'static str,
-        /// The last lines pip wrote.
+        /// The last lines of pip's output.
         said: String,
     },
-    /// A downloaded wheel is not the one we know.
+    /// A downloaded wheel has another checksum than the pinned one.
     #[error(
-        "{package}: SHA-256 of the downloaded file is {found}, expected {expected}. The file was not used; \
-         a mirror that rebuilds wheels cannot be used, set LIBTORCH instead"
+        "{package}: checksum mismatch: SHA-256 is {found}, expected {expected}. The file was not used. Mirrors that rebuild \
+         wheels are not supported; set LIBTORCH instead"
     )]
     Checksum {
         /// `name==version`.
         package: String,
-        /// The sum in our source.
+        /// The pinned checksum.
         expected: String,
-        /// The sum of the file.
+        /// The checksum of the file.
         found: String,
     },
-    /// A wheel is not a readable zip file, or lacks a file that we need.
+    /// A wheel is not a readable zip file, or lacks a required file.
     #[error("{package}: {what}")]
     Wheel {
         /// `name==version`.
@@ -78,40 +78,40 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
-    /// A libtorch of another version, or an incomplete one.
-    #[error("{origin} leads to {}: {problem}. {advice}", path.display())]
+    /// A libtorch has another version or is incomplete.
+    #[error("{origin} points to {}: {problem}. {advice}", path.display())]
     Libtorch {
         /// `LIBTORCH` or `.libtorch`.
         origin: &'static str,
-        /// The folder looked at.
+        /// The folder it points to.
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
         /// What to do.
         advice: &'static str,
     },
-    /// Something that this command needs is not so; the text says what and what to do.
+    /// A precondition of the command is not met; the text names it and the remedy.
     #[error("{0}")]
     Refused(String),
     /// The cache can't be used.
     #[error(transparent)]
     Cache(#[from] simsiam_cache::Error),
-    /// The cluster for tests.
+    /// An error of the test cluster.
     #[error(transparent)]
     Cluster(#[from] simsiam_cluster::Error),
-    /// Steps of `cargo xtask test` failed; the table above the message has the details.
+    /// Steps of `cargo xtask test` failed; the table above the message contains the details.
     #[error("failed: {}", .0.join(", "))]
     Steps(Vec<String>),
 }
 
 impl Error {
-    /// An I/O error's constructor for `map_err`.
+    /// Returns a constructor of [`Error::Io`] for `map_err`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { action, path, source }
     }
 
-    /// 64 where the person has to change something about the machine or the command, otherwise 1.
+    /// Returns 64 if the user must change the machine or the command, otherwise 1.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Packages { .. } | Self::Libtorch { .. } | Self::Refused(_) => ExitCode::from(64),
@@ -124,5 +124,5 @@ impl Error {
     }
 }
 
-/// A developer command's result.
+/// Result of a developer command.
 pub type Result<T> = std::result::Result<T, Error>;

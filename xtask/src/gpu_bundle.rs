@@ -1,7 +1,7 @@
-//! `cargo xtask gpu-bundle`: what the check on a GPU machine needs, in one folder.
+//! `cargo xtask gpu-bundle`: packs the check for a GPU machine into one folder.
 //!
-//! That machine has CUDA and a Python with torch, but neither Rust nor a network. libtorch is not packed: the check
-//! uses the one inside that Python's torch.
+//! The GPU machine has CUDA and a Python with torch, but neither Rust nor a network. The bundle does not contain libtorch:
+//! the check uses the one in that Python's torch.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::setup::setup;
 
 const SHIM: &str = "libtch_ext_cuda.so";
 const LIMIT: u64 = 60 << 20;
-/// From the repository into the bundle. `tests/gpu/run` finds things by these places.
+/// Paths in the repository and in the bundle; `tests/gpu/run` relies on the latter.
 const FILES: &[(&str, &str)] = &[
     ("tests/gpu/run", "run"),
     ("tests/gpu/checks.py", "checks.py"),
@@ -31,7 +31,7 @@ const FILES: &[(&str, &str)] = &[
 /// What to pack.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Without the CUDA shim and its 2.5 GB set-up, to rehearse the check with `run --cpu`
+    /// Omit the CUDA shim and its 2.5 GB set-up, to rehearse the check with `run --cpu`
     #[arg(long)]
     cpu: bool,
 }
@@ -65,15 +65,15 @@ pub fn bundle(options: &Options) -> Result<()> {
     if size > LIMIT {
         return Err(Error::Refused(format!("the bundle is over {} MiB", LIMIT >> 20)));
     }
-    println!("Copy it to the GPU machine, then there: ./run   (here, to rehearse: dist/gpu-bundle/run --cpu)");
+    println!("Copy it to the GPU machine and run ./run there. To rehearse it here: dist/gpu-bundle/run --cpu");
     Ok(())
 }
 
-/// The CUDA shim. `tch-ext`'s build script only warns where it can't build it.
+/// Returns the path of the CUDA shim; if it can't be built, the build script of `tch-ext` only warns.
 fn shim(built: &Built) -> Result<PathBuf> {
     let path = built.shim_folder.as_ref().map(|folder| folder.join(SHIM));
     path.filter(|path| path.is_file())
-        .ok_or_else(|| Error::Refused(format!("{SHIM} was not built; cargo's warning above says why")))
+        .ok_or_else(|| Error::Refused(format!("{SHIM} was not built; see cargo's warning above")))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -87,7 +87,7 @@ fn strip(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn make_parent(path: &Path) -> Result<()> {
-    path.parent().map_or(Ok(()), |parent| fs::create_dir_all(parent).map_err(Error::io("make", parent)))
+    path.parent().map_or(Ok(()), |parent| fs::create_dir_all(parent).map_err(Error::io("create", parent)))
 }
 
 fn size_of(folder: &Path) -> Result<u64> {
@@ -100,7 +100,7 @@ fn size_of(folder: &Path) -> Result<u64> {
     Ok(size)
 }
 
-/// The commit that was packed, where there is git.
+/// Returns the version and, if git is available, the commit.
 fn describe() -> String {
     let commit = output(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(repo()));
     format!("simsiam {} {}\n", env!("CARGO_PKG_VERSION"), commit.unwrap_or_default().trim())

@@ -15,19 +15,19 @@ use crate::setup::setup;
 
 const FOLDER: &str = "target/images";
 
-/// Which images, and of what.
+/// Which images to build, and from what.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Only this one: operator or trainer
+    /// Build only this image: operator or trainer
     #[arg(value_parser = PRODUCTS.map(|product| product.name))]
     only: Option<String>,
-    /// Of unoptimised programs, which build faster
+    /// Use debug builds, which compile faster
     #[arg(long)]
     debug: bool,
-    /// Of this program, which is built already
+    /// Use this program instead of building it
     #[arg(long, value_name = "FILE", requires = "only")]
     program: Option<PathBuf>,
-    /// Put them onto the nodes of the cluster that is up
+    /// Import the images on the nodes of the cluster that is up
     #[arg(long)]
     import: bool,
 }
@@ -35,24 +35,24 @@ pub struct Options {
 /// Builds the programs and writes `target/images/<name>.tar`.
 ///
 /// # Errors
-/// If a program doesn't build, or a library of it is missing.
+/// If a program doesn't build, or one of its libraries is missing.
 pub fn images(options: &Options) -> Result<()> {
     let cluster = match Cluster::running()? {
         None if options.import => {
-            return Err(Error::Refused("no cluster is up to import into: cargo xtask cluster up".into()));
+            return Err(Error::Refused("no cluster is up; start one: cargo xtask cluster up".into()));
         }
         cluster => cluster.filter(|_| options.import),
     };
     for product in PRODUCTS.iter().filter(|product| options.only.as_deref().is_none_or(|only| only == product.name)) {
         if options.program.is_none() && !exists(product) {
-            println!("{}: there is no package {} yet", product.name, product.package);
+            println!("{}: this checkout has no package {}", product.name, product.package);
             continue;
         }
         let program = match &options.program {
             Some(program) => program.clone(),
             None => build(product, options.debug)?,
         };
-        let begun = Instant::now();
+        let start = Instant::now();
         let archive = repo().join(FOLDER).join(format!("{}.tar", product.name));
         product.archive(&program, &archive)?;
         let size = fs::metadata(&archive).map_err(Error::io("read", &archive))?.len();
@@ -61,18 +61,23 @@ pub fn images(options: &Options) -> Result<()> {
             product.image(),
             archive.display(),
             size / 1_000_000,
-            begun.elapsed().as_secs_f64()
+            start.elapsed().as_secs_f64()
         );
         if let Some(cluster) = &cluster {
-            let begun = Instant::now();
+            let start = Instant::now();
             cluster.import_image(&archive)?;
-            println!("{}: on {} nodes ({:.1} s)", product.image(), cluster.nodes()?, begun.elapsed().as_secs_f64());
+            println!(
+                "{}: imported on {} nodes ({:.1} s)",
+                product.image(),
+                cluster.nodes()?,
+                start.elapsed().as_secs_f64()
+            );
         }
     }
     Ok(())
 }
 
-/// Whether this checkout has the package.
+/// Returns whether this checkout contains the package.
 fn exists(product: &Product) -> bool {
     repo().join(product.name).join("Cargo.toml").is_file()
 }

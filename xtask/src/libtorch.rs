@@ -1,4 +1,4 @@
-//! Brings libtorch into the cache and makes `.libtorch` lead there.
+//! Downloads libtorch into the cache and points the link `.libtorch` to it.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,16 +11,16 @@ use crate::pins::{Flavour, LIBTORCH_VERSION, Wheel};
 use crate::process::repo;
 use crate::system;
 
-/// Makes sure that there is a libtorch to build with, and says where.
+/// Returns a libtorch to build with; prints its path.
 ///
-/// A `LIBTORCH` of the user's own wins, then what `.libtorch` leads to; only then is anything downloaded.
+/// A `LIBTORCH` set by the user takes precedence, then the target of `.libtorch`; otherwise libtorch is downloaded.
 ///
 /// # Errors
-/// If the user's own is of another version, or ours can't be brought.
+/// If the user's libtorch has another version, or the download fails.
 pub fn ensure(flavour: Flavour) -> Result<PathBuf> {
     let link = repo().join(".libtorch");
     if let Some(own) = own_libtorch(&link) {
-        let advice = "Unset LIBTORCH to have the right one brought, or point it at a libtorch of that version";
+        let advice = "Unset LIBTORCH to download the right version, or point it to a libtorch of that version";
         check(&own, flavour).map_err(|problem| Error::Libtorch {
             origin: "LIBTORCH",
             path: own.clone(),
@@ -36,7 +36,7 @@ pub fn ensure(flavour: Flavour) -> Result<PathBuf> {
         let site = in_cache(flavour)?;
         point(&link, &site)?;
         if let Err(problem) = check(&linked, flavour) {
-            let advice = "Remove that folder and repeat";
+            let advice = "Remove that folder and repeat the command";
             return Err(Error::Libtorch { origin: ".libtorch", path: site, problem, advice });
         }
     }
@@ -45,33 +45,33 @@ pub fn ensure(flavour: Flavour) -> Result<PathBuf> {
     Ok(linked)
 }
 
-/// `LIBTORCH` where a person set it. `.cargo/config.toml` sets it to `.libtorch/torch` for every cargo command,
-/// so that value is none of theirs.
+/// Returns `LIBTORCH` if the user set it. `.cargo/config.toml` sets it to `.libtorch/torch` for every cargo command, so
+/// that value does not count.
 fn own_libtorch(link: &Path) -> Option<PathBuf> {
     let value = PathBuf::from(std::env::var_os("LIBTORCH").filter(|value| !value.is_empty())?);
     let value = std::path::absolute(&value).unwrap_or(value);
     (value != link.join("torch")).then_some(value)
 }
 
-/// The wheels are for one platform.
+/// Checks the platform: the wheels are for one only.
 fn supported() -> Result<()> {
     if cfg!(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")) {
         return Ok(());
     }
     Err(Error::Refused(format!(
-        "libtorch is brought for x86-64 Linux with glibc only; set LIBTORCH to a libtorch {LIBTORCH_VERSION} for this machine"
+        "libtorch can be downloaded only for x86-64 Linux with glibc; set LIBTORCH to a libtorch {LIBTORCH_VERSION} for this machine"
     )))
 }
 
-/// Looks at a libtorch: its version, and whether everything is there. The error says what is wrong.
+/// Checks the version and the completeness of a libtorch. The error names the problem.
 fn check(libtorch: &Path, flavour: Flavour) -> std::result::Result<(), String> {
-    let found = version(libtorch).ok_or("there is no libtorch there (no build-version, no torch/version.h)")?;
+    let found = version(libtorch).ok_or("it contains no libtorch (no build-version, no torch/version.h)")?;
     if found != LIBTORCH_VERSION {
         return Err(format!("its version is {found}, expected {LIBTORCH_VERSION}"));
     }
-    // A libtorch of the user's may lie otherwise around `torch/`; what is below it must be there.
+    // The surroundings of `torch/` may differ in a user's libtorch; its content must be complete.
     let below = flavour.required().iter().filter_map(|path| path.strip_prefix("torch/"));
-    // The official archives name their OpenMP library after its hash, and rustc finds it by RPATH alone.
+    // The official archives include a hash in the name of the OpenMP library, which is found by RPATH.
     let mut needed = below.filter(|path| !path.contains("libgomp"));
     match needed.find(|path| fs::metadata(libtorch.join(path)).map_or(true, |data| data.len() == 0)) {
         Some(missing) => Err(format!("{missing} is missing")),
@@ -79,10 +79,10 @@ fn check(libtorch: &Path, flavour: Flavour) -> std::result::Result<(), String> {
     }
 }
 
-/// Where libtorch says its version: newer releases, then older ones, whose place now only includes the other.
+/// The headers with the version: that of newer releases, then that of older ones, which now only includes the former.
 const HEADERS: [&str; 2] = ["torch/headeronly/version.h", "torch/csrc/api/include/torch/version.h"];
 
-/// A libtorch's version without its `+cu130`, by the official archives' `build-version` or by its header.
+/// Returns the version without a suffix like `+cu130`, from `build-version` of the official archives or from a header.
 fn version(libtorch: &Path) -> Option<String> {
     if let Ok(text) = fs::read_to_string(libtorch.join("build-version")) {
         return Some(text.trim().split('+').next()?.to_owned());
@@ -100,7 +100,7 @@ fn version_in_header(header: &str) -> Option<String> {
     Some(parts.map(|n| n.to_string()).join("."))
 }
 
-/// The folder in the cache that holds `torch/` and `nvidia/`; downloaded where it isn't there.
+/// Returns the folder in the cache that contains `torch/` and `nvidia/`, after downloading it if necessary.
 fn in_cache(flavour: Flavour) -> Result<PathBuf> {
     let root = simsiam_cache::root()?;
     let site = root.join(flavour.folder());
@@ -111,9 +111,9 @@ fn in_cache(flavour: Flavour) -> Result<PathBuf> {
     simsiam_cache::room(&root, flavour.disk())?;
     let wheels = flavour.wheels();
     let total: u64 = wheels.iter().map(|wheel| wheel.size).sum();
-    println!("Bringing libtorch {LIBTORCH_VERSION} ({} MB) into {}", total / 1_000_000, root.display());
+    println!("Downloading libtorch {LIBTORCH_VERSION} ({} MB) into {}", total / 1_000_000, root.display());
     let staging = simsiam_cache::Staging::begin(&root, &flavour.folder())?;
-    // Downloads lie beside the result in the same partial folder, so that they are cleared with it.
+    // Downloads are in the same partial folder as the result, so that both are removed together.
     let downloads = staging.path().join("download");
     let mut progress = Progress::new(total);
     let mut done = 0;
@@ -127,12 +127,12 @@ fn in_cache(flavour: Flavour) -> Result<PathBuf> {
     drop(progress);
     fs::remove_dir_all(&downloads).map_err(Error::io("remove", &downloads))?;
     if let Some(missing) = flavour.required().iter().find(|path| !staging.path().join(path).is_file()) {
-        return Err(Error::Wheel { package: flavour.folder(), what: format!("no wheel holds {missing}") });
+        return Err(Error::Wheel { package: flavour.folder(), what: format!("no wheel contains {missing}") });
     }
     Ok(staging.finish()?)
 }
 
-/// Writes the files of a wheel that we keep below `site`. The zip format's own CRC of each is checked on the way.
+/// Unpacks the required files of a wheel below `site`, checking the CRC of each.
 fn unpack(wheel: &Wheel, file: &Path, site: &Path, flavour: Flavour) -> Result<()> {
     let bad = |what: String| Error::Wheel { package: wheel.requirement(), what };
     let reader = File::open(file).map_err(Error::io("read", file))?;
@@ -143,13 +143,13 @@ fn unpack(wheel: &Wheel, file: &Path, site: &Path, flavour: Flavour) -> Result<(
         if !flavour.keeps(&name) {
             continue;
         }
-        // A name with `..` is refused whole, even where it would end inside.
+        // A name with `..` is refused even if it stays inside.
         if Path::new(&name).components().any(|part| !matches!(part, Component::Normal(_))) {
-            return Err(bad(format!("its file {name} would lie outside")));
+            return Err(bad(format!("its file {name} would be unpacked outside of the folder")));
         }
         let to = site.join(&name);
         if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
+            fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
         }
         let mut out = File::create(&to).map_err(Error::io("write", &to))?;
         io::copy(&mut entry, &mut out).and_then(|_| out.flush()).map_err(Error::io("write", &to))?;
@@ -157,19 +157,19 @@ fn unpack(wheel: &Wheel, file: &Path, site: &Path, flavour: Flavour) -> Result<(
     Ok(())
 }
 
-/// Makes the link at the repository's root lead to `site`.
+/// Points the link in the repository root to `site`.
 fn point(link: &Path, site: &Path) -> Result<()> {
     match fs::symlink_metadata(link) {
         Ok(data) if !data.file_type().is_symlink() => {
             return Err(Error::Refused(format!(
-                "{} is a file or folder of yours, and a link is to be made there: move it away",
+                "{} is a file or folder where a link must be created: move it away",
                 link.display()
             )));
         }
         Ok(_) if fs::read_link(link).is_ok_and(|to| to == site) => return Ok(()),
         _ => {}
     }
-    // Made beside and renamed over, so that a build in another terminal never finds no link.
+    // Created under another name and renamed, so that a concurrent build always finds a link.
     let fresh = link.with_extension(format!("new-{}", std::process::id()));
     symlink(site, &fresh).map_err(Error::io("link", &fresh))?;
     fs::rename(&fresh, link).map_err(Error::io("link", link))

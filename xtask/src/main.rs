@@ -23,8 +23,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use pins::Flavour;
 
-/// Set-up and developer commands. New here? `cargo xtask quickstart` trains a small encoder, `cargo xtask test` checks
-/// everything.
+/// Set-up and developer commands. Start with `cargo xtask quickstart`, which trains a small encoder; `cargo xtask test`
+/// runs all checks.
 #[derive(Parser)]
 #[command(name = "cargo xtask", version)]
 struct Cli {
@@ -34,41 +34,41 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Bring what a plain `cargo build` needs: system packages and libtorch
+    /// Install what a plain `cargo build` needs: system packages and libtorch
     Setup {
-        /// The full libtorch with CUDA (about 2.5 GB to download), and the headers for the CUDA shim
+        /// Install the full libtorch with CUDA (a 2.5 GB download) and the headers for the CUDA shim
         #[arg(long)]
         cuda: bool,
     },
-    /// Set up, build, make a small data set, train on it and show the result
+    /// Set up, build, generate a small data set, train on it and show the result
     Quickstart,
-    /// Formatting, lints, licences, documentation and all tests
+    /// Run formatting, lints, licence and documentation checks and all tests; or only the tests of a name
     Test(test::Options),
-    /// Measure: speed and memory beside PyTorch's and torchvision's, and the operator with many runs
+    /// Benchmark training and data loading against PyTorch and torchvision, and the operator with many runs
     Bench {
         #[command(subcommand)]
         what: Bench,
     },
-    /// Write the definition of the custom resource into crds/ and its chart, and the page of its fields into docs/
+    /// Generate the CRD (crds/ and its chart) and docs/reference.md
     Crds,
-    /// A real Kubernetes cluster for tests on this machine
+    /// Manage a real Kubernetes cluster for tests on this machine
     Cluster {
         #[command(subcommand)]
         action: cluster::Action,
     },
-    /// Container images of operator and trainer as archives in target/images, without Docker
+    /// Build container images of operator and trainer as archives in target/images, without Docker
     Images(images::Options),
-    /// Pack what a check on a GPU machine needs into dist/gpu-bundle (that machine: no Rust, no network)
+    /// Pack the check for a GPU machine into dist/gpu-bundle (that machine needs neither Rust nor a network)
     GpuBundle(gpu_bundle::Options),
 }
 
 #[derive(Subcommand)]
 enum Bench {
-    /// Images per second and memory of a training step on the CPU, beside the same model in eager PyTorch
+    /// Measure images per second and memory of a training step on the CPU, ours and eager PyTorch's
     Train(bench::train::Options),
-    /// Images per second of the two-view input pipeline, on one core and two, beside torchvision's
+    /// Measure images per second of the two-view input pipeline on one and two cores, ours and torchvision's
     Data(bench::data::Options),
-    /// The operator with many runs against a real API server: latency, requests, memory
+    /// Measure latency, requests and memory of the operator with many runs on a real API server
     Operator(bench::operator::Options),
 }
 

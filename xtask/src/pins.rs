@@ -1,21 +1,21 @@
-//! Exactly which libtorch: the wheels of PyTorch that hold it, their sums, and which of their files we need.
+//! The pinned libtorch: the PyTorch wheels that contain it, their checksums, and the files that are kept.
 //!
-//! There is no CPU-only wheel on the package index, but `libtorch_cpu.so` needs only two small libraries of the
-//! CUDA ones (`libcudart`, `libcupti`), so a CPU set-up takes three wheels and keeps 0.5 GB of them.
+//! There is no CPU-only wheel on the package index, but `libtorch_cpu.so` needs only two small CUDA libraries
+//! (`libcudart`, `libcupti`), so the CPU set-up downloads three wheels and keeps 0.5 GB of them.
 
-/// The version that `tch` is made for.
+/// The version that `tch` supports.
 pub const LIBTORCH_VERSION: &str = "2.11.0";
 
-/// pip's flags that make it choose the same file on every machine, whatever Python it runs on.
+/// Flags that make pip choose the same file on every machine, regardless of its Python version.
 pub const PLATFORM: &[&str] = &["--python-version=3.11", "--implementation=cp", "--abi=cp311"];
 
-/// The newest glibc (2.x) whose wheels are accepted; pip wants each version named.
+/// The accepted glibc versions (2.x); pip requires each to be named.
 pub const GLIBC_MINORS: std::ops::RangeInclusive<u32> = 17..=28;
 
 /// One wheel.
 #[derive(Debug, Clone, Copy)]
 pub struct Wheel {
-    /// The package's name on the index.
+    /// Name of the package on the index.
     pub name: &'static str,
     /// Its exact version.
     pub version: &'static str,
@@ -26,13 +26,13 @@ pub struct Wheel {
 }
 
 impl Wheel {
-    /// `name==version`, as pip takes it.
+    /// Returns `name==version`, pip's requirement.
     pub fn requirement(&self) -> String {
         format!("{}=={}", self.name, self.version)
     }
 }
 
-/// Which libtorch to bring.
+/// Which libtorch to install.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavour {
     /// Trains on CPUs; 0.5 GB.
@@ -42,7 +42,7 @@ pub enum Flavour {
 }
 
 impl Flavour {
-    /// The wheels that hold it.
+    /// Returns the wheels that contain it.
     pub fn wheels(self) -> Vec<Wheel> {
         match self {
             Self::Cpu => CPU_WHEELS.to_vec(),
@@ -50,7 +50,7 @@ impl Flavour {
         }
     }
 
-    /// The folder's name in the cache. The number at the end grows when [`Flavour::keeps`] changes.
+    /// Returns the folder name in the cache. The last number is incremented when [`Flavour::keeps`] changes.
     pub fn folder(self) -> String {
         let name = match self {
             Self::Cpu => "cpu",
@@ -59,7 +59,7 @@ impl Flavour {
         format!("libtorch-{LIBTORCH_VERSION}-{name}-x86_64-1")
     }
 
-    /// Bytes of disk that bringing it takes at most: pip holds a wheel twice for a moment.
+    /// Returns the bytes of disk space that the download needs at most; pip briefly stores a wheel twice.
     pub fn disk(self) -> u64 {
         match self {
             Self::Cpu => 1_800_000_000,
@@ -67,7 +67,7 @@ impl Flavour {
         }
     }
 
-    /// Files without which it is not complete, relative to the folder that holds `torch/`.
+    /// Returns the required files, relative to the folder that contains `torch/`.
     pub fn required(self) -> &'static [&'static str] {
         match self {
             Self::Cpu => &CUDA_FILES[..CPU_FILES],
@@ -75,7 +75,7 @@ impl Flavour {
         }
     }
 
-    /// Whether a wheel's file is kept.
+    /// Returns whether a file of a wheel is kept.
     pub fn keeps(self, path: &str) -> bool {
         if path.ends_with('/') {
             return false;
@@ -89,14 +89,14 @@ impl Flavour {
                 let library = path.strip_prefix("torch/lib/").is_some_and(|name| {
                     name.contains(".so") && !name.contains('/') && !["libtorch_python.so", "libshm.so"].contains(&name)
                 });
-                // NVRTC's `.alt` libraries are a second copy for another of its modes.
+                // NVRTC's `.alt` libraries are copies for another mode.
                 library || (path.starts_with("nvidia/") && !path.contains(".alt.so"))
             }
         }
     }
 }
 
-/// How many of [`CUDA_FILES`] the CPU set-up needs.
+/// The CPU set-up needs this many of the first [`CUDA_FILES`].
 const CPU_FILES: usize = 7;
 const CUDA_FILES: &[&str] = &[
     "torch/lib/libtorch_cpu.so",
@@ -137,7 +137,7 @@ const CPU_WHEELS: &[Wheel] = &[
     },
 ];
 
-/// What `libtorch_cuda.so` links against, and the headers that the CUDA shim is compiled with.
+/// The libraries that `libtorch_cuda.so` links, and the headers of the CUDA shim.
 const CUDA_WHEELS: &[Wheel] = &[
     Wheel {
         name: "nvidia-cublas",

@@ -1,4 +1,4 @@
-//! Starting other programs, and where this repository lies.
+//! Running other programs, and the path of this repository.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -6,22 +6,22 @@ use std::process::{Command, Stdio};
 
 use crate::error::{Error, Result};
 
-/// The repository's root: the parent of this crate's folder.
+/// Returns the root of the repository: the parent of this crate's folder.
 pub fn repo() -> PathBuf {
-    // Cargo tells a running program its folder; the compiled-in one is for a binary that is started by hand.
+    // Cargo sets the variable at run time; the compiled-in path is for a binary started by hand.
     let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let own = PathBuf::from(own);
     own.parent().map_or_else(|| own.clone(), Path::to_path_buf)
 }
 
-/// The cargo that started us, started in the repository's root.
+/// Returns a command for the cargo that started this program, with the repository root as its working directory.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repo());
     command
 }
 
-/// The command line as a person would type it.
+/// Returns the command line as typed in a shell.
 pub fn line(command: &Command) -> String {
     let name = |s: &OsStr| s.to_string_lossy().into_owned();
     let program = Path::new(command.get_program());
@@ -30,7 +30,7 @@ pub fn line(command: &Command) -> String {
     words.join(" ")
 }
 
-/// Runs a command with this terminal's input and output.
+/// Runs a command with our standard input and output.
 ///
 /// # Errors
 /// If it can't be started or ends with a status other than 0.
@@ -40,7 +40,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Error::Failed { command: line(command), status }) }
 }
 
-/// Runs a command and returns what it wrote on standard output; its standard error goes to ours.
+/// Runs a command and returns its standard output; its standard error goes to ours.
 ///
 /// # Errors
 /// If it can't be started or ends with a status other than 0.
@@ -52,13 +52,13 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether a command can be started and ends with 0; says nothing.
+/// Returns whether a command starts and exits with 0; prints nothing.
 pub fn succeeds(command: &mut Command) -> bool {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
 }
 
-/// The error for a command that can't be started.
+/// Returns the error for a command that can't be started.
 pub fn start(command: &Command, source: std::io::Error) -> Error {
     Error::Start { program: command.get_program().to_string_lossy().into_owned(), source }
 }

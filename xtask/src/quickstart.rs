@@ -12,18 +12,18 @@ const RECIPE: &str = "examples/quickstart.yaml";
 const DATA: &str = "runs/quickstart/data";
 const OUTPUT: &str = "runs/quickstart/out";
 
-/// Set-up, release build, a generated data set, the run of `examples/quickstart.yaml`.
+/// Sets up, builds for release, generates a data set and runs `examples/quickstart.yaml`.
 ///
 /// # Errors
-/// If one of them fails.
+/// If one of these steps fails.
 pub fn quickstart() -> Result<()> {
-    let begun = Instant::now();
+    let start = Instant::now();
     setup(Flavour::Cpu)?;
     let built = release(false)?;
-    let ready = begun.elapsed();
+    let ready = start.elapsed();
     run(program(&built).args(["data", "synth", DATA]))?;
     run(program(&built).args(["run", "-f", RECIPE, "--nproc", "2"]))?;
-    let all = begun.elapsed();
+    let all = start.elapsed();
     println!(
         "\nSet-up and build took {:.0} s, data and run {:.0} s.",
         ready.as_secs_f64(),
@@ -31,13 +31,13 @@ pub fn quickstart() -> Result<()> {
     );
     let output = repo().join(OUTPUT);
     for (what, name) in [
-        ("The run as a page, for a browser", "report.html"),
+        ("Report page", "report.html"),
         ("Weights for PyTorch", "export"),
         ("Checkpoints", "checkpoints"),
         ("Results", "result.json"),
     ] {
         println!("{:<34}{}", format!("{what}:"), output.join(name).display());
     }
-    println!("The recipe is {RECIPE}; copy it for images of your own.");
+    println!("To train on your own images, copy {RECIPE}.");
     Ok(())
 }

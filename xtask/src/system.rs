@@ -1,4 +1,4 @@
-//! What the build needs from the system, and installing what is missing.
+//! Required system packages, and their installation.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use crate::download::PYTHON;
 use crate::error::{Error, Result};
 use crate::process::{output, run, succeeds};
 
-/// A program that the build calls, the Debian package that has it, and what for.
+/// A required program, the Debian package that contains it, and its purpose.
 #[derive(Debug)]
 pub struct Need {
     /// A program, or a Python module as `-m name`.
@@ -16,7 +16,7 @@ pub struct Need {
     why: &'static str,
 }
 
-/// What every build calls.
+/// Needed by every build.
 pub const BUILD: &[Need] = &[
     Need { program: "c++", package: "g++", why: "the C++ shim over libtorch" },
     Need { program: "make", package: "make", why: "libjpeg-turbo" },
@@ -24,41 +24,41 @@ pub const BUILD: &[Need] = &[
     Need { program: "nasm", package: "nasm", why: "libjpeg-turbo's vector code" },
 ];
 
-/// What bringing libtorch takes.
+/// Needed to download libtorch.
 pub const DOWNLOAD: &[Need] = &[
     Need { program: "python3", package: "python3", why: "pip" },
     Need { program: "-m pip", package: "python3-pip", why: "downloading libtorch" },
 ];
 
-/// What shows the report to its test.
+/// Needed by the tests of the report.
 pub const BROWSER: &[Need] =
     &[Need { program: "chromium", package: "chromium", why: "the report's test in a browser" }];
 
-/// What tries the dashboards and the alerts.
+/// Needed by the tests of dashboards and alerts.
 pub const MONITORING: &[Need] = &[
     Need { program: "prometheus", package: "prometheus", why: "the tests of dashboards" },
     Need { program: "promtool", package: "prometheus", why: "the tests of alerts" },
 ];
 
-/// What the cluster for tests runs on.
+/// Needed by the test cluster.
 pub const CLUSTER: &[Need] = &[
-    Need { program: "containerd", package: "containerd", why: "the cluster for tests: containers" },
-    Need { program: "runc", package: "runc", why: "the cluster for tests: containers" },
+    Need { program: "containerd", package: "containerd", why: "containers of the test cluster" },
+    Need { program: "runc", package: "runc", why: "containers of the test cluster" },
     Need {
         program: "/usr/lib/cni/ptp",
         package: "containernetworking-plugins",
-        why: "the cluster for tests: pods' networks",
+        why: "pod networks of the test cluster",
     },
-    Need { program: "ip", package: "iproute2", why: "the cluster for tests: nodes' networks" },
-    Need { program: "iptables", package: "iptables", why: "the cluster for tests: Services" },
-    Need { program: "ipset", package: "ipset", why: "the cluster for tests: network policies" },
-    Need { program: "conntrack", package: "conntrack", why: "the cluster for tests: Services" },
+    Need { program: "ip", package: "iproute2", why: "node networks of the test cluster" },
+    Need { program: "iptables", package: "iptables", why: "Services of the test cluster" },
+    Need { program: "ipset", package: "ipset", why: "network policies of the test cluster" },
+    Need { program: "conntrack", package: "conntrack", why: "Services of the test cluster" },
 ];
 
-/// Installs those system packages that are missing, as root or by `sudo` without a password.
+/// Installs missing system packages, as root or with `sudo` if it asks for no password.
 ///
 /// # Errors
-/// If something is missing and may not be installed from here: the error has the one line to run.
+/// If a package is missing and can't be installed; the error contains the line to run.
 pub fn ensure(needs: &[Need]) -> Result<()> {
     let missing: Vec<&Need> = needs.iter().filter(|need| !present(need)).collect();
     if missing.is_empty() {
@@ -68,7 +68,7 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
         println!("missing: {} (for {}), package {}", need.program, need.why, need.package);
     }
     let mut packages: Vec<_> = missing.iter().map(|need| need.package).collect();
-    // One package may have several of the programs.
+    // One package may contain several of the programs.
     packages.dedup();
     let Some(prefix) = installer() else {
         let missing = missing.iter().map(|need| need.program.trim_start_matches("-m ").to_owned()).collect();
@@ -79,7 +79,7 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     match missing.iter().find(|need| !present(need)) {
         None => Ok(()),
         Some(need) => Err(Error::Refused(format!(
-            "{} was installed, but `{}` is still not found: look at PATH",
+            "{} was installed, but `{}` is not found: check PATH",
             need.package, need.program
         ))),
     }
@@ -92,7 +92,7 @@ fn present(need: &Need) -> bool {
     }
 }
 
-/// Whether a program is on the path, or a file at an absolute one.
+/// Returns whether a program is on PATH, or exists at an absolute path.
 pub fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
@@ -102,7 +102,7 @@ fn is_root() -> bool {
     output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
-/// What to put before `apt-get`: nothing for root, `sudo -n` where it asks no password; None where neither works.
+/// Returns the prefix for `apt-get`: nothing for root, `sudo -n` if it asks for no password, or `None` if neither works.
 fn installer() -> Option<Vec<&'static str>> {
     if !on_path("apt-get") {
         None
@@ -123,7 +123,7 @@ fn apt(prefix: &[&str], arguments: &[&str]) -> Result<()> {
 
 fn by_hand(packages: &[&str], root: bool) -> String {
     if !Path::new("/etc/debian_version").exists() {
-        return format!("(your system's installer) {}", packages.join(" "));
+        return format!("(your package manager) install {}", packages.join(" "));
     }
     let sudo = if root { "" } else { "sudo " };
     format!("{sudo}apt-get update && {sudo}apt-get install -y {}", packages.join(" "))

@@ -1,6 +1,6 @@
-//! Plain tables.
+//! Plain-text tables.
 
-/// Rows as aligned columns: the first to the left, the others to the right.
+/// Formats rows as aligned columns: the first left-aligned, the others right-aligned.
 pub fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width =

@@ -17,7 +17,7 @@ pub fn make(node: &str) -> Result<String> {
         for part in [NAME, node] {
             let parent = path.clone();
             path.push(part);
-            fs::create_dir_all(&path).map_err(Error::io("make", &path))?;
+            fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
             // In the first version of cpusets a new group has no processors, and no process may enter it.
             for file in ["cpuset.cpus", "cpuset.mems"] {
                 inherit(&parent.join(file), &path.join(file));

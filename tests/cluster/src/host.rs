@@ -104,7 +104,7 @@ pub fn to_be_made() -> Vec<PathBuf> {
 
 /// Makes the covered folders.
 pub fn make_covered() -> Result<()> {
-    COVERED.iter().map(Path::new).try_for_each(|path| fs::create_dir_all(path).map_err(Error::io("make", path)))
+    COVERED.iter().map(Path::new).try_for_each(|path| fs::create_dir_all(path).map_err(Error::io("create", path)))
 }
 
 /// Removes folders that we made. Another program may have put something there since; that stays.

@@ -116,7 +116,7 @@ impl Layer {
 pub fn write(archive: &Path, image: &Image, layers: &[Layer]) -> Result<()> {
     let failed = |source| Error::io("write", archive)(source);
     let folder = archive.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(Error::io("make", folder))?;
+    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     let fresh = archive.with_extension("new");
     let blobs = archive.with_extension("blobs");
     let written = write_parts(&fresh, &blobs, image, layers);

@@ -32,11 +32,11 @@ fn list(nodes: usize) -> String {
 /// Makes everything below `state`: `pki/`, `kubeconfig`, `kubeconfigs/`.
 pub fn make(state: &Path, tools: &Tools, nodes: usize) -> Result<()> {
     let pki = state.join("pki");
-    fs::create_dir_all(&pki).map_err(Error::io("make", &pki))?;
+    fs::create_dir_all(&pki).map_err(Error::io("create", &pki))?;
     output_with(Command::new(tools.pod()).arg("certs").arg(&pki), &list(nodes))?;
 
     let folder = state.join("kubeconfigs");
-    fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
+    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
     write(&state.join("kubeconfig"), &pki, "admin")?;
     let names = (1..=nodes).map(node_name).chain(["kube-proxy".to_owned()]);
     names.into_iter().try_for_each(|name| write(&kubeconfig(state, &name), &pki, &name))

@@ -80,8 +80,8 @@ pub fn make(folder: &Path) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &logs)(error)),
         _ => {}
     }
-    fs::create_dir_all(&logs).map_err(Error::io("make", &logs))?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(Error::io("make", folder))
+    fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(Error::io("create", folder))
 }
 
 /// Removes all but the logs.

@@ -54,7 +54,7 @@ impl<'a> Worker<'a> {
     pub fn boot(&self) -> Result<()> {
         let disk = self.disk();
         for folder in DISK.map(|(folder, _)| disk.join(folder)) {
-            fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
+            fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         }
         cgroups::make(self.sandbox.name())?;
         let pid = self.sandbox.start(&self.tools.pod(), true)?;
@@ -144,7 +144,7 @@ impl<'a> Worker<'a> {
     fn start_containerd(&self) -> Result<()> {
         let plugins = plugins().ok_or_else(|| Error::Impossible("no network plugins".into()))?;
         let networks = self.disk().join("net.d");
-        fs::create_dir_all(&networks).map_err(Error::io("make", &networks))?;
+        fs::create_dir_all(&networks).map_err(Error::io("create", &networks))?;
         self.write("net.d/10-pods.conflist", &self.pod_network())?;
         let config = self.write("containerd.toml", &containerd_config(plugins, &networks))?;
         let words = ["containerd".to_owned(), "--config".to_owned(), config.display().to_string()];

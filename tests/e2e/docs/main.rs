@@ -115,16 +115,22 @@ fn unlinked_page_is_reported() {
     let page = |name: &str, text: &str| (name.to_owned(), Page::parse(name, text));
     let pages = BTreeMap::from([
         page("README.md", "[all](docs/README.md)"),
-        page("docs/README.md", "[monitoring](monitoring.md)"),
+        page("docs/README.md", "[monitoring](monitoring.md), [decisions](adr/README.md)"),
+        page("docs/adr/0001-one.md", ""),
+        page("docs/adr/0002-two.md", ""),
+        page("docs/adr/README.md", "[one](0001-one.md)"),
         page("docs/monitoring.md", "[one](runbooks/One.md)"),
         page("docs/lost.md", ""),
         page("docs/runbooks/One.md", ""),
         page("docs/runbooks/Two.md", ""),
     ]);
-    let expected =
-        ["docs/lost.md: no link from docs/README.md", "docs/runbooks/Two.md: no link from docs/monitoring.md"];
+    let expected = [
+        "docs/adr/0002-two.md: no link from docs/adr/README.md",
+        "docs/lost.md: no link from docs/README.md",
+        "docs/runbooks/Two.md: no link from docs/monitoring.md",
+    ];
     let found = links::unreached(&pages);
-    assert!(found.len() == 2 && found.iter().zip(expected).all(|(found, begin)| found.starts_with(begin)), "{found:?}");
+    assert!(found.len() == expected.len() && found.iter().zip(expected).all(|(found, begin)| found.starts_with(begin)), "{found:?}");
 }
 
 #[test]

@@ -1,30 +1,30 @@
-//! What can go wrong with the cache, with what to do about it.
+//! Errors of the cache, with remedies.
 
 use std::path::{Path, PathBuf};
 
 /// An error of the cache.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file or folder could not be read, made or moved.
+    /// A file or folder could not be read, created or moved.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried: `read`, `make`, `remove` …
+        /// The failed action: `read`, `create`, `remove` …
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's word.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// Nothing says where the cache is.
+    /// No variable names the folder of the cache.
     #[error("none of SIMSIAM_CACHE, XDG_CACHE_HOME and HOME is set: set SIMSIAM_CACHE to a folder")]
     NoFolder,
-    /// The disk has no room for what is to be kept.
+    /// The disk has too little free space.
     #[error(
-        "{} has {:.1} GB free and {:.1} GB are needed: free some, or set SIMSIAM_CACHE to a folder on a larger disk",
+        "{} has {:.1} GB free, but {:.1} GB are needed: free some space, or set SIMSIAM_CACHE to a folder on a larger disk",
         path.display(), *free as f64 / 1e9, *needed as f64 / 1e9
     )]
     Full {
-        /// The folder asked for, or the nearest above it that exists.
+        /// The requested folder, or its nearest existing parent.
         path: PathBuf,
         /// Free bytes.
         free: u64,
@@ -34,12 +34,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// An I/O error's constructor for `map_err`.
+    /// Returns a constructor of [`Error::Io`] for `map_err`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { action, path, source }
     }
 }
 
-/// The cache's result.
+/// Result of a cache operation.
 pub type Result<T> = std::result::Result<T, Error>;

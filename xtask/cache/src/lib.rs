@@ -1,4 +1,17 @@
-//! The cache outside `target/`, in which a thing either is whole or is not there.
+//! The cache outside `target/`, whose entries are either complete or absent.
+//!
+//! ```
+//! use simsiam_cache::Staging;
+//!
+//! let root = std::env::temp_dir().join(format!("simsiam-cache-example-{}", std::process::id()));
+//! let staging = Staging::begin(&root, "tool-1.0")?;
+//! std::fs::write(staging.path().join("tool"), "#!/bin/sh\n").expect("a writable folder");
+//! // Until here, nothing is visible under the name `tool-1.0`.
+//! let folder = staging.finish()?;
+//! assert!(folder.join("tool").is_file());
+//! # std::fs::remove_dir_all(&root).expect("a removable folder");
+//! # Ok::<(), simsiam_cache::Error>(())
+//! ```
 
 mod error;
 
@@ -11,7 +24,7 @@ pub use error::{Error, Result};
 
 const PARTIAL: &str = ".partial-";
 
-/// `$SIMSIAM_CACHE`, else `$XDG_CACHE_HOME/simsiam`, else `~/.cache/simsiam`.
+/// Returns `$SIMSIAM_CACHE`, else `$XDG_CACHE_HOME/simsiam`, else `~/.cache/simsiam`.
 ///
 /// # Errors
 /// If none of the three variables is set.
@@ -28,7 +41,7 @@ fn from_variables(get: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
     std::path::absolute(&root).map_err(Error::io("find", &root))
 }
 
-/// A folder being filled. It is moved to its final name by [`Staging::finish`], or removed when dropped.
+/// A folder that is being filled. [`Staging::finish`] moves it to its final name; dropping it removes it.
 #[derive(Debug)]
 pub struct Staging {
     path: PathBuf,
@@ -36,30 +49,30 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// Begins a folder that will be `root/name`, and clears what a killed set-up left behind.
+    /// Creates a partial folder for `root/name`, and removes those of killed processes.
     ///
     /// # Errors
     /// If the cache can't be written.
     pub fn begin(root: &Path, name: &str) -> Result<Self> {
-        fs::create_dir_all(root).map_err(Error::io("make", root))?;
+        fs::create_dir_all(root).map_err(Error::io("create", root))?;
         clear_abandoned(root)?;
         let path = root.join(format!("{PARTIAL}{}-{name}", std::process::id()));
-        fs::create_dir(&path).map_err(Error::io("make", &path))?;
+        fs::create_dir(&path).map_err(Error::io("create", &path))?;
         Ok(Self { path, target: root.join(name) })
     }
 
-    /// The folder to write into.
+    /// Returns the folder to write into.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives the folder its final name, in one step. What stood there before is replaced.
+    /// Moves the folder to its final name in one step, replacing an existing entry.
     ///
     /// # Errors
     /// If it can't be renamed.
     pub fn finish(self) -> Result<PathBuf> {
         if self.target.exists() {
-            // Renamed first, so that nobody sees a half-removed folder under the final name.
+            // Renamed first, so that no half-removed folder is visible under the final name.
             let old = self.path.with_extension("old");
             fs::rename(&self.target, &old).map_err(Error::io("replace", &self.target))?;
             fs::rename(&self.path, &self.target).map_err(Error::io("finish", &self.target))?;
@@ -73,12 +86,12 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // After `finish` there is nothing at this path; before it, there is nothing to be done about a failure.
+        // After `finish` the path does not exist. Otherwise a failure leaves a partial folder, which the next `begin` removes.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// Refuses a task for which the disk below `root` has no room.
+/// Checks that the disk below `root` has enough free space.
 ///
 /// # Errors
 /// If there is less than `bytes` free.
@@ -87,7 +100,7 @@ pub fn room(root: &Path, bytes: u64) -> Result<()> {
     while let (false, Some(parent)) = (existing.exists(), existing.parent()) {
         existing = parent;
     }
-    // Where `df` can't tell, the task itself will.
+    // Without an answer from `df`, the task itself will fail if there is too little space.
     let text = Command::new("df").arg("-Pk").arg(existing).output().map(|df| df.stdout).unwrap_or_default();
     match free_bytes(&String::from_utf8_lossy(&text)) {
         Some(free) if free < bytes => Err(Error::Full { path: existing.to_path_buf(), free, needed: bytes }),
@@ -95,12 +108,12 @@ pub fn room(root: &Path, bytes: u64) -> Result<()> {
     }
 }
 
-/// The free space in the output of `df -Pk`.
+/// Returns the free space in the output of `df -Pk`.
 fn free_bytes(df: &str) -> Option<u64> {
     Some(df.lines().nth(1)?.split_whitespace().nth(3)?.parse::<u64>().ok()? * 1024)
 }
 
-/// Removes folders of processes that are no more.
+/// Removes the partial folders of processes that have ended.
 fn clear_abandoned(root: &Path) -> Result<()> {
     for entry in fs::read_dir(root).map_err(Error::io("read", root))?.flatten() {
         let name = entry.file_name();

@@ -1,11 +1,11 @@
-//! `cargo xtask bench data`: the two-view input pipeline beside torchvision's, in turns, in one run.
+//! `cargo xtask bench data`: our two-view input pipeline and torchvision's, measured alternately in one run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
-use super::{middle, python};
+use super::{median, python};
 use crate::error::{Error, Result};
 use crate::process::{output, repo};
 use crate::{build, system, table};
@@ -16,20 +16,20 @@ const SAMPLE: &str = "../shared/data/imagenet-sample.tar";
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// A folder of images, with class folders or without; default: the 250 photographs of
-    /// ../shared/data/imagenet-sample.tar
+    /// A folder of images, with or without class folders [default: the 250 photographs in
+    /// ../shared/data/imagenet-sample.tar]
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Measure the reference recipe in torchvision and PIL, too, in the same turns
+    /// Also measure the reference recipe in torchvision and PIL, in the same rounds
     #[arg(long)]
     compare: bool,
-    /// Turns; their medians are compared
+    /// Rounds; their medians are compared
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Seconds of each pipeline in a turn, after a pass over all images that doesn't count
+    /// Seconds per pipeline and round, after a warm-up pass over all images
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Decode our images the fast, inexact way
+    /// Use the fast, inexact decoder for our pipeline
     #[arg(long)]
     fast: bool,
     /// Print one JSON object only
@@ -37,7 +37,7 @@ pub struct Options {
     json: bool,
 }
 
-/// A pipeline: the key of its rate in JSON, the data set it reads, and the flags of the program that measures it.
+/// A pipeline: its key in the JSON output, its data set, and the flags of the program that measures it.
 struct Pipeline {
     key: &'static str,
     what: &'static str,
@@ -51,10 +51,10 @@ enum Data {
     Packed(u32),
 }
 
-/// The stages, in their order.
+/// The stages of the pipeline in order.
 const STAGES: &[&str] = &["read", "decode", "resize", "jitter", "hue", "blur", "normalize"];
 
-/// The quality of the packed sets.
+/// JPEG quality of the packed data sets.
 const QUALITY: &str = "90";
 
 const OURS: &[Pipeline] = &[
@@ -70,48 +70,48 @@ const OURS: &[Pipeline] = &[
     },
 ];
 
-/// What was measured of one pipeline.
+/// Measurements of one pipeline.
 #[derive(Debug, Clone, Default)]
 struct Rates {
-    /// Images a second, turn by turn.
-    turns: Vec<f64>,
-    /// The fastest pass of all turns.
+    /// Images per second in each round.
+    rounds: Vec<f64>,
+    /// The fastest pass of all rounds.
     fastest: f64,
-    /// Each stage's share of the workers' time.
+    /// Share of each stage in the workers' time.
     stages: Map<String, Value>,
 }
 
 impl Rates {
     fn add(&mut self, text: &str) -> Option<()> {
         let value: Value = text.lines().rev().find_map(|line| serde_json::from_str(line).ok())?;
-        self.turns.push(value.get("imagesPerSecond")?.as_f64()?);
+        self.rounds.push(value.get("imagesPerSecond")?.as_f64()?);
         self.fastest = self.fastest.max(value.get("fastestPass")?.as_f64()?);
         Some(())
     }
 
     fn median(&self) -> f64 {
-        middle(self.turns.clone())
+        median(self.rounds.clone())
     }
 }
 
 /// Measures and prints.
 ///
 /// # Errors
-/// If the data is missing, or the build, PyTorch's environment or a turn fails.
+/// If the data is missing, or the build, PyTorch's environment or a measurement fails.
 pub fn data(options: &Options) -> Result<()> {
     system::ensure(system::BUILD)?;
-    let place = Place::new()?;
-    let originals = originals(options, &place)?;
+    let scratch = TemporaryFolder::new()?;
+    let originals = originals(options, &scratch)?;
     let python = if options.compare { Some(python::with_torch()?) } else { None };
     let program = build::example("simsiam-data", "rates")?;
     for side in [400, 256] {
         eprintln!("packing at {side} pixels, quality {QUALITY}");
-        let arguments = [originals.as_os_str().to_owned(), place.packed(side).into()];
+        let arguments = [originals.as_os_str().to_owned(), scratch.packed(side).into()];
         output(Command::new(&program).arg("pack").args(arguments).args([&side.to_string(), QUALITY]))?;
     }
     let folder = |data| match data {
         Data::Originals => originals.clone(),
-        Data::Packed(side) => place.packed(side),
+        Data::Packed(side) => scratch.packed(side),
     };
     let seconds = options.seconds.to_string();
     let ours = |pipeline: &Pipeline, more: &[&str]| {
@@ -127,15 +127,15 @@ pub fn data(options: &Options) -> Result<()> {
         eprintln!("round {round} of {}", options.rounds);
         if let Some(python) = &python {
             let mut command = Command::new(python);
-            // Cargo's library path is none of PyTorch's defaults.
+            // Cargo's library path is not part of PyTorch's defaults.
             command.arg(repo().join(SCRIPT)).arg(&originals).args(["--seconds", &seconds]);
-            turn(command.env_remove("LD_LIBRARY_PATH"), &mut reference)?;
+            measure(command.env_remove("LD_LIBRARY_PATH"), &mut reference)?;
         }
         for (pipeline, rates) in OURS.iter().zip(&mut rates) {
-            turn(&mut ours(pipeline, &[]), rates)?;
+            measure(&mut ours(pipeline, &[]), rates)?;
         }
     }
-    // Apart, since reading the clock takes time too.
+    // Separately, because reading the clock takes time.
     for (pipeline, rates) in OURS.iter().zip(&mut rates) {
         let text = output(&mut ours(pipeline, &["--stages"]))?;
         let value: Value = text.lines().rev().find_map(|line| serde_json::from_str(line).ok()).unwrap_or_default();
@@ -150,18 +150,18 @@ pub fn data(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn turn(command: &mut Command, rates: &mut Rates) -> Result<()> {
+fn measure(command: &mut Command, rates: &mut Rates) -> Result<()> {
     let text = output(command)?;
-    rates.add(&text).ok_or_else(|| Error::Refused(format!("no figures in the output of {command:?}:\n{text}")))
+    rates.add(&text).ok_or_else(|| Error::Refused(format!("no result in the output of {command:?}:\n{text}")))
 }
 
-/// A temporary folder, gone at the end.
-struct Place(PathBuf);
+/// A temporary folder, removed on drop.
+struct TemporaryFolder(PathBuf);
 
-impl Place {
+impl TemporaryFolder {
     fn new() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("simsiam-bench-data-{}", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(Error::io("make", &path))?;
+        std::fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
         Ok(Self(path))
     }
 
@@ -170,15 +170,15 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TemporaryFolder {
     fn drop(&mut self) {
-        // What can't be removed from a temporary folder is the system's to remove.
+        // If this fails, the system cleans the temporary folder.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// The folder of images: the one given, or the sample's, unpacked.
-fn originals(options: &Options, place: &Place) -> Result<PathBuf> {
+/// Returns the folder of images: the given one, or the unpacked sample.
+fn originals(options: &Options, scratch: &TemporaryFolder) -> Result<PathBuf> {
     if let Some(folder) = &options.data {
         if folder.is_dir() {
             return Ok(folder.clone());
@@ -187,13 +187,13 @@ fn originals(options: &Options, place: &Place) -> Result<PathBuf> {
     }
     let archive = repo().join(SAMPLE);
     if !archive.is_file() {
-        return Err(Error::Refused(format!("{} is missing: give a folder of images with --data", archive.display())));
+        return Err(Error::Refused(format!("{} is missing: pass a folder of images with --data", archive.display())));
     }
-    output(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&place.0))?;
-    Ok(with_classes(&place.0.join("train")))
+    output(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&scratch.0))?;
+    Ok(with_classes(&scratch.0.join("train")))
 }
 
-/// The folder itself, or its parent where the archive has no `train`.
+/// Returns the folder itself, or its parent if the archive has no `train`.
 fn with_classes(train: &Path) -> PathBuf {
     if train.is_dir() { train.to_path_buf() } else { train.parent().unwrap_or(train).to_path_buf() }
 }
@@ -220,7 +220,7 @@ fn report(reference: Option<&Rates>, rates: &[Rates]) -> Value {
     object.into()
 }
 
-/// The originals' rate of two threads over that of one.
+/// Returns the rate of the originals with two threads divided by that with one.
 fn two_threads(rates: &[Rates]) -> f64 {
     let of = |key| OURS.iter().zip(rates).find(|(pipeline, _)| pipeline.key == key).map_or(0.0, |(_, r)| r.median());
     of("originalsTwoThreads") / of("originals")
@@ -234,7 +234,7 @@ fn show(reference: Option<&Rates>, rates: &[Rates], options: &Options) -> String
         rows.push(vec![
             name.to_owned(),
             format!("{:.1}", rates.median()),
-            format!("{:.1}", rates.turns.iter().copied().fold(f64::INFINITY, f64::min)),
+            format!("{:.1}", rates.rounds.iter().copied().fold(f64::INFINITY, f64::min)),
             format!("{:.1}", rates.fastest),
             reference.map_or_else(String::new, |reference| format!("{:.2}", rates.median() / reference.median())),
         ]);
@@ -246,8 +246,8 @@ fn show(reference: Option<&Rates>, rates: &[Rates], options: &Options) -> String
         shares.push([vec![pipeline.what.to_owned()], cells.collect()].concat());
     }
     format!(
-        "{}\n\n{}\n\nOne core unless it says two threads; decode: {}; medians of {} turns, the slowest turn and the fastest \
-         pass; an image is two views. Two threads over one: {:.2}",
+        "{}\n\n{}\n\nOne core unless marked as two threads; decode: {}; medians of {} rounds, the slowest round and the fastest \
+         pass; an image is two views. Two threads divided by one: {:.2}",
         table::columns(&rows),
         table::columns(&shares),
         if options.fast { "fast" } else { "exact" },
@@ -260,8 +260,8 @@ fn show(reference: Option<&Rates>, rates: &[Rates], options: &Options) -> String
 mod tests {
     use super::*;
 
-    fn rates(turns: &[f64]) -> Rates {
-        Rates { turns: turns.to_vec(), fastest: 9.0, stages: Map::from_iter([("decode".to_owned(), json!(0.25))]) }
+    fn rates(rounds: &[f64]) -> Rates {
+        Rates { rounds: rounds.to_vec(), fastest: 9.0, stages: Map::from_iter([("decode".to_owned(), json!(0.25))]) }
     }
 
     #[test]
@@ -308,10 +308,10 @@ mod tests {
     }
 
     #[test]
-    fn missing_data_folder_is_reported() {
+    fn missing_data_scratchis_reported() {
         let options =
             Options { data: Some("/no/such".into()), compare: false, rounds: 1, seconds: 1.0, fast: false, json: true };
-        let place = Place(std::env::temp_dir().join("simsiam-bench-data-test"));
-        assert!(originals(&options, &place).is_err_and(|error| error.to_string().contains("/no/such")));
+        let scratch = TemporaryFolder(std::env::temp_dir().join("simsiam-bench-data-test"));
+        assert!(originals(&options, &scratch).is_err_and(|error| error.to_string().contains("/no/such")));
     }
 }

@@ -1,12 +1,12 @@
-//! `cargo xtask bench`: ours beside what the field uses, in turns, in one run.
+//! `cargo xtask bench`: benchmarks, alternating with PyTorch and torchvision in one run.
 
 pub mod data;
 pub mod operator;
 mod python;
 pub mod train;
 
-/// The median; of an even number of values, the mean of the middle two. 0 of none.
-fn middle(mut values: Vec<f64>) -> f64 {
+/// Returns the median; for an even number of values, the mean of the middle two; 0 if there are none.
+fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
     match values.len() {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench operator`: how long reconciliations take with many runs, and how much memory they need.
+//! `cargo xtask bench operator`: duration of reconciliations and memory with many runs.
 
 use std::process::Command;
 
@@ -9,19 +9,19 @@ use crate::error::Result;
 use crate::process::output;
 use crate::system;
 
-/// How many, and how it is shown.
+/// Size of the benchmark, and its output.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Runs
+    /// Number of runs
     #[arg(long, default_value_t = 1000)]
     runs: usize,
-    /// Pods of each
+    /// Pods per run
     #[arg(long, default_value_t = 8)]
     pods: usize,
-    /// Runs created a second; 0 creates them as fast as the API server takes them
+    /// Runs created per second; 0 creates them as fast as the API server accepts them
     #[arg(long, default_value_t = 5)]
     rate: u64,
-    /// Seconds for which nothing happens but training
+    /// Seconds of steady training that are measured
     #[arg(long, default_value_t = 60)]
     steady: u64,
     /// Print one JSON object on one line
@@ -29,10 +29,10 @@ pub struct Options {
     json: bool,
 }
 
-/// Brings an API server up, without nodes, scheduler and controllers, and measures the operator against it.
+/// Starts an API server without nodes, scheduler and controllers, and measures the operator against it.
 ///
 /// # Errors
-/// If something doesn't build or come up.
+/// If a program doesn't build or start.
 pub fn operator(options: &Options) -> Result<()> {
     system::ensure(system::CLUSTER)?;
     let operator = binary("simsiam-operator", "simsiam-operator", true)?;

@@ -1,4 +1,4 @@
-//! The Python that our yardsticks run in.
+//! The Python environment of the PyTorch baselines.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,10 +10,10 @@ use crate::process::{output, succeeds};
 
 const TORCHVISION_VERSION: &str = "0.26.0";
 
-/// A Python that has torch and torchvision: `SIMSIAM_PYTHON`, or a virtual environment in the cache.
+/// Returns a Python with torch and torchvision: `SIMSIAM_PYTHON`, or a virtual environment in the cache.
 ///
 /// # Errors
-/// If it can't be had; the error says what to do.
+/// If it can't be installed; the error says what to do.
 pub(super) fn with_torch() -> Result<PathBuf> {
     if let Some(own) = std::env::var_os("SIMSIAM_PYTHON").filter(|value| !value.is_empty()) {
         let own = PathBuf::from(own);
@@ -33,11 +33,11 @@ pub(super) fn with_torch() -> Result<PathBuf> {
         return Ok(python);
     }
     eprintln!("Installing PyTorch {LIBTORCH_VERSION} into {} (2.5 GB to download, once)", venv.display());
-    std::fs::create_dir_all(&root).map_err(Error::io("make", &root))?;
+    std::fs::create_dir_all(&root).map_err(Error::io("create", &root))?;
     if !succeeds(Command::new(PYTHON).args(["-m", "venv", "--help"])) {
         return Err(Error::Refused("python3 has no venv module: apt-get install python3-venv".into()));
     }
-    // What these say is not for standard output, which may be JSON.
+    // To standard error, because standard output may be JSON.
     eprint!("{}", output(Command::new(PYTHON).args(["-m", "venv", "--clear"]).arg(&venv))?);
     let packages =
         [format!("torch=={LIBTORCH_VERSION}"), format!("torchvision=={TORCHVISION_VERSION}"), "numpy".into()];

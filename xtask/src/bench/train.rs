@@ -1,10 +1,10 @@
-//! `cargo xtask bench train`: our training step beside eager PyTorch's, in turns, in one run.
+//! `cargo xtask bench train`: our training step and eager PyTorch's, measured alternately in one run.
 
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{middle, python};
+use super::python;
 use crate::build::{program, release};
 use crate::error::{Error, Result};
 use crate::pins::{Flavour, LIBTORCH_VERSION};
@@ -17,22 +17,22 @@ const SCRIPT: &str = "tests/parity/bench_train.py";
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Turns of ours and PyTorch's; the medians are compared
+    /// Rounds; each measures ours and PyTorch's, and the medians are compared
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Steps of a turn, after two that don't count
+    /// Measured steps per round, after two warm-up steps
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
-    /// Threads of both; default: all cores
+    /// Number of threads for both [default: all cores]
     #[arg(long)]
     threads: Option<u32>,
-    /// fp32 or bf16, for both
+    /// Precision for both: fp32 or bf16
     #[arg(long, default_value = "fp32")]
     precision: String,
-    /// Only the model of this name: resnet18-cifar or resnet50-imagenet
+    /// Measure only this model: resnet18-cifar or resnet50-imagenet
     #[arg(long)]
     only: Option<String>,
-    /// Give PyTorch channels-last memory too; its own default is contiguous
+    /// Use channels-last memory for PyTorch too; its default is contiguous
     #[arg(long)]
     pytorch_channels_last: bool,
     /// Print JSON only
@@ -54,9 +54,9 @@ const CONFIGS: &[Config] = &[
     Config { name: "resnet50-imagenet", arch: "resnet50", stem: "imagenet", batch: 8, crop: 224 },
 ];
 
-/// One turn's figures.
+/// Result of one measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Turn {
+struct Measurement {
     images_per_second: f64,
     peak_rss_mb: f64,
 }
@@ -64,7 +64,7 @@ struct Turn {
 /// Measures and prints.
 ///
 /// # Errors
-/// If the build, PyTorch's environment or a turn fails.
+/// If the build, PyTorch's environment or a measurement fails.
 pub fn train(options: &Options) -> Result<()> {
     let configs: Vec<_> = CONFIGS.iter().filter(|c| options.only.as_ref().is_none_or(|name| name == c.name)).collect();
     if configs.is_empty() {
@@ -83,14 +83,14 @@ pub fn train(options: &Options) -> Result<()> {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for round in 1..=options.rounds {
             eprintln!("{}: round {round} of {}", config.name, options.rounds);
-            ours.push(turn(program(&built).arg("bench-step").args(&arguments))?);
+            ours.push(measure(program(&built).arg("bench-step").args(&arguments))?);
             let mut pytorch = Command::new(&python);
-            // Cargo's library path and thread settings of the shell are none of PyTorch's defaults.
+            // Cargo's library path is not part of PyTorch's defaults.
             pytorch.arg(repo().join(SCRIPT)).args(&arguments).env_remove("LD_LIBRARY_PATH");
             if options.pytorch_channels_last {
                 pytorch.arg("--channels-last");
             }
-            theirs.push(turn(&mut pytorch)?);
+            theirs.push(measure(&mut pytorch)?);
         }
         results.push((config, median(&ours), median(&theirs)));
     }
@@ -117,34 +117,34 @@ fn arguments(config: &Config, options: &Options, threads: &str) -> Vec<String> {
     list
 }
 
-/// Runs one turn and reads its figures.
-fn turn(command: &mut Command) -> Result<Turn> {
+/// Runs one measurement and reads its result.
+fn measure(command: &mut Command) -> Result<Measurement> {
     let text = output(command)?;
-    read_turn(&text).ok_or_else(|| Error::Refused(format!("no figures in the output of {command:?}:\n{text}")))
+    read_measurement(&text).ok_or_else(|| Error::Refused(format!("no result in the output of {command:?}:\n{text}")))
 }
 
-fn read_turn(text: &str) -> Option<Turn> {
+fn read_measurement(text: &str) -> Option<Measurement> {
     let value: Value = text.lines().rev().find_map(|line| serde_json::from_str(line).ok())?;
-    Some(Turn {
+    Some(Measurement {
         images_per_second: value.get("imagesPerSecond")?.as_f64()?,
         peak_rss_mb: value.get("peakRssMb")?.as_f64()?,
     })
 }
 
-/// The median of each figure.
-fn median(turns: &[Turn]) -> Turn {
-    let of = |figure: fn(&Turn) -> f64| middle(turns.iter().map(figure).collect());
-    Turn { images_per_second: of(|t| t.images_per_second), peak_rss_mb: of(|t| t.peak_rss_mb) }
+/// Returns the median of each value.
+fn median(rounds: &[Measurement]) -> Measurement {
+    let of = |value: fn(&Measurement) -> f64| super::median(rounds.iter().map(value).collect());
+    Measurement { images_per_second: of(|t| t.images_per_second), peak_rss_mb: of(|t| t.peak_rss_mb) }
 }
 
-fn report(results: &[(&Config, Turn, Turn)], options: &Options, threads: &str) -> Value {
-    let figures = |turn: &Turn| json!({"imagesPerSecond": turn.images_per_second, "peakRssMb": turn.peak_rss_mb});
+fn report(results: &[(&Config, Measurement, Measurement)], options: &Options, threads: &str) -> Value {
+    let values = |m: &Measurement| json!({"imagesPerSecond": m.images_per_second, "peakRssMb": m.peak_rss_mb});
     let models: Vec<_> = results
         .iter()
         .map(|(config, ours, theirs)| {
             json!({
                 "name": config.name, "batch": config.batch, "crop": config.crop,
-                "simsiam": figures(ours), "pytorch": figures(theirs),
+                "simsiam": values(ours), "pytorch": values(theirs),
                 "ratio": ours.images_per_second / theirs.images_per_second,
             })
         })
@@ -155,7 +155,7 @@ fn report(results: &[(&Config, Turn, Turn)], options: &Options, threads: &str) -
     })
 }
 
-fn show(results: &[(&Config, Turn, Turn)], options: &Options, threads: &str) -> String {
+fn show(results: &[(&Config, Measurement, Measurement)], options: &Options, threads: &str) -> String {
     let mut rows = vec![
         ["model", "batch", "crop", "ours img/s", "PyTorch img/s", "ratio", "ours MB", "PyTorch MB"]
             .map(str::to_owned)
@@ -174,7 +174,7 @@ fn show(results: &[(&Config, Turn, Turn)], options: &Options, threads: &str) -> 
         ]);
     }
     format!(
-        "{}\n{} on {threads} threads, medians of {} rounds in turns; an image is two views; ratio over 1: ours is faster",
+        "{}\n{} on {threads} threads, medians of {} alternating rounds; an image is two views; a ratio above 1 means that ours is faster",
         table::columns(&rows),
         options.precision,
         options.rounds
@@ -185,21 +185,21 @@ fn show(results: &[(&Config, Turn, Turn)], options: &Options, threads: &str) -> 
 mod tests {
     use super::*;
 
-    fn turn(images_per_second: f64) -> Turn {
-        Turn { images_per_second, peak_rss_mb: 100.0 }
+    fn measurement(images_per_second: f64) -> Measurement {
+        Measurement { images_per_second, peak_rss_mb: 100.0 }
     }
 
     #[test]
     fn median_ignores_one_slow_round() {
-        assert_eq!(median(&[turn(10.0), turn(2.0), turn(11.0)]), turn(10.0));
-        assert_eq!(median(&[turn(10.0), turn(12.0)]), turn(11.0));
+        assert_eq!(median(&[measurement(10.0), measurement(2.0), measurement(11.0)]), measurement(10.0));
+        assert_eq!(median(&[measurement(10.0), measurement(12.0)]), measurement(11.0));
     }
 
     #[test]
     fn rates_are_read_from_the_last_json_line() {
         let text = "warming up\n{\"imagesPerSecond\": 41.5, \"peakRssMb\": 900.0, \"loss\": -0.1}\n";
-        assert_eq!(read_turn(text), Some(Turn { images_per_second: 41.5, peak_rss_mb: 900.0 }));
-        assert_eq!(read_turn("nothing"), None);
+        assert_eq!(read_measurement(text), Some(Measurement { images_per_second: 41.5, peak_rss_mb: 900.0 }));
+        assert_eq!(read_measurement("nothing"), None);
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
             pytorch_channels_last: false,
             json: true,
         };
-        let results = [(&CONFIGS[0], turn(12.0), turn(10.0))];
+        let results = [(&CONFIGS[0], measurement(12.0), measurement(10.0))];
         assert_eq!(report(&results, &options, "2").pointer("/models/0/ratio"), Some(&json!(1.2)));
         assert!(show(&results, &options, "2").contains("1.200"));
         assert!(arguments(&CONFIGS[1], &options, "2").join(" ").contains("--arch resnet50 --stem imagenet --batch 8"));
