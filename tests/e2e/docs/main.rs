@@ -130,7 +130,10 @@ fn unlinked_page_is_reported() {
         "docs/runbooks/Two.md: no link from docs/monitoring.md",
     ];
     let found = links::unreached(&pages);
-    assert!(found.len() == expected.len() && found.iter().zip(expected).all(|(found, begin)| found.starts_with(begin)), "{found:?}");
+    assert!(
+        found.len() == expected.len() && found.iter().zip(expected).all(|(found, begin)| found.starts_with(begin)),
+        "{found:?}"
+    );
 }
 
 #[test]

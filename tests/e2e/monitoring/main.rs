@@ -33,13 +33,8 @@ use sources::{NAMESPACE, POD, RUN, Sources};
 const RULES: &str = "charts/simsiam-operator/rules/simsiam.yaml";
 
 /// Panels whose values here are made up, since they take a GPU, NVIDIA's exporter or Kueue.
-const MADE_UP: [&str; 5] = [
-    "GPU memory",
-    "GPU utilisation",
-    "GPU utilisation, mean",
-    "Kueue: pending workloads",
-    "Kueue: time to admission",
-];
+const MADE_UP: [&str; 5] =
+    ["GPU memory", "GPU utilisation", "GPU utilisation, mean", "Kueue: pending workloads", "Kueue: time to admission"];
 
 /// Panels fed by the operator's own code, of runs that are made up.
 const OF_MADE_UP_RUNS: [&str; 22] = [

@@ -1,17 +1,17 @@
 //! Alternation (section 5 of the paper): the targets of the next steps are computed with the current encoder and kept on
 //! the host; the steps train towards them. An interval of one step is SimSiam itself.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use simsiam_recipe::{Alternation, Pretrain};
+use simsiam_recipe::{self as recipe, Pretrain};
 use tch::{Device, Tensor};
 
-use super::PretrainTask;
-use super::batches::micro_batch_of;
+use super::batches::{ViewBatches, micro_batch_of};
 use crate::dist::device::in_precision;
 use crate::error::Error;
-use crate::model::Pass;
+use crate::model::{Pass, SimSiam};
 use crate::training::sync_schedule::SyncSchedule;
 use crate::training::task::{Batches, StepContext};
 
@@ -30,7 +30,7 @@ pub(super) struct Intervals {
 }
 
 impl Intervals {
-    pub(super) fn new(alternation: Option<&Alternation>, steps_per_epoch: u64) -> Self {
+    pub(super) fn new(alternation: Option<&recipe::Alternation>, steps_per_epoch: u64) -> Self {
         let steps = match alternation {
             None => 1,
             // `epoch: true`, where no steps are given.
@@ -80,49 +80,76 @@ impl Intervals {
     }
 }
 
-impl PretrainTask<'_> {
-    /// Computes the targets of the rest of the interval from the same batches that its steps will see. `Break` if all
-    /// ranks agreed to stop during it; nothing but time has passed then.
-    pub(super) fn compute_targets(&mut self, context: &mut StepContext) -> Result<ControlFlow<()>, Error> {
-        let mut batches = self.view_batches(&context.clock)?;
-        let (device, precision) = (self.rank.device, self.pretrain.precision);
-        let pass = Pass::train(self.rank.peers());
-        let micro_batches = i64::from(self.pretrain.accumulate);
+/// The targets of a run with alternation; without it there are none.
+pub(super) struct Alternation {
+    intervals: Intervals,
+    alternates: bool,
+    /// Those of the interval's next steps.
+    targets: VecDeque<Targets>,
+}
+
+impl Alternation {
+    pub(super) fn new(pretrain: &Pretrain, steps_per_epoch: u64) -> Self {
+        let alternation = pretrain.alternation.as_ref();
+        let intervals = Intervals::new(alternation, steps_per_epoch);
+        Self { intervals, alternates: alternation.is_some(), targets: VecDeque::new() }
+    }
+
+    pub(super) fn intervals(&self) -> Intervals {
+        self.intervals
+    }
+
+    /// Whether the next step needs targets that were not computed yet.
+    pub(super) fn needs_targets(&self) -> bool {
+        self.alternates && self.targets.is_empty()
+    }
+
+    /// Computes the targets of the rest of the interval from `batches`, the same ones that its steps will see. `Break` if
+    /// all ranks agreed to stop during it; nothing but time has passed then.
+    pub(super) fn compute_targets(
+        &mut self,
+        model: &SimSiam,
+        pretrain: &Pretrain,
+        mut batches: ViewBatches,
+        context: &mut StepContext,
+    ) -> Result<ControlFlow<()>, Error> {
+        let (rank, step) = (context.rank, context.clock.step);
+        let pass = Pass::train(rank.peers());
+        let micro_batches = i64::from(pretrain.accumulate);
         let (start, mut sync) = (Instant::now(), SyncSchedule::new());
-        let count = self.intervals.left(context.clock.step);
+        let count = self.intervals.left(step);
         for done in 1..=count {
-            // The step itself counts and names what was replaced.
+            // What was replaced is counted and named by the step itself.
             let Some(loaded) = batches.next()? else { break };
             let mut targets = Targets::new();
             for pair in loaded.batch {
                 for i in 0..micro_batches {
                     let views = micro_batch_of(&pair, i, micro_batches)?;
-                    let z = in_precision(device, precision, || self.model.targets([&views[0], &views[1]], pass))?;
+                    let forward = || model.targets([&views[0], &views[1]], pass);
+                    let z = in_precision(rank.device, pretrain.precision, forward)?;
                     targets.push([z[0].f_to_device(Device::Cpu)?, z[1].f_to_device(Device::Cpu)?]);
                 }
             }
             self.targets.push_back(targets);
-            sync.alive(&self.rank.sink);
+            sync.alive(&rank.sink);
             if sync.due(done) || done == count {
-                let stop = f64::from(u8::from(self.rank.stop_requested()));
+                let stop = f64::from(u8::from(rank.stop_requested()));
                 let own = [stop, start.elapsed().as_secs_f64() / done as f64];
-                let during = format!("the targets after step {}", context.clock.step);
-                let sums = self.rank.all_reduce_sum(&own, &during)?;
+                let sums = rank.all_reduce_sum(&own, &format!("the targets after step {step}"))?;
                 if sums[0] > 0.0 {
                     self.targets.clear();
                     return Ok(ControlFlow::Break(()));
                 }
-                sync.synchronised(done, sums[1] / self.rank.info.world as f64);
+                sync.synchronised(done, sums[1] / rank.info.world as f64);
             }
         }
         context.meter.waited(batches.wait());
         Ok(ControlFlow::Continue(()))
     }
 
-    /// The targets of the next step on its device; `None` without alternation.
-    pub(super) fn next_targets(&mut self) -> Result<Option<Targets>, Error> {
+    /// The targets of the next step on `device`; `None` without alternation.
+    pub(super) fn next_targets(&mut self, device: Device) -> Result<Option<Targets>, Error> {
         let Some(targets) = self.targets.pop_front() else { return Ok(None) };
-        let device = self.rank.device;
         let load = |[one, two]: &[Tensor; 2]| Ok([one.f_to_device(device)?, two.f_to_device(device)?]);
         targets.iter().map(load).collect::<Result<_, Error>>().map(Some)
     }
@@ -133,7 +160,7 @@ mod tests {
     use super::*;
 
     fn every(steps: u32, steps_per_epoch: u64) -> Intervals {
-        Intervals::new(Some(&Alternation { steps: Some(steps), epoch: false }), steps_per_epoch)
+        Intervals::new(Some(&recipe::Alternation { steps: Some(steps), epoch: false }), steps_per_epoch)
     }
 
     #[test]
@@ -141,7 +168,7 @@ mod tests {
         let ends = |intervals: Intervals| (0..=14).filter(|&step| intervals.ends(step)).collect::<Vec<_>>();
         assert_eq!(ends(every(3, 7)), [0, 3, 6, 7, 10, 13, 14]);
         assert_eq!(ends(every(100, 7)), [0, 7, 14]);
-        assert_eq!(ends(Intervals::new(Some(&Alternation { steps: None, epoch: true }), 7)), [0, 7, 14]);
+        assert_eq!(ends(Intervals::new(Some(&recipe::Alternation { steps: None, epoch: true }), 7)), [0, 7, 14]);
         assert_eq!(ends(Intervals::new(None, 7)), (0..=14).collect::<Vec<_>>());
         assert_eq!((0..7).map(|step| every(3, 7).left(step)).collect::<Vec<_>>(), [3, 2, 1, 3, 2, 1, 1]);
         assert_eq!((7..14).map(|step| every(3, 7).begin(step)).collect::<Vec<_>>(), [7, 7, 7, 10, 10, 10, 13]);
@@ -151,7 +178,7 @@ mod tests {
     fn targets_beyond_the_memory_bound_are_refused() {
         let recipe = |steps| Pretrain {
             batch_size: 512,
-            alternation: Some(Alternation { steps: Some(steps), epoch: false }),
+            alternation: Some(recipe::Alternation { steps: Some(steps), epoch: false }),
             ..Pretrain::default()
         };
         let check = |steps, epoch, world| every(steps, epoch).check(&recipe(steps), world);
