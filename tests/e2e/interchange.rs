@@ -171,7 +171,7 @@ fn training_continues_from_a_reference_checkpoint() {
     assert_eq!(file.checkpoints(), ["step-000000008-a1"], "one epoch of two steps was trained");
     let (code, _, err) = execute(&file);
     assert_eq!(code, 0, "{err}");
-    assert!(!err.contains("beginning with") && err.contains("step-000000008-a1"), "{err}");
+    assert!(!err.contains("starting from") && err.contains("step-000000008-a1"), "{err}");
 
     // Other weights are another run.
     file.set("/weights", json!(root().join("tests/parity/checkpoints/legacy.pth.tar")));
