@@ -1,4 +1,4 @@
-//! Every mistake ends with one clear line that names the thing, the code of its kind, and nothing lost.
+//! Every mistake ends with one clear line that names its cause, with the exit code of its kind, and without data loss.
 
 #![allow(clippy::unwrap_used)] // The helpers here are tests too.
 
@@ -12,7 +12,7 @@ use simsiam_tests::{RunFile, run, run_ok, synth, text};
 
 const QUIET: [&str; 2] = ["--metrics-addr", "127.0.0.1:0"];
 
-/// Runs a file and checks code and words; the words must stand in one line.
+/// Runs a file and checks the exit code; one line of the output must contain all words.
 fn fails(file: &RunFile, more: &[&str], code: i32, words: &[&str]) {
     let mut arguments = vec!["run", "-f", file.write()];
     arguments.extend(QUIET);
@@ -90,7 +90,7 @@ fn unreadable_image_is_replaced_or_ends_with_65() {
     let image = fs::read_dir(&class).unwrap().next().unwrap().unwrap().path();
     fs::write(&image, "not an image").unwrap();
     let name = image.file_name().unwrap().to_str().unwrap();
-    // 2 of 2 batches hold 96 of 100 images, so one epoch may leave the bad one out: three cannot all.
+    // The 2 batches of an epoch use 96 of 100 images, so one epoch may omit the bad image; 12 epochs don't.
     let mut strict = good.clone();
     strict.set("/pretrain/epochs", 12.into());
     fails(&strict, &[], 65, &[name, "maxCorrupt"]);
@@ -110,7 +110,7 @@ fn checkpoint_of_another_architecture_is_refused() {
     let mut other = good.clone();
     other.set("/pretrain/arch", "resnet34".into());
     fails(&other, &[], 65, &["checkpoint", "spec.pretrain.arch", "resnet18", "resnet34"]);
-    assert_eq!(good.checkpoints(), before, "nothing written is lost");
+    assert_eq!(good.checkpoints(), before, "no checkpoint is lost");
 }
 
 #[test]
@@ -167,8 +167,8 @@ fn full_disk_ends_with_75() {
     full.set("/output/uri", json!(disk)).set("/checkpoint", json!({"everySteps": 1}));
     fails(&full, &[], 75, &["No space left", "free some space"]);
     let valid = full.checkpoints();
-    assert!(!valid.is_empty() && valid[0].starts_with("step-000000001"), "what was complete stays: {valid:?}");
-    // With space again the run goes on from there.
+    assert!(!valid.is_empty() && valid[0].starts_with("step-000000001"), "complete checkpoints are kept: {valid:?}");
+    // With free space the run resumes from there.
     assert!(Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk).status().unwrap().success());
     let (code, _, err) = run(&["run", "-f", full.write(), "--metrics-addr", "127.0.0.1:0"]);
     assert_eq!(code, 0, "{err}");

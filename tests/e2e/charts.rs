@@ -1,6 +1,6 @@
-//! The charts, as Helm renders them: snapshots over sets of values, what the schema refuses, and what the operator may do.
+//! The charts as rendered by Helm: snapshots for several sets of values, refused values, and the operator's permissions.
 //!
-//! After a wanted change: `INSTA_UPDATE=always cargo test -p simsiam-tests --test charts`, and look at the difference.
+//! After an intended change, run `INSTA_UPDATE=always cargo test -p simsiam-tests --test charts` and review the diff.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -17,7 +17,7 @@ use simsiam_tests::{build_program, output_of, root, text};
 /// Everything that can be switched on.
 const EVERYTHING: &str = include_str!("charts/everything.yaml");
 
-/// The program that Helm is a part of; `None`, with one line that says so, where it can't be built.
+/// Returns the program that contains Helm, or `None` with a message if it can't be built.
 fn program() -> Option<&'static Path> {
     static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let program = PROGRAM.get_or_init(|| match Tools::obstacle() {
@@ -178,7 +178,7 @@ fn compare(place: &str, values: &Value, schema: &Value) {
     for (key, inner) in properties {
         let place = format!("{place}.{key}");
         let parts: Vec<_> = place.split('.').collect();
-        // A port under `ports` needs no more words.
+        // A port under `ports` needs no description.
         assert!(inner["description"].is_string() || parts.len() < 2, "{place}: no description");
         if values[key].is_object() {
             compare(&place, &values[key], inner);
@@ -265,7 +265,7 @@ fn operator_role_covers_exactly_its_requests() {
     assert_eq!(rights(&roles), asked);
 }
 
-/// The code's own requests: whoever adds one finds its way to the table above.
+/// Compares the requests in the code with the table above, so that a new request must be added to it.
 #[test]
 fn request_table_covers_the_operator_sources() {
     let source = |file: &str| fs::read_to_string(root().join("operator/src").join(file)).unwrap();
@@ -345,7 +345,7 @@ fn files(chart: &Path, folder: &str, end: &str) -> Vec<PathBuf> {
     files
 }
 
-/// What is in the files reaches the API server as it is, with the braces of Prometheus and Grafana.
+/// The files reach the API server unchanged, including the braces of Prometheus and Grafana.
 fn rules_and_dashboards_are_those_of_the_files(program: &Path, chart: &Path) -> (usize, usize) {
     let rendered = template(program, chart, EVERYTHING).unwrap();
     let rules = files(chart, "rules", "yaml");

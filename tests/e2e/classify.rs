@@ -27,7 +27,7 @@ fn stage(file: &RunFile, stage: &str, ranks: &str) -> Value {
     file.result()
 }
 
-/// The newest complete checkpoint of a stage, which lies in a folder named by a digest.
+/// Returns the newest complete checkpoint of a stage, which is in a folder named by a digest.
 fn newest(file: &RunFile, stage: &str) -> Option<PathBuf> {
     let digests =
         std::fs::read_dir(file.output().join(stage)).ok()?.filter_map(|d| std::fs::read_dir(d.ok()?.path()).ok());

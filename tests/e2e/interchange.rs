@@ -33,7 +33,7 @@ fn read(path: &Path) -> Value {
     simsiam_pth::read(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// `simsiam run` of somebody's finished checkpoint trains nothing, judges it and exports it.
+/// `simsiam run` with a finished checkpoint trains nothing, evaluates and exports it.
 #[test]
 fn finished_checkpoint_is_evaluated_and_exported() {
     let folder = tempfile::tempdir().unwrap();
@@ -110,7 +110,7 @@ fn other_weights_are_evaluated_like_the_runs_own() {
     let export = file.output().join("export");
     let best = |file: &RunFile, stage: &str| std::fs::read(file.output().join(stage).join("model_best.safetensors"));
 
-    // The same recipe in an output that has no checkpoint: what it says is of --weights.
+    // The same recipe with an output without checkpoints, so the result is that of --weights.
     let mut other = file.clone();
     other.set("/output/uri", json!(folder.path().join("other")));
     for (stage, row) in [("linear", "linear top-1"), ("finetune", "fine-tuned top-1")] {
@@ -143,7 +143,7 @@ fn other_weights_are_evaluated_like_the_runs_own() {
         let path = folder.path().join(name);
         let arguments = ["embed", "-f", file.write(), "-o", text(&path), "--threads", "1"];
         let (code, _, err) = run(&[&arguments[..], rest].concat());
-        // The metadata, which names the weights, is at the end; the columns lie before it.
+        // The metadata, which names the weights, is at the end, after the columns.
         (code, err, std::fs::read(path).unwrap_or_default())
     };
     let backbone = export.join("backbone.safetensors");
@@ -220,7 +220,7 @@ fn detectron2_files_are_consistent() {
         let text = std::fs::read_to_string(folder.join(format!("configs/{name}.yaml"))).unwrap();
         for line in text.lines() {
             if let Some(base) = line.strip_prefix("_BASE_: ") {
-                assert!(folder.join("configs").join(base).exists(), "{name} stands on {base}");
+                assert!(folder.join("configs").join(base).exists(), "{name} is based on {base}");
             }
             if let Some(head) = line.trim().strip_prefix("NAME: ") {
                 let class = head.split(' ').next().unwrap();

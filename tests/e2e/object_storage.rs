@@ -29,7 +29,7 @@ fn run_on_s3_killed_by_sigkill_resumes_bit_identical() {
     let server = Server::start(bucket.parent().unwrap());
     let data = synth(folder.path(), 30, 2);
 
-    // The same run on a local folder says what must come out.
+    // The same run on a local folder gives the expected result.
     let mut local = RunFile::new(folder.path(), &data, "val");
     local.set("/pretrain/epochs", 4.into()).set("/checkpoint", json!({"everySteps": 4, "keepLast": 2}));
     let (code, _, err) = output_of(with_keys(local.write(), "secret").output().unwrap());
@@ -70,7 +70,7 @@ fn run_on_s3_killed_by_sigkill_resumes_bit_identical() {
     assert!(err.contains("credentials"), "{err}");
 }
 
-/// Weights begin on S3, are exported to S3 and converted from and to it; bytes are those of a local run.
+/// Weights are read from S3, exported to S3 and converted from and to it; the files equal those of a local run.
 #[test]
 fn weights_are_read_from_and_written_to_s3() {
     let folder = tempfile::tempdir().unwrap();

@@ -24,7 +24,7 @@ fn get(address: &str, path: &str) -> Option<String> {
 fn quickstart_learns_and_reports_accuracy() {
     let folder = tempfile::tempdir().unwrap();
     let file = root().join("examples/quickstart.yaml");
-    // The example's paths are relative: here they start in a folder of our own.
+    // The paths in the example are relative; here they refer to a temporary folder.
     let simsiam = |arguments: &[&str]| {
         let mut command = command(arguments);
         command.current_dir(folder.path());
@@ -93,7 +93,7 @@ fn quickstart_learns_and_reports_accuracy() {
     let stages: Vec<_> = result["stages"].as_array().unwrap().iter().map(|stage| &stage["name"]).collect();
     assert_eq!(stages, ["pretrain", "knn", "linear", "export", "report"]);
     weights_and_page_are_there(&folder.path().join("runs/quickstart/out"), &result);
-    assert!(err.contains("epoch") && err.contains("std"), "log lines where there is no terminal:\n{err}");
+    assert!(err.contains("epoch") && err.contains("std"), "log lines without a terminal:\n{err}");
 }
 
 /// What the run is for: weights that can be loaded, and a page to look at.

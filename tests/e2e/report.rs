@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use simsiam_tests::browser::Browser;
 use simsiam_tests::{RunFile, root, run_ok, synth, text};
 
-/// Three epochs of a tiny network on drawn images, judged by kNN, a linear classifier and fine-tuning.
+/// Three epochs of a tiny network on generated images, evaluated by kNN, a linear classifier and fine-tuning.
 fn small_run(folder: &Path) -> RunFile {
     let data = synth(folder, 24, 6);
     let mut file = RunFile::new(folder, &data, "val");
@@ -92,7 +92,7 @@ fn look(report: &Path) {
             assert!(!complaint.contains(&method), "{name}: {event}");
         }
     }
-    // Curves of real values: the loss falls, and its last point is drawn where its value lies.
+    // Curves of real values: the loss falls, and its last point is drawn at its value.
     let lines = browser.evaluate(
         "[...document.querySelectorAll('polyline')].map(l => [l.dataset.name, l.points.length, l.getBoundingClientRect().width])",
     );

@@ -1,4 +1,4 @@
-//! A run that was killed and resumed ends with the bits of one that was not.
+//! A run that was killed and resumed ends bit-identical to one that was not.
 
 #![allow(clippy::unwrap_used)] // The helpers here are tests too.
 
@@ -41,7 +41,7 @@ fn run_killed_mid_epoch_resumes_bit_identical() {
     let left = killed.checkpoints();
     assert!(left.iter().all(|c| c < &"step-000000053".to_owned()), "killed too late to show anything: {left:?}");
 
-    // What was half-written must not be taken for a checkpoint, nor stand in the way.
+    // A partial checkpoint must not be used, and must not get in the way.
     let torn = killed.output().join("checkpoints/step-000000050-a1");
     std::fs::create_dir_all(&torn).unwrap();
     std::fs::write(torn.join("model.safetensors"), b"half").unwrap();
@@ -62,7 +62,7 @@ fn sigterm_writes_a_checkpoint_and_ends_with_85() {
     let folder = tempfile::tempdir().unwrap();
     let data = simsiam_tests::synth(folder.path(), 48, 2);
     let mut file = RunFile::new(folder.path(), &data, "val");
-    // Long enough that it cannot end by itself, and no checkpoint is due before it is asked to stop.
+    // Long enough not to end on its own, and without a checkpoint before it is stopped.
     file.set("/pretrain/epochs", 400.into()).set("/checkpoint", json!({"everyEpochs": 0}));
     let path = file.write();
     let arguments = ["run", "-f", path, "--nproc", "2", "--metrics-addr", "127.0.0.1:0"];
@@ -75,7 +75,7 @@ fn sigterm_writes_a_checkpoint_and_ends_with_85() {
     assert_eq!(file.checkpoints().len(), 1, "{err}");
 }
 
-/// The targets of an epoch take long; whoever stops the run does not wait for them, and nothing is lost.
+/// Computing the targets of an epoch takes long; a stop does not wait for it, and nothing is lost.
 #[test]
 fn sigterm_during_target_computation_writes_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();

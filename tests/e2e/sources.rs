@@ -15,7 +15,7 @@ use simsiam_data::{Access, Error, Loader, LoaderOptions, Source, TwoViews, open}
 use simsiam_tests::s3::{ALL, KEYS, Server};
 use simsiam_tests::{RunFile, command, output_of, synth, text, wait_until};
 
-/// Credentials come from the environment, so a test runs itself again with them. `false` in the outer process.
+/// Credentials come from the environment, so a test runs itself again with them. Returns `false` in the outer process.
 fn with_keys(test: &str) -> bool {
     if std::env::var("AWS_ACCESS_KEY_ID").is_ok_and(|key| key == KEYS[0]) {
         return true;
@@ -27,13 +27,13 @@ fn with_keys(test: &str) -> bool {
     false
 }
 
-struct Place {
+struct Fixture {
     folder: tempfile::TempDir,
     server: Server,
     runtime: tokio::runtime::Runtime,
 }
 
-impl Place {
+impl Fixture {
     /// Bucket `data` with `images/train`, the same packed as `packed/train`, and its shards alone in `tars`.
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -84,10 +84,10 @@ fn assert_same(a: &dyn Source, b: &dyn Source) {
     }
 }
 
-/// Files of the cache, without what is being written.
-fn copies(place: &Place) -> Vec<PathBuf> {
+/// Returns the files in the cache, except those being written.
+fn copies(fixture: &Fixture) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for folder in fs::read_dir(place.folder.path().join("cache")).unwrap() {
+    for folder in fs::read_dir(fixture.folder.path().join("cache")).unwrap() {
         let files = fs::read_dir(folder.unwrap().path()).unwrap().map(|file| file.unwrap().path());
         found.extend(files.filter(|path| path.extension().is_none()));
     }
@@ -101,25 +101,25 @@ fn samples_are_equal_in_every_layout() {
     if !with_keys("samples_are_equal_in_every_layout") {
         return;
     }
-    let place = Place::new();
+    let fixture = Fixture::new();
     for layout in LAYOUTS {
-        let remote = open(&format!("s3://data/{layout}"), None, &place.access(None, 20)).unwrap();
-        assert_same(&*place.local(), &*remote);
+        let remote = open(&format!("s3://data/{layout}"), None, &fixture.access(None, 20)).unwrap();
+        assert_same(&*fixture.local(), &*remote);
         // Random access: one sample does not cost the set.
-        let before = place.server.served();
+        let before = fixture.server.served();
         remote.read(37).unwrap();
-        assert_eq!(place.server.served() - before, 1, "{layout}");
-        // What was asked for ahead is the same.
+        assert_eq!(fixture.server.served() - before, 1, "{layout}");
+        // Prefetched samples are equal.
         remote.prefetch(&[3, 5, 59]);
         for id in [59, 3, 5, 4] {
-            assert_eq!(remote.read(id).unwrap(), place.local().read(id).unwrap(), "{layout}, {id}");
+            assert_eq!(remote.read(id).unwrap(), fixture.local().read(id).unwrap(), "{layout}, {id}");
         }
     }
-    let one = open("s3://data/tars/shard-00001.tar", None, &place.access(None, 20)).unwrap();
+    let one = open("s3://data/tars/shard-00001.tar", None, &fixture.access(None, 20)).unwrap();
     assert_eq!(one.len(), 25);
-    let missing = open("s3://data/nothing-here", None, &place.access(None, 20)).map(drop).unwrap_err();
+    let missing = open("s3://data/nothing-here", None, &fixture.access(None, 20)).map(drop).unwrap_err();
     assert!(matches!(missing, Error::EmptyFolder { .. }), "{missing}");
-    let bucket = open("s3://no-such-bucket/x", None, &place.access(None, 20)).map(drop).unwrap_err();
+    let bucket = open("s3://no-such-bucket/x", None, &fixture.access(None, 20)).map(drop).unwrap_err();
     assert!(matches!(bucket, Error::Refused { .. } | Error::Vanished { .. }), "{bucket}");
 }
 
@@ -128,30 +128,30 @@ fn cached_copies_serve_during_an_outage_and_damage_is_refetched() {
     if !with_keys("cached_copies_serve_during_an_outage_and_damage_is_refetched") {
         return;
     }
-    let place = Place::new();
+    let fixture = Fixture::new();
     for (layout, files) in [("packed/train", 3), ("tars", 6), ("images/train", 60)] {
-        let remote = open(&format!("s3://data/{layout}"), None, &place.access(Some(1 << 30), 20)).unwrap();
+        let remote = open(&format!("s3://data/{layout}"), None, &fixture.access(Some(1 << 30), 20)).unwrap();
         if layout == "images/train" {
-            assert_same(&*place.local(), &*remote);
+            assert_same(&*fixture.local(), &*remote);
         }
-        wait_until(Duration::from_secs(30), "the copies", || (copies(&place).len() == files).then_some(()));
+        wait_until(Duration::from_secs(30), "the copies", || (copies(&fixture).len() == files).then_some(()));
         // The filling thread hands each shard over after its rename.
         std::thread::sleep(Duration::from_millis(200));
-        place.server.unavailable(ALL);
-        assert_same(&*place.local(), &*remote);
-        place.server.unavailable(0);
-        for copy in copies(&place) {
+        fixture.server.unavailable(ALL);
+        assert_same(&*fixture.local(), &*remote);
+        fixture.server.unavailable(0);
+        for copy in copies(&fixture) {
             let mut bytes = fs::read(&copy).unwrap();
-            let place = bytes.len() / 2;
-            bytes[place] ^= 1;
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
             fs::write(&copy, bytes).unwrap();
         }
         if layout != "tars" {
             // Plain tars have no checksums of their samples.
-            assert_same(&*place.local(), &*remote);
+            assert_same(&*fixture.local(), &*remote);
         }
         drop(remote);
-        fs::remove_dir_all(place.folder.path().join("cache")).unwrap();
+        fs::remove_dir_all(fixture.folder.path().join("cache")).unwrap();
     }
 }
 
@@ -160,21 +160,21 @@ fn cache_filled_by_two_readers_stays_within_its_limit() {
     if !with_keys("cache_filled_by_two_readers_stays_within_its_limit") {
         return;
     }
-    let place = Place::new();
-    let shard = fs::metadata(place.bucket().join("packed/train/shard-00000.tar")).unwrap().len();
+    let fixture = Fixture::new();
+    let shard = fs::metadata(fixture.bucket().join("packed/train/shard-00000.tar")).unwrap().len();
     // Room for two of the three shards.
     let limit = shard * 5 / 2;
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                let remote = open("s3://data/packed/train", None, &place.access(Some(limit), 20)).unwrap();
+                let remote = open("s3://data/packed/train", None, &fixture.access(Some(limit), 20)).unwrap();
                 for _ in 0..3 {
-                    assert_same(&*place.local(), &*remote);
+                    assert_same(&*fixture.local(), &*remote);
                 }
             });
         }
     });
-    let kept: u64 = copies(&place).iter().map(|copy| fs::metadata(copy).unwrap().len()).sum();
+    let kept: u64 = copies(&fixture).iter().map(|copy| fs::metadata(copy).unwrap().len()).sum();
     assert!((1..=limit).contains(&kept), "{kept} of {limit} bytes");
 }
 
@@ -183,13 +183,13 @@ fn storage_faults_are_retried_and_lasting_ones_reported() {
     if !with_keys("storage_faults_are_retried_and_lasting_ones_reported") {
         return;
     }
-    let place = Place::new();
+    let fixture = Fixture::new();
     for layout in ["images/train", "packed/train"] {
-        let remote = open(&format!("s3://data/{layout}"), None, &place.access(None, 4)).unwrap();
-        place.server.unavailable(3);
-        assert_eq!(remote.read(0).unwrap(), place.local().read(0).unwrap());
-        place.server.stalled(1);
-        assert_eq!(remote.read(1).unwrap(), place.local().read(1).unwrap());
+        let remote = open(&format!("s3://data/{layout}"), None, &fixture.access(None, 4)).unwrap();
+        fixture.server.unavailable(3);
+        assert_eq!(remote.read(0).unwrap(), fixture.local().read(0).unwrap());
+        fixture.server.stalled(1);
+        assert_eq!(remote.read(1).unwrap(), fixture.local().read(1).unwrap());
         let lasting = |what: &str| {
             let start = std::time::Instant::now();
             let error = remote.read(2).unwrap_err();
@@ -197,12 +197,12 @@ fn storage_faults_are_retried_and_lasting_ones_reported() {
             assert!(error.to_string().contains("s3://data/"), "{what}: {error}");
             assert!(start.elapsed() < Duration::from_secs(30), "{what}: {:?}", start.elapsed());
         };
-        place.server.unavailable(ALL);
+        fixture.server.unavailable(ALL);
         lasting("503");
-        place.server.unavailable(0);
-        place.server.stalled(ALL);
+        fixture.server.unavailable(0);
+        fixture.server.stalled(ALL);
         lasting("silence");
-        place.server.stalled(0);
+        fixture.server.stalled(0);
     }
 }
 
@@ -211,10 +211,10 @@ fn vanished_object_is_replaced() {
     if !with_keys("vanished_object_is_replaced") {
         return;
     }
-    let place = Place::new();
-    let remote = open("s3://data/images/train", None, &place.access(None, 20)).unwrap();
+    let fixture = Fixture::new();
+    let remote = open("s3://data/images/train", None, &fixture.access(None, 20)).unwrap();
     let gone = remote.name(11).to_owned();
-    fs::remove_file(place.bucket().join("images/train").join(&gone)).unwrap();
+    fs::remove_file(fixture.bucket().join("images/train").join(&gone)).unwrap();
     let load = |max_corrupt| {
         let views = TwoViews { crop_size: 16, ..TwoViews::default() };
         let options = LoaderOptions { batch: 20, max_corrupt, threads: 2, ..LoaderOptions::default() };
@@ -237,9 +237,9 @@ fn run_on(file: &RunFile, cache: &Path, patience: &str) -> (i32, String, String)
 
 #[test]
 fn run_from_s3_ends_with_the_weights_of_a_local_run() {
-    let place = Place::new();
-    let (data, cache) = (place.bucket().join("images"), place.folder.path().join("run-cache"));
-    let mut local = RunFile::new(place.folder.path(), &data, "val");
+    let fixture = Fixture::new();
+    let (data, cache) = (fixture.bucket().join("images"), fixture.folder.path().join("run-cache"));
+    let mut local = RunFile::new(fixture.folder.path(), &data, "val");
     local.set("/pretrain/epochs", 2.into()).set("/pretrain/batchSize", 20.into());
     let (code, _, err) = run_on(&local, &cache, "20");
     assert_eq!(code, 0, "{err}");
@@ -247,12 +247,12 @@ fn run_from_s3_ends_with_the_weights_of_a_local_run() {
 
     let mut remote = local.clone();
     let dataset = json!({
-        "train": "s3://data/images/train", "val": "s3://data/images/val", "endpoint": place.server.endpoint(),
+        "train": "s3://data/images/train", "val": "s3://data/images/val", "endpoint": fixture.server.endpoint(),
         "region": "us-east-1", "cache": {"sizeLimit": "1Gi"},
     });
     remote
         .set("/dataset", dataset)
-        .set("/output/uri", json!(place.folder.path().join("remote")))
+        .set("/output/uri", json!(fixture.folder.path().join("remote")))
         .set("/knn", json!({}));
     let (code, _, err) = run_on(&remote, &cache, "20");
     assert_eq!(code, 0, "{err}");
@@ -261,22 +261,23 @@ fn run_from_s3_ends_with_the_weights_of_a_local_run() {
     // Packed first, into an output on S3; the images keep their bytes, so the weights are the same again.
     let mut packed = remote.clone();
     packed.set("/dataset/pack", json!({}));
-    packed.set("/output", json!({"uri": "s3://data/run", "endpoint": place.server.endpoint(), "region": "us-east-1"}));
+    packed
+        .set("/output", json!({"uri": "s3://data/run", "endpoint": fixture.server.endpoint(), "region": "us-east-1"}));
     let (code, out, err) = run_on(&packed, &cache, "20");
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("time of prepare"), "{out}");
-    let result = fs::read(place.bucket().join("run/result.json")).unwrap();
+    let result = fs::read(fixture.bucket().join("run/result.json")).unwrap();
     let result: serde_json::Value = serde_json::from_slice(&result).unwrap();
     assert_eq!(result["weightsSha256"], expected);
-    let stamp = || fs::metadata(place.bucket().join("run/packed/train/packed.json")).unwrap().modified().unwrap();
+    let stamp = || fs::metadata(fixture.bucket().join("run/packed/train/packed.json")).unwrap().modified().unwrap();
     let before = stamp();
     let (code, _, err) = run_on(&packed, &cache, "20");
     assert_eq!(code, 0, "{err}");
-    assert_eq!(stamp(), before, "a packed set that is whole is left as it is");
+    assert_eq!(stamp(), before, "a complete packed set is not written again");
 
-    // Storage that goes away ends the run as temporary, with what went wrong.
-    place.server.unavailable(ALL);
-    let (code, _, err) = run_on(&remote, &place.folder.path().join("no-cache"), "3");
+    // A storage outage ends the run as temporary, and the message names the address.
+    fixture.server.unavailable(ALL);
+    let (code, _, err) = run_on(&remote, &fixture.folder.path().join("no-cache"), "3");
     assert_eq!(code, 75, "{err}");
     assert!(err.contains("s3://data/images/train"), "{err}");
 }

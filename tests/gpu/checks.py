@@ -1,4 +1,4 @@
-"""The check on a GPU machine, one line of PASS or FAIL a check; ends with 1 if any failed, 64 if it can't begin.
+"""The check on a GPU machine, one line of PASS or FAIL per check; exits with 1 if any failed, with 64 if it can't start.
 
     ./run          on a machine with CUDA and torch 2.11
     ./run --cpu    a rehearsal without a GPU: the same program, the same files, no NCCL
@@ -25,7 +25,7 @@ LOSS_TOLERANCE, NORM_TOLERANCE = 1e-5, 1e-3
 
 
 class Failed(Exception):
-    """A check's own words for what is wrong."""
+    """The message of a failed check."""
 
 
 def need(condition, words):
@@ -38,7 +38,7 @@ def environment():
     import torch
 
     lib = Path(torch.__file__).resolve().parent / "lib"
-    # torch's own wheels find NVIDIA's by themselves; others' may not.
+    # PyTorch's own wheels find NVIDIA's libraries on their own; others may not.
     nvidia = sorted((lib.parent.parent / "nvidia").glob("*/lib"))
     old = os.environ.get("LD_LIBRARY_PATH")
     paths = [str(lib), *map(str, nvidia), *([old] if old else [])]
@@ -46,7 +46,7 @@ def environment():
 
 
 def simsiam(*arguments, **extra):
-    """Runs the program in the bundle's folder; gives what it wrote, standard error included."""
+    """Runs the program in the bundle's folder and returns its output, including standard error."""
     done = subprocess.run(
         [PROGRAM, *map(str, arguments)], cwd=HERE, env={**environment(), **extra}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=900,
@@ -67,7 +67,7 @@ def last_json(text):
 
 
 class Checks:
-    """All checks, in order. Those that train keep their results for the later ones."""
+    """All checks, in order. Results of training are kept for later checks."""
 
     def __init__(self, cpu):
         self.cpu = cpu
@@ -116,7 +116,7 @@ class Checks:
         else:
             name = torch.cuda.get_device_name(0)
             need(device == name, f"it ran on {device}, expected {name}")
-            need("NCCL INFO" in log, f"no word of NCCL in the log, see {WORK / 'whole.log'}")
+            need("NCCL INFO" in log, f"NCCL is not mentioned in the log, see {WORK / 'whole.log'}")
         return f"{device}, loss {loss:.4f}, std {std:.4f}, kNN {self.result['knn']['top1']}"
 
     def device_of(self, output):
@@ -138,9 +138,9 @@ class Checks:
                 while child.poll() is None and not list(manifests.glob("*/manifest.json")):
                     need(time.monotonic() < limit, "no checkpoint within ten minutes")
                     time.sleep(0.01)
-                need(child.poll() is None, f"it ended by itself before it could be killed, see {log.name}")
+                need(child.poll() is None, f"it ended before it could be killed, see {log.name}")
             finally:
-                # The agent's rank shares its session, so nobody is left behind.
+                # The agent's rank shares its session, so no process is left behind.
                 if child.poll() is None:
                     os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
@@ -153,7 +153,7 @@ class Checks:
         return next(line.strip() for line in log.splitlines() if "resum" in line)
 
     def same_bits(self):
-        """the resumed run ends with the same weights, to the bit"""
+        """the resumed run ends with bit-identical weights"""
         killed, whole = self.read_result("killed")["weightsSha256"], self.result["weightsSha256"]
         need(killed == whole, f"SHA-256 {killed[:12]} against {whole[:12]} of the run that was not killed")
         return f"SHA-256 {whole[:12]}"
@@ -191,7 +191,7 @@ class Checks:
         return f"batch {batch}: {ours:.1f} images/s; {self.pytorch_speed(arguments)}; the training above {trained:.0f}"
 
     def pytorch_speed(self, arguments):
-        """Eager PyTorch's figure beside ours, in words."""
+        """Eager PyTorch's result, as text for comparison."""
         script = [sys.executable, str(HERE / "parity" / "bench_train.py"), *map(str, arguments), "--channels-last"]
         done = subprocess.run(
             [*script, "--device", "cpu" if self.cpu else "cuda"], stdin=subprocess.DEVNULL, capture_output=True, text=True,

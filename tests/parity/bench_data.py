@@ -1,4 +1,4 @@
-"""Times the reference recipe's input pipeline, torchvision and PIL: the yardstick for `cargo xtask bench data`.
+"""Times the reference recipe's input pipeline, torchvision and PIL: the baseline of `cargo xtask bench data`.
 
 What the reference does for each image of a folder: open and decode by PIL, convert to RGB, two views by the MoCo-v2
 augmentation with PIL's own Gaussian blur, tensors, normalisation. One thread, no worker processes; files come from the
@@ -39,7 +39,7 @@ class TwoViews:
 
 
 class Images(torch.utils.data.Dataset):
-    """The images of a folder, with class folders or without."""
+    """The images of a folder, with or without class folders."""
 
     def __init__(self, root, transform):
         extensions = (".jpg", ".jpeg", ".png")

@@ -1,4 +1,4 @@
-"""Times the training step of SimSiam in eager PyTorch: the yardstick for `cargo xtask bench train`.
+"""Times the training step of SimSiam in eager PyTorch: the baseline of `cargo xtask bench train`.
 
 The same model, input size and optimiser as `simsiam bench-step`: one forward pass a view, symmetrised loss, backward,
 SGD, on one batch of random images. An image counts once, though it has two views. Prints one line of JSON.

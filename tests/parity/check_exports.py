@@ -33,7 +33,7 @@ def step(file: str, expected: str) -> None:
         ]
     else:
         groups = net.parameters()
-    # Other settings than the file's: they must come from there.
+    # Different settings, which the file's must replace.
     sgd = torch.optim.SGD(groups, 9.0, momentum=0.1, weight_decay=0.5)
     theirs = sgd.state_dict()
     ours = checkpoint["optimizer"]
@@ -60,7 +60,7 @@ def step(file: str, expected: str) -> None:
 
 
 def backbone(torchvision_file: str, safetensors_file: str, detectron2_file: str, maps_file: str) -> None:
-    """torchvision's own network takes the backbone and makes the same feature maps of it."""
+    """torchvision's own network loads the backbone and computes the same feature maps."""
     import torch
     import torchvision
 
@@ -94,7 +94,7 @@ def backbone(torchvision_file: str, safetensors_file: str, detectron2_file: str,
 
 
 def timm(safetensors_file: str, maps_file: str) -> None:
-    """timm's own network takes the backbone, every name and shape of it, and makes the same last feature map of it."""
+    """timm's own network loads every tensor of the backbone and computes the same last feature map."""
     import timm
     import torch
 
@@ -112,7 +112,7 @@ def timm(safetensors_file: str, maps_file: str) -> None:
 
 
 def arrays(file: str) -> None:
-    """Opens without a warning, and its arrays are a program's own to change."""
+    """Opens without a warning, with writable arrays."""
     import numpy as np
 
     warnings.simplefilter("error")

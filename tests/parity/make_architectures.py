@@ -18,7 +18,7 @@ INPUT = (2, 3, 64, 64)
 
 
 def fill(net: torch.nn.Module) -> None:
-    """Gives each parameter and buffer the formula's value for its name (README.md, "Filling a model")."""
+    """Fills each parameter and buffer with the formula's values for its name (README.md, "Filling a model")."""
     for name, tensor in net.state_dict().items():
         shape = tuple(tensor.shape)
         if name.endswith("num_batches_tracked"):

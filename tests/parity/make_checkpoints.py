@@ -1,4 +1,4 @@
-"""Writes `checkpoints/*`: small files as PyTorch's users have them, for the reader to be tried on.
+"""Writes `checkpoints/*`: small files as PyTorch users have them, to test the reader.
 
     python make_checkpoints.py              torch 2.11: all but the next
     python make_checkpoints.py --arrays     NumPy 1 (any below 2): numpy1.pkl
@@ -22,7 +22,7 @@ NET = {"arch": "resnet18", "stem": "cifar", "layers": 2, "hidden_dim": 32, "dim"
 
 
 def arrays() -> dict:
-    """A pickle in the manner of Detectron2's, with an array in either order."""
+    """A pickle like Detectron2's, with an array in each memory order."""
     return {
         "model": {
             "stem.conv1.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),

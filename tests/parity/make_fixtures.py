@@ -1,4 +1,4 @@
-"""Writes `fixtures/<case>.*.safetensors`: small SimSiam models, their inputs, and what PyTorch makes of them.
+"""Writes `fixtures/<case>.*.safetensors`: small SimSiam models, their inputs, and PyTorch's results.
 
 See README.md beside this file for the format. Run it with torch 2.11 and torchvision 0.26; it takes seconds.
 """
@@ -134,7 +134,7 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def check(case_name: str, case: dict, state, pair, expected) -> None:
-    """Refuses fixtures that could not tell right from wrong: vanishing gradients, or results that rounding decides."""
+    """Refuses fixtures that could not detect errors: vanishing gradients, or results dominated by rounding."""
     frozen = [name for name, p in build(case).named_parameters() if not p.requires_grad]
     assert frozen == [case["frozen"]], frozen
     assert torch.equal(expected[f"after.{frozen[0]}"], state[frozen[0]].double())

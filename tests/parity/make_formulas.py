@@ -134,7 +134,7 @@ def distribution(net: nn.Module, name: str, tensor: torch.Tensor, last_norms: se
 
 
 def initialisation() -> None:
-    """Where each parameter and buffer of a few models starts."""
+    """Initial distribution of each parameter and buffer of a few models."""
     torch.manual_seed(0)
     cases = []
     for arch, stem, base_width, layers, hidden, dim, pred_dim in (

@@ -1,4 +1,4 @@
-"""A small SimSiam training run in eager PyTorch on a CIFAR-10 folder: the yardstick for our own run of that size.
+"""A small SimSiam training run in eager PyTorch on a CIFAR-10 folder: the baseline for our own run of that size.
 
     python trial_cifar.py /data/cifar10 --images 10000 --epochs 10
 
@@ -46,7 +46,7 @@ def arguments() -> argparse.Namespace:
 
 
 def read(folder: Path, count: int) -> tuple[list[Image.Image], torch.Tensor]:
-    """`count` images, equally many of each class, decoded, with their labels."""
+    """`count` images, the same number per class, decoded, with their labels."""
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     images, labels = [], []
     for label, entry in enumerate(classes):

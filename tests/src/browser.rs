@@ -1,4 +1,4 @@
-//! A headless Chromium, driven by the DevTools protocol over its pipe: JSON messages that end with a zero byte.
+//! A headless Chromium, controlled by the DevTools protocol over a pipe: JSON messages that end with a zero byte.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use serde_json::{Value, json};
 
-/// What the browser is called, in the order in which they are looked for.
+/// Names of the browser, in the order in which they are tried.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -25,7 +25,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts one with an empty page; `None`, with one line that says so, where there is none.
+    /// Starts a browser with an empty page; returns `None` with a message if there is none.
     pub fn start() -> Option<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let found = std::env::split_paths(&path).flat_map(|dir| NAMES.map(|name| dir.join(name))).find(|p| p.is_file());
@@ -34,7 +34,7 @@ impl Browser {
             return None;
         };
         let profile = tempfile::tempdir().expect("a profile");
-        // The protocol speaks on the descriptors 3 and 4; a shell puts our pipes there.
+        // The protocol uses file descriptors 3 and 4; a shell redirects our pipes there.
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 </dev/null >/dev/null"]).arg(program).args([
             "--headless=new",
@@ -74,7 +74,7 @@ impl Browser {
         Some(browser)
     }
 
-    /// Calls a method of the protocol and gives its result.
+    /// Calls a method of the protocol and returns its result.
     pub fn call(&mut self, method: &str, params: Value) -> Value {
         self.last += 1;
         let mut message = json!({"id": self.last, "method": method, "params": params});
@@ -95,7 +95,7 @@ impl Browser {
         }
     }
 
-    /// Opens an address in a window of this width and gives all events until the page is loaded.
+    /// Opens an address in a window of this size and returns all events until the page is loaded.
     pub fn open(&mut self, address: &str, width: u32, height: u32) -> Vec<Value> {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 700});
         self.call("Emulation.setDeviceMetricsOverride", metrics);
@@ -110,7 +110,7 @@ impl Browser {
         self.events.drain(..).collect()
     }
 
-    /// The value of a JavaScript expression on the page.
+    /// Returns the value of a JavaScript expression on the page.
     pub fn evaluate(&mut self, expression: &str) -> Value {
         let mut answer = self
             .call("Runtime.evaluate", json!({"expression": expression, "returnByValue": true, "awaitPromise": true}));
@@ -118,14 +118,14 @@ impl Browser {
         answer["result"]["value"].take()
     }
 
-    /// The whole page as a PNG file.
+    /// Writes the whole page to a PNG file.
     pub fn screenshot(&mut self, path: &Path) {
         let answer = self.call("Page.captureScreenshot", json!({"format": "png", "captureBeyondViewport": true}));
         let png = base64::engine::general_purpose::STANDARD.decode(answer["data"].as_str().expect("a picture"));
         std::fs::write(path, png.expect("base64")).expect("a writable folder");
     }
 
-    /// Events that came since the page was loaded.
+    /// Returns the events since the page was loaded.
     pub fn events(&mut self) -> Vec<Value> {
         self.call("Runtime.evaluate", json!({"expression": "0"}));
         self.events.drain(..).collect()

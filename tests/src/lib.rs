@@ -1,4 +1,15 @@
-//! What the end-to-end tests share: the built `simsiam`, run files, data, and results.
+//! Shared code of the end-to-end tests: the built `simsiam`, run files, data and results.
+//!
+//! ```
+//! use simsiam_tests::RunFile;
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let mut run = RunFile::new(folder.path(), &folder.path().join("data"), "val");
+//! run.set("/pretrain/epochs", 1.into());
+//! let text = std::fs::read_to_string(run.write()).unwrap();
+//! assert!(text.contains(r#""kind":"SimSiamRun""#) && text.contains(r#""epochs":1"#));
+//! assert!(run.checkpoints().is_empty());
+//! ```
 
 pub mod browser;
 pub mod s3;
@@ -12,18 +23,18 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// The repository's root.
+/// Returns the root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
 }
 
-/// The `simsiam` binary of the profile that the tests were built in; built once where it is missing or old.
+/// Returns the `simsiam` binary of the tests' profile, built once if it is missing or outdated.
 pub fn simsiam() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| build_program("simsiam-trainer", "simsiam"))
 }
 
-/// A program of a package, of the profile that the tests were built in.
+/// Builds a program of a package in the tests' profile and returns its path.
 pub fn build_program(package: &str, program: &str) -> PathBuf {
     // target/<profile>/deps/<test>-<hash>
     let test = std::env::current_exe().expect("the test's own path");
@@ -34,8 +45,8 @@ pub fn build_program(package: &str, program: &str) -> PathBuf {
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
-    // Cargo tells a test of which package it is. To build scripts that look at this (ring's) it would be news: they, and all that
-    // is built upon them, would be built again, and once more by the next build from a shell.
+    // Cargo sets variables with the test's package. Build scripts that read them (ring's) would run again, which would
+    // rebuild everything that depends on them, and once more in the next build from a shell.
     let about = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begin| name.starts_with(begin));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(about)) {
         cargo.env_remove(name);
@@ -44,7 +55,7 @@ pub fn build_program(package: &str, program: &str) -> PathBuf {
     profile.join(program)
 }
 
-/// A `simsiam` command with no environment that would name a rank.
+/// Returns a `simsiam` command without the environment variables of a rank.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(simsiam());
     command.args(arguments).stdin(Stdio::null());
@@ -54,12 +65,12 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs to the end and gives exit code, standard output and standard error.
+/// Runs `simsiam` and returns exit code, standard output and standard error.
 pub fn run(arguments: &[&str]) -> (i32, String, String) {
     output_of(command(arguments).output().expect("simsiam starts"))
 }
 
-/// Exit code, standard output and standard error; a signal is its negative number.
+/// Returns exit code, standard output and standard error; a signal is its negative number.
 pub fn output_of(output: Output) -> (i32, String, String) {
     use std::os::unix::process::ExitStatusExt;
     let code = output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0));
@@ -67,7 +78,7 @@ pub fn output_of(output: Output) -> (i32, String, String) {
     (code, text(output.stdout), text(output.stderr))
 }
 
-/// Runs and expects success; gives standard output.
+/// Runs `simsiam`, expects success, and returns standard output.
 pub fn run_ok(arguments: &[&str]) -> String {
     let (code, out, err) = run(arguments);
     assert_eq!(code, 0, "simsiam {arguments:?}\n{out}\n{err}");
@@ -77,10 +88,10 @@ pub fn run_ok(arguments: &[&str]) -> String {
 /// Sends SIGKILL and waits.
 pub fn kill(mut child: Child) {
     child.kill().expect("SIGKILL");
-    child.wait().expect("the dead are reaped");
+    child.wait().expect("the process is reaped");
 }
 
-/// Polls until `what` gives something.
+/// Polls until `what` returns something.
 pub fn wait_until<T>(limit: Duration, name: &str, mut what: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -92,7 +103,7 @@ pub fn wait_until<T>(limit: Duration, name: &str, mut what: impl FnMut() -> Opti
     }
 }
 
-/// Drawn images, `train/<class>/…` and `val/<class>/…`.
+/// Generates images, `train/<class>/…` and `val/<class>/…`.
 pub fn synth(folder: &Path, train_per_class: usize, val_per_class: usize) -> PathBuf {
     let data = folder.join("data");
     let (train, val) = (train_per_class.to_string(), val_per_class.to_string());
@@ -128,7 +139,7 @@ pub fn cifar10(below: usize) -> Option<PathBuf> {
             }
         }
     }
-    // Tests run side by side: whoever is first wins.
+    // Tests run concurrently: the first one wins.
     match fs::rename(whole.keep(), &folder) {
         Ok(()) => Some(folder),
         Err(_) if folder.exists() => Some(folder),
@@ -136,16 +147,16 @@ pub fn cifar10(below: usize) -> Option<PathBuf> {
     }
 }
 
-/// A run file of a small network on 32×32 crops, as tests change it.
+/// A run file of a small network on 32×32 crops, for tests to modify.
 #[derive(Clone)]
 pub struct RunFile {
-    /// `spec`, to be changed at will.
+    /// `spec`, which tests may modify.
     pub spec: Value,
     path: PathBuf,
 }
 
 impl RunFile {
-    /// On `data/train` (and `data/<val>`), with its output in `folder/out`.
+    /// Returns a run on `data/train` and `data/<val>`, with its output in `folder/out`.
     pub fn new(folder: &Path, data: &Path, val: &str) -> Self {
         let spec = serde_json::json!({
             "dataset": {"train": data.join("train"), "val": data.join(val)},
@@ -160,14 +171,14 @@ impl RunFile {
         Self { spec, path: folder.join("run.yaml") }
     }
 
-    /// Changes one field, as in `set("/pretrain/epochs", 3.into())`.
+    /// Sets one field, as in `set("/pretrain/epochs", 3.into())`.
     pub fn set(&mut self, pointer: &str, value: Value) -> &mut Self {
         let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
         self.spec.pointer_mut(parent).expect("its parent")[key] = value;
         self
     }
 
-    /// Writes it (JSON is YAML) and gives its path.
+    /// Writes it (JSON is YAML) and returns its path.
     pub fn write(&self) -> &str {
         let document = serde_json::json!({
             "apiVersion": "simsiam.dev/v1alpha1", "kind": "SimSiamRun", "metadata": {"name": "test"}, "spec": self.spec,
@@ -176,7 +187,7 @@ impl RunFile {
         text(&self.path)
     }
 
-    /// The folder of the output, when it is local.
+    /// Returns the folder of the output, if it is local.
     pub fn output(&self) -> PathBuf {
         self.spec["output"]["uri"].as_str().expect("a uri").into()
     }
@@ -187,7 +198,7 @@ impl RunFile {
         serde_json::from_slice(&fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).expect("JSON")
     }
 
-    /// Names of the checkpoints that are complete, oldest first.
+    /// Returns the names of the complete checkpoints, oldest first.
     pub fn checkpoints(&self) -> Vec<String> {
         let Ok(folders) = fs::read_dir(self.output().join("checkpoints")) else { return Vec::new() };
         let mut names: Vec<_> = folders
@@ -199,14 +210,14 @@ impl RunFile {
         names
     }
 
-    /// The weights of a checkpoint.
+    /// Returns the weights of a checkpoint.
     pub fn weights(&self, checkpoint: &str) -> BTreeMap<String, Vec<f64>> {
         let path = self.output().join("checkpoints").join(checkpoint).join("model.safetensors");
         weights(&fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
     }
 }
 
-/// All fp32 tensors of a safetensors file, by name.
+/// Returns all fp32 tensors of a safetensors file, by name.
 pub fn weights(bytes: &[u8]) -> BTreeMap<String, Vec<f64>> {
     let file = safetensors::SafeTensors::deserialize(bytes).expect("safetensors");
     file.tensors()
@@ -219,7 +230,7 @@ pub fn weights(bytes: &[u8]) -> BTreeMap<String, Vec<f64>> {
         .collect()
 }
 
-/// A path as text.
+/// Returns a path as text.
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("a path of UTF-8")
 }

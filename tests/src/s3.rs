@@ -1,4 +1,15 @@
 //! An S3 server over a folder, with fault injection.
+//!
+//! ```
+//! use simsiam_tests::s3::Server;
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! std::fs::create_dir(folder.path().join("bucket")).unwrap();
+//! let server = Server::start(folder.path());
+//! assert!(server.endpoint().starts_with("http://127.0.0.1:"));
+//! server.unavailable(1); // the next request gets a 503
+//! assert_eq!(server.served(), 0);
+//! ```
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -13,12 +24,12 @@ use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use tokio::net::TcpListener;
 
-/// The key that the server knows, and its secret.
+/// The accepted access key and its secret.
 pub const KEYS: [&str; 2] = ["key", "secret"];
 
 /// A running server. Each folder in its root is a bucket; signatures are checked.
 pub struct Server {
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
     faults: Arc<Faults>,
     _runtime: tokio::runtime::Runtime,
@@ -40,12 +51,12 @@ fn take_one(count: &AtomicUsize) -> bool {
 }
 
 impl Server {
-    /// Starts one over the folder `root`.
+    /// Starts a server for the folder `root`.
     pub fn start(root: &Path) -> Self {
         Self::start_at(root, Ipv4Addr::LOCALHOST.into())
     }
 
-    /// The same on an address of this machine that others can reach.
+    /// The same on an address of this machine that other machines can reach.
     pub fn start_at(root: &Path, host: IpAddr) -> Self {
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).expect("a folder"));
         builder.set_auth(SimpleAuth::from_single(KEYS[0], KEYS[1]));
@@ -82,22 +93,22 @@ impl Server {
         Self { address, faults, _runtime: runtime }
     }
 
-    /// Its address as an endpoint.
+    /// Returns its address as an endpoint.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The next `count` requests are answered with 503.
+    /// Answers the next `count` requests with 503.
     pub fn unavailable(&self, count: usize) {
         self.faults.unavailable.store(count, Ordering::SeqCst);
     }
 
-    /// The next `count` requests are never answered.
+    /// Never answers the next `count` requests.
     pub fn stalled(&self, count: usize) {
         self.faults.stalled.store(count, Ordering::SeqCst);
     }
 
-    /// Requests that have arrived so far.
+    /// Returns the number of requests so far.
     pub fn served(&self) -> usize {
         self.faults.served.load(Ordering::SeqCst)
     }

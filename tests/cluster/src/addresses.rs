@@ -7,7 +7,7 @@
 //!
 //! Pods, nodes and host reach one another by routes alone, without address translation, as Kubernetes asks for.
 //! Cluster addresses of Services (10.215.0.0/16) exist in the nodes only, where kube-proxy translates them. There is
-//! no way to anywhere else: a pod that wants the internet is refused at once.
+//! no way to anywhere else: connections to the internet are refused at once.
 
 use std::net::Ipv4Addr;
 
@@ -25,7 +25,7 @@ pub const SERVICES: &str = "10.215.0.0/16";
 pub const API_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 215, 0, 1);
 /// DNS as pods see it.
 pub const DNS_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 215, 0, 10);
-/// Where the control plane's own ports are that no pod needs. Not 127.0.0.1, where others' ports may be.
+/// Address of the control plane's private ports. Not 127.0.0.1, where other programs may use the same ports.
 pub const PRIVATE: Ipv4Addr = Ipv4Addr::new(127, 213, 0, 1);
 /// The API server's port.
 pub const API_PORT: u16 = 6443;
@@ -39,7 +39,7 @@ pub fn api() -> String {
     format!("https://{HOST}:{API_PORT}")
 }
 
-/// A node's name; numbers begin with 1.
+/// Returns a node's name; numbers start at 1.
 pub fn node_name(number: usize) -> String {
     format!("node-{number}")
 }
@@ -49,12 +49,12 @@ pub fn node(number: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 213, 0, 10 + number as u8)
 }
 
-/// The network of a node's pods.
+/// Returns the network of a node's pods.
 pub fn pods(number: usize) -> String {
     format!("10.214.{number}.0/24")
 }
 
-/// The host's end of a node's cable.
+/// Returns the name of the host's end of a node's veth pair.
 pub fn cable(number: usize) -> String {
     format!("simsiam-n{number}")
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// The folder of all clusters' groups, below every hierarchy's root.
 pub const NAME: &str = "simsiam-cluster";
 
-/// Makes a node's group in every hierarchy, and returns its path as kubelet wants it.
+/// Creates a node's group in every hierarchy and returns its path as kubelet expects it.
 pub fn make(node: &str) -> Result<String> {
     for root in hierarchies() {
         let mut path = root;
@@ -46,12 +46,12 @@ fn delegate(parent: &Path) {
     }
 }
 
-/// The groups that exist of ours.
+/// Returns our existing groups.
 pub fn existing() -> Vec<PathBuf> {
     hierarchies().into_iter().map(|root| root.join(NAME)).filter(|path| path.is_dir()).collect()
 }
 
-/// Removes all groups of ours. Their processes must be gone; the kernel takes a moment to see that.
+/// Removes all our groups. Their processes must have ended; the kernel notices that after a moment.
 pub fn remove(within: Duration) -> Result<()> {
     let end = Instant::now() + within;
     for path in existing() {

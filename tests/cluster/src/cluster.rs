@@ -28,7 +28,7 @@ pub struct Cluster {
     pub(crate) local: Option<Local>,
 }
 
-/// What we know of a cluster of our own.
+/// The state of a cluster that this crate started.
 #[derive(Debug)]
 pub(crate) struct Local {
     pub folder: PathBuf,
@@ -38,7 +38,7 @@ pub(crate) struct Local {
 }
 
 impl Cluster {
-    /// The cluster that is up on this machine, where there is one. It stays up when this value is dropped.
+    /// Returns the cluster that is up on this machine, if any. It stays up when the value is dropped.
     ///
     /// # Errors
     /// If its state can't be read.
@@ -53,18 +53,18 @@ impl Cluster {
         Ok(Some(Self { kubectl, kubeconfig, local: Some(Local { folder, tools, state, keep: true }) }))
     }
 
-    /// Somebody else's cluster, through the `kubectl` on the path. Its nodes can't be stopped, nor images imported.
+    /// Returns an external cluster, accessed by the `kubectl` on PATH. Its nodes can't be stopped, and images can't be imported.
     pub fn existing(kubeconfig: &Path) -> Self {
         Self { kubectl: Kubectl::users(kubeconfig), kubeconfig: kubeconfig.to_path_buf(), local: None }
     }
 
-    /// The running process that the cluster goes down with, if there is one: a test's.
+    /// Returns the running process with which the cluster goes down, if there is one: that of a test.
     pub fn owner(&self) -> Option<i32> {
         let state = self.local.as_ref().map(|local| &local.state).filter(|state| !state.abandoned())?;
         state.owner.map(|(pid, _)| pid)
     }
 
-    /// Takes it down and checks that nothing is left but the logs.
+    /// Takes it down and checks that only the logs are left.
     ///
     /// # Errors
     /// If something can't be removed.
@@ -72,31 +72,31 @@ impl Cluster {
         self.end()
     }
 
-    /// Access for people and programs.
+    /// Returns the path of the kubeconfig.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// The machine's address as pods and nodes see it: a test's own servers listen there.
+    /// Returns the address of this machine as seen from pods and nodes; a test's own servers listen there.
     ///
     /// # Errors
-    /// With a cluster that is not ours.
+    /// If the cluster is external.
     pub fn host_address(&self) -> Result<Ipv4Addr> {
         self.local("host_address").map(|_| HOST)
     }
 
-    /// The logs of all components, one file each.
+    /// Returns the folder with one log per component.
     ///
     /// # Errors
-    /// With a cluster that is not ours.
+    /// If the cluster is external.
     pub fn logs(&self) -> Result<PathBuf> {
         self.local("logs").map(|local| local.folder.join("logs"))
     }
 
-    /// The folder of all its files.
+    /// Returns the folder of all its files.
     ///
     /// # Errors
-    /// With a cluster that is not ours.
+    /// If the cluster is external.
     pub fn state(&self) -> Result<&Path> {
         self.local("state").map(|local| local.folder.as_path())
     }
@@ -104,7 +104,7 @@ impl Cluster {
     /// Runs kubectl.
     ///
     /// # Errors
-    /// If it fails, with what it said.
+    /// If it fails; the error contains its output.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         self.kubectl.run(arguments)
     }
@@ -112,7 +112,7 @@ impl Cluster {
     /// Runs kubectl with `--output=json`.
     ///
     /// # Errors
-    /// If it fails, with what it said.
+    /// If it fails; the error contains its output.
     pub fn json(&self, arguments: &[&str]) -> Result<Value> {
         self.kubectl.json(arguments)
     }
@@ -125,12 +125,12 @@ impl Cluster {
         self.kubectl.apply(manifest)
     }
 
-    /// A kubectl to start, for what runs longer: `port-forward`, `logs --follow`.
+    /// Returns a kubectl command, for commands that keep running: `port-forward`, `logs --follow`.
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
         self.kubectl.command(arguments)
     }
 
-    /// Helm with this cluster's access: our own, or the one on the path for a cluster that is not ours.
+    /// Returns a Helm command for this cluster: the built Helm, or the one on PATH for an external cluster.
     pub fn helm(&self, arguments: &[&str]) -> Command {
         let mut command = match &self.local {
             Some(local) => Command::new(local.tools.kube()),
@@ -140,10 +140,10 @@ impl Cluster {
         command
     }
 
-    /// Puts an OCI archive onto every node. Layers that a node has are not stored again.
+    /// Imports an OCI archive on every node. Layers that a node already has are not stored again.
     ///
     /// # Errors
-    /// If it is no image archive, or with a cluster that is not ours.
+    /// If it is not an image archive, or the cluster is external.
     pub fn import_image(&self, archive: &Path) -> Result<()> {
         let archive = std::path::absolute(archive).map_err(Error::io("find", archive))?;
         let local = self.local("import_image")?;
@@ -156,18 +156,18 @@ impl Cluster {
         })
     }
 
-    /// How many nodes there are.
+    /// Returns the number of nodes.
     ///
     /// # Errors
-    /// With a cluster that is not ours.
+    /// If the cluster is external.
     pub fn nodes(&self) -> Result<usize> {
         self.local("nodes").map(|local| local.state.nodes)
     }
 
-    /// A node, to stop and start; numbers begin with 1.
+    /// Returns a node, to stop and start it; numbers start at 1.
     ///
     /// # Errors
-    /// If there is no such node, or with a cluster that is not ours.
+    /// If there is no such node, or the cluster is external.
     pub fn node(&self, number: usize) -> Result<Node<'_>> {
         let local = self.local("node")?;
         if !(1..=local.state.nodes).contains(&number) {
@@ -176,10 +176,10 @@ impl Cluster {
         Ok(Node::new(self, local.worker(number), number))
     }
 
-    /// A line for each component: its name, and its process where it runs.
+    /// Returns each component's name, and its process if it runs.
     ///
     /// # Errors
-    /// With a cluster that is not ours.
+    /// If the cluster is external.
     pub fn components(&self) -> Result<Vec<(String, Option<i32>)>> {
         let local = self.local("status")?;
         let plane = Sandbox::new(&local.folder, crate::control_plane::NAME);
@@ -230,7 +230,12 @@ impl Local {
     }
 }
 
-/// The status of a condition of an object: `True`, `False` or `Unknown`.
+/// Returns the status of an object's condition: `True`, `False` or `Unknown`.
+///
+/// ```
+/// let node = serde_json::json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+/// assert_eq!(simsiam_cluster::condition(&node, "Ready").as_deref(), Some("True"));
+/// ```
 pub fn condition(object: &Value, kind: &str) -> Option<String> {
     let conditions = object.pointer("/status/conditions")?.as_array()?;
     let found = conditions.iter().find(|condition| condition["type"] == kind)?;

@@ -16,7 +16,7 @@ pub fn output(command: &mut Command) -> Result<String> {
 pub fn output_with(command: &mut Command, input: &str) -> Result<String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|source| start(command, source))?;
-    // A program that ends without reading says itself why; its closed pipe is no error of its own.
+    // A program that ends without reading reports its own error; the closed pipe is not one.
     if let Some(mut to) = child.stdin.take() {
         let _ = to.write_all(input.as_bytes());
     }

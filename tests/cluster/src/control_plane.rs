@@ -5,9 +5,9 @@
 //! | what | here | default |
 //! |---|---|---|
 //! | a node that is silent becomes `NotReady` after (`--node-monitor-grace-period`) | 10 s | 50 s |
-//! | which is looked at every (`--node-monitor-period`) | 1 s | 5 s |
+//! | interval of that check (`--node-monitor-period`) | 1 s | 5 s |
 //! | a node renews its lease every | 2 s | 10 s |
-//! | a pod's own toleration of a lost node | as the pod says, else 300 s | same |
+//! | a pod tolerates a lost node for | its own toleration, else 300 s | same |
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,16 +20,16 @@ use crate::kubectl::Kubectl;
 use crate::sandbox::Sandbox;
 use crate::tools::Tools;
 
-/// After so long a silence a node is `NotReady`.
+/// A node that is silent for this long is `NotReady`.
 pub const NODE_GRACE: Duration = Duration::from_secs(10);
-/// The box's name.
+/// Name of the sandbox.
 pub const NAME: &str = "control-plane";
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
-/// A control plane in its box.
+/// A control plane in its sandbox.
 #[derive(Debug)]
 pub struct ControlPlane<'a> {
-    /// Its box.
+    /// Its sandbox.
     pub sandbox: Sandbox,
     state: &'a Path,
     tools: &'a Tools,
@@ -106,7 +106,7 @@ impl<'a> ControlPlane<'a> {
             format!("--listen-peer-urls={peers}"),
             format!("--initial-advertise-peer-urls={peers}"),
             format!("--initial-cluster=default={peers}"),
-            // What a test cluster knows may be lost with the machine's power.
+            // A test cluster may lose its data in a power failure.
             "--unsafe-no-fsync".to_owned(),
             // Ten thousand runs with their pods pass the default of 2 GB.
             "--quota-backend-bytes=8589934592".to_owned(),
@@ -167,7 +167,7 @@ impl<'a> ControlPlane<'a> {
 
     /// As kubeadm's, but every name outside the cluster does not exist: there is nothing to forward to.
     fn corefile(&self) -> String {
-        // Two blocks, because in one the plugin for all other names would be asked first.
+        // Two blocks, because within one block the plugin for all other names would be consulted first.
         format!(
             "cluster.local:{DNS_PORT} in-addr.arpa:{DNS_PORT} ip6.arpa:{DNS_PORT} {{\n    \
                  bind {HOST}\n    \

@@ -1,19 +1,19 @@
-//! What can go wrong with the cluster, with what to do about it.
+//! Errors of the cluster, with remedies.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// An error of the cluster for tests.
+/// An error of the test cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file or folder could not be read, written, made or removed.
+    /// A file or folder could not be read, written, created or removed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried: `read`, `write`, `make` …
+        /// The failed action: `read`, `write`, `create` …
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's word.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A program could not be started.
@@ -21,7 +21,7 @@ pub enum Error {
     Start {
         /// The program's name.
         program: String,
-        /// The system's word.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A program ended with an error.
@@ -31,7 +31,7 @@ pub enum Error {
         command: String,
         /// Its exit status.
         status: std::process::ExitStatus,
-        /// What it wrote on standard error.
+        /// Its standard error.
         said: String,
     },
     /// A component of the cluster ended or did not become ready.
@@ -46,19 +46,19 @@ pub enum Error {
         /// The last lines of the log.
         last: String,
     },
-    /// Something did not become so in time.
-    #[error("{what} is not so after {} s{}", after.as_secs(), if said.is_empty() { String::new() } else { format!(": {said}") })]
+    /// A condition was not met in time.
+    #[error("timed out after {} s waiting for {what}{}", after.as_secs(), if said.is_empty() { String::new() } else { format!(": {said}") })]
     Late {
-        /// What was waited for.
+        /// The condition.
         what: String,
-        /// For how long.
+        /// The timeout.
         after: Duration,
-        /// What was seen last.
+        /// The last observation.
         said: String,
     },
     /// Another cluster of this machine is up.
     #[error(
-        "a cluster is up already, its state is in {path}: use it (export KUBECONFIG={path}/kubeconfig) or end it \
+        "a cluster is already up, its state is in {path}: use it (export KUBECONFIG={path}/kubeconfig) or take it down \
          (cargo xtask cluster down --state {path})",
         path = state.display()
     )]
@@ -66,12 +66,12 @@ pub enum Error {
         /// Its folder.
         state: PathBuf,
     },
-    /// This machine or account cannot have such a cluster.
-    #[error("no cluster for tests here: {0}")]
+    /// This machine or account cannot run a cluster.
+    #[error("a test cluster cannot run here: {0}")]
     Impossible(String),
     /// No Go is new enough for a module.
     #[error(
-        "Go {needed} or newer is needed to build {}, and {found}. Debian 12's is too old: take it from Debian's \
+        "Go {needed} or newer is needed to build {}; {found}. Debian 12's Go is too old: install one from Debian's \
          backports or from go.dev, and put it on PATH",
         sources.display()
     )]
@@ -80,39 +80,39 @@ pub enum Error {
         needed: String,
         /// The module's folder.
         sources: PathBuf,
-        /// The versions that were found, in words.
+        /// The versions that were found, for the message.
         found: String,
     },
     /// The Go programs could not be built.
-    #[error("the cluster's programs did not build ({status}). The end of {}:\n{last}", log.display())]
+    #[error("the cluster's programs could not be built ({status}). The end of {}:\n{last}", log.display())]
     Tools {
         /// How `go build` ended.
         status: std::process::ExitStatus,
-        /// All that it wrote.
+        /// Its output.
         log: PathBuf,
         /// The last lines of it.
         last: String,
     },
-    /// A cluster that is not ours has no nodes that we may stop.
-    #[error("{0} works only with a cluster that was started here; unset KUBECONFIG to have one")]
+    /// The operation is not available for an external cluster.
+    #[error("{0} works only with a cluster that was started here; unset KUBECONFIG to start one")]
     NotOurs(&'static str),
     /// There is no such node.
     #[error("there is no node {asked}: the nodes are 1 to {nodes}")]
     NoNode {
-        /// The number asked for.
+        /// The requested number.
         asked: usize,
         /// How many there are.
         nodes: usize,
     },
-    /// The state folder's own file can't be understood.
-    #[error("{} is not a cluster's state: {source}. Remove that folder if nothing of yours is in it", path.display())]
+    /// The file in the state folder can't be parsed.
+    #[error("{} is not the state of a cluster: {source}. Remove that folder if it contains nothing of yours", path.display())]
     State {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         source: serde_json::Error,
     },
-    /// Something is still there after taking the cluster down.
+    /// Something is left after taking the cluster down.
     #[error("left behind: {}", .0.join(", "))]
     Left(Vec<String>),
     /// The cache can't be used.
@@ -121,12 +121,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// An I/O error's constructor for `map_err`.
+    /// Returns a constructor of [`Error::Io`] for `map_err`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { action, path, source }
     }
 }
 
-/// A result of the cluster for tests.
+/// Result of a cluster operation.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -23,7 +23,7 @@ pub const PROGRAMS: &[(&str, &str)] = &[
     ("mount", "mount"),
 ];
 
-/// Where distributions put the network plugins.
+/// Folders in which distributions install the network plugins.
 const PLUGINS: [&str; 4] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni", "/usr/lib/cni-plugins"];
 
 /// Settings that kubelet insists on. They hold for the whole machine, so they are put back.
@@ -36,7 +36,7 @@ const SYSCTLS: [&str; 6] = [
     "kernel/keys/root_maxbytes",
 ];
 
-/// Folders that a node's mounts cover, so that the programs' fixed places are each node's own.
+/// Folders that a node's mounts cover, so that fixed paths in the programs refer to files of the node.
 pub const COVERED: [&str; 7] = [
     "/var/lib/kubelet",
     "/var/lib/containerd",
@@ -55,7 +55,7 @@ pub fn obstacle() -> Option<String> {
     let missing: Vec<_> =
         PROGRAMS.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
     if !missing.is_empty() {
-        return Some(format!("missing packages: {} (cargo xtask cluster up brings them)", missing.join(" ")));
+        return Some(format!("missing packages: {} (cargo xtask cluster up installs them)", missing.join(" ")));
     }
     plugins().is_none().then(|| "missing package: containernetworking-plugins".into())
 }

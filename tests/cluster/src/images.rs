@@ -1,4 +1,4 @@
-//! The images of our own programs, as archives for a cluster without a registry.
+//! Images of our programs as archives, for a cluster without a registry.
 //!
 //! The root file system is made by `xtask/image/rootfs.sh`, which the Dockerfiles run as well.
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::oci::{self, Image, Layer};
 
 const ROOTFS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../xtask/image/rootfs.sh");
-/// The user that programs run as: nobody's, and the same as in the Dockerfiles.
+/// The unprivileged user of the programs, the same as in the Dockerfiles.
 const USER: &str = "65532:65532";
 
 /// A program that has an image.
@@ -99,7 +99,7 @@ impl Product {
 mod tests {
     use super::*;
 
-    /// A program of this machine stands for ours: it needs glibc and more.
+    /// `/bin/ls` replaces our programs here: it needs glibc and other libraries.
     #[test]
     fn image_of_a_program_contains_its_libraries() {
         let dir = tempfile::tempdir().unwrap();

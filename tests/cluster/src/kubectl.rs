@@ -17,12 +17,12 @@ pub struct Kubectl {
 }
 
 impl Kubectl {
-    /// The one of our own programs.
+    /// Returns the built kubectl.
     pub fn own(kube: &Path, kubeconfig: &Path) -> Self {
         Self { program: kube.to_path_buf(), first: Some("kubectl"), kubeconfig: kubeconfig.to_path_buf() }
     }
 
-    /// The user's.
+    /// Returns the kubectl on PATH.
     pub fn users(kubeconfig: &Path) -> Self {
         Self { program: "kubectl".into(), first: None, kubeconfig: kubeconfig.to_path_buf() }
     }
@@ -37,7 +37,7 @@ impl Kubectl {
     /// Runs it and returns its output.
     ///
     /// # Errors
-    /// If it fails, with what it said.
+    /// If it fails; the error contains its output.
     pub fn run(&self, arguments: &[&str]) -> Result<String> {
         output(&mut self.command(arguments))
     }
@@ -45,7 +45,7 @@ impl Kubectl {
     /// Runs it with `--output=json` and returns what it printed.
     ///
     /// # Errors
-    /// If it fails, with what it said.
+    /// If it fails; the error contains its output.
     pub fn json(&self, arguments: &[&str]) -> Result<Value> {
         let text = self.run(&[arguments, &["--output=json"]].concat())?;
         serde_json::from_str(&text).map_err(|source| Error::State { path: "kubectl's answer".into(), source })

@@ -8,10 +8,10 @@ use crate::sandbox::Sandbox;
 use crate::state::State;
 use crate::{cgroups, host, network};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Removes everything but the state folder: processes (and by them mounts and networks), interfaces, control groups,
-/// folders, and puts settings back. Goes on after an error, and tells the first.
+/// folders, and restores settings. Continues after an error and returns the first one.
 pub fn remove(folder: &Path, state: Option<&State>) -> Result<()> {
     let (own, others): (Vec<_>, Vec<_>) = Sandbox::all().into_iter().partition(|sandbox| sandbox.state() == folder);
     let killed = own.iter().map(Sandbox::kill).fold(Ok(()), Result::and);
@@ -20,7 +20,7 @@ pub fn remove(folder: &Path, state: Option<&State>) -> Result<()> {
         return killed;
     }
     let links = network::remove();
-    let groups = cgroups::remove(PATIENCE);
+    let groups = cgroups::remove(TIMEOUT);
     let settings = match state {
         Some(state) => {
             host::remove_made(&state.made);

@@ -1,8 +1,8 @@
 //! A real Kubernetes cluster for tests on one machine: no Docker, no registry, no other machine.
 //!
 //! [`Cluster::up`] starts etcd, the API server, controllers, scheduler and CoreDNS as processes, and each node (2 by
-//! default) as a containerd, kubelet and kube-proxy in namespaces of its own, with an address, a network for its pods and
-//! mimicked GPUs. Nodes can be stopped, killed, cut off and started again, which is what it is for.
+//! default) as a containerd, kubelet and kube-proxy in its own namespaces, with an address, a network for its pods and
+//! simulated GPUs. Nodes can be stopped, killed, disconnected and started again, which is the purpose of this crate.
 //!
 //! ```no_run
 //! use simsiam_cluster::{Cluster, Options};
@@ -15,9 +15,9 @@
 //! # Ok::<(), simsiam_cluster::Error>(())
 //! ```
 //!
-//! The host's part of it is small and all found by name: boxes of processes (`sandbox.rs`, by their command
-//! line), interfaces `simsiam0` and `simsiam-n…`, control groups `simsiam-cluster`, a state folder. All else (mounts,
-//! packet filters, the pods' networks) lies in the boxes and goes with them.
+//! Everything that the cluster adds to the host is found by name: sandboxes of processes (`sandbox.rs`, by their command
+//! line), interfaces `simsiam0` and `simsiam-n…`, control groups `simsiam-cluster`, and a state folder. Everything else
+//! (mounts, packet filters, pod networks) is inside the sandboxes and is removed with them.
 
 mod addresses;
 mod cgroups;

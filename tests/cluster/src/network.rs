@@ -1,7 +1,7 @@
-//! The host's bridge, and each node's cable to it.
+//! The host's bridge, and each node's veth pair to it.
 //!
 //! Only the bridge, the host's ends of the cables and routes over them are the host's (and two rules in a packet filter
-//! that drops by default); all else lies in the nodes' own networks and goes with them.
+//! that drops by default); everything else is inside the nodes' network namespaces and is removed with them.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,15 +11,15 @@ use crate::command::{output, run_words};
 use crate::error::{Error, Result};
 use crate::sandbox::Sandbox;
 
-/// Makes the bridge. It fails where there is one, so it also keeps two clusters from being made at once.
+/// Creates the bridge. This fails if it exists, which prevents two clusters from being created at once.
 pub fn make_bridge() -> Result<()> {
-    // Otherwise it takes the lowest address among its cables', another one when a node dies, and the others would talk to an
-    // address that is no more.
+    // A fixed MAC address: otherwise the bridge takes the lowest one of its ports, which changes when a node dies, and the
+    // other nodes would keep the old one in their neighbour caches.
     run_words(&["ip", "link", "add", BRIDGE, "address", "02:0a:d5:00:00:01", "type", "bridge"])?;
     run_words(&["ip", "address", "add", &format!("{HOST}/24"), "dev", BRIDGE])?;
     run_words(&["ip", "link", "set", BRIDGE, "up"])?;
     for (chain, rule) in PASSAGES {
-        // Docker and ufw drop what they do not know. Where nothing is dropped, the host's packet filter is not touched.
+        // Docker and ufw drop unknown packets. If nothing is dropped, the host's packet filter is left alone.
         if filter(chain)?.contains(&format!("-P {chain} DROP")) {
             let words: Vec<_> = ["iptables", "-w", "-I", chain].into_iter().chain(rule.split(' ')).collect();
             run_words(&words)?;
@@ -28,7 +28,7 @@ pub fn make_bridge() -> Result<()> {
     Ok(())
 }
 
-/// What must pass through the host's packet filter: between the nodes (where it is asked about bridged packets), and from
+/// Packets that the host's packet filter must accept: between the nodes (if it sees bridged packets), and from
 /// them to the host.
 const PASSAGES: [(&str, &str); 2] =
     [("FORWARD", "-i simsiam0 -o simsiam0 -j ACCEPT"), ("INPUT", "-i simsiam0 -j ACCEPT")];
@@ -58,7 +58,7 @@ pub fn connect(sandbox: &Sandbox, number: usize, nodes: usize, pid: i32) -> Resu
     let others = (1..=nodes).filter(|&other| other != number);
     let routes: Vec<_> =
         others.map(|other| format!("ip route add {} via {} dev eth0", pods(other), node(other))).collect();
-    // The Services' network needs some route, or the kernel refuses before kube-proxy's translation is asked.
+    // The Service network needs a route, or the kernel rejects the packet before kube-proxy translates it.
     sandbox.script(&format!(
         "ip link set lo up\n\
          ip address add {}/24 dev eth0\n\
@@ -82,7 +82,7 @@ pub fn cut(sandbox: &Sandbox) -> Result<()> {
     sandbox.script(&rules.join("\n"))
 }
 
-/// Ends a cut. Fine where there is none.
+/// Ends a cut; does nothing if there is none.
 pub fn restore(sandbox: &Sandbox) -> Result<()> {
     let rules: Vec<_> =
         CUT.iter().map(|rule| format!("while iptables -w -t mangle -D {rule} 2>/dev/null; do :; done")).collect();
@@ -110,7 +110,7 @@ fn remove_link(name: &str) -> Result<()> {
         return Ok(());
     }
     match run_words(&["ip", "link", "delete", name]) {
-        // A cable goes by itself some time after its node.
+        // The kernel removes a veth pair some time after its node.
         Err(Error::Failed { .. }) if !exists(name) => Ok(()),
         result => result,
     }

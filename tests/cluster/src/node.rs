@@ -1,4 +1,4 @@
-//! A node as tests handle it: to be stopped, killed, cut off and started again.
+//! A node for tests: it can be stopped, killed, disconnected and started again.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::network;
 use crate::up::READY_WITHIN;
 use crate::worker::Worker;
 
-/// A node of a cluster of ours.
+/// A node of a cluster that this crate started.
 #[derive(Debug)]
 pub struct Node<'a> {
     cluster: &'a Cluster,
@@ -33,7 +33,7 @@ impl<'a> Node<'a> {
         node(self.number)
     }
 
-    /// Ends kubelet alone, as a crash would. Its containers go on; its node becomes `NotReady` after
+    /// Ends only kubelet, as a crash would. Its containers keep running; the node becomes `NotReady` after
     /// [`NODE_GRACE`](crate::NODE_GRACE).
     ///
     /// # Errors
@@ -50,8 +50,8 @@ impl<'a> Node<'a> {
         self.worker.sandbox.kill()
     }
 
-    /// Starts what does not run of it and waits until it is ready and has its GPUs again. A cut network stays cut only
-    /// where the node was not killed.
+    /// Starts its stopped components and waits until it is ready and has its GPUs again. A cut network stays cut unless the
+    /// node was killed.
     ///
     /// # Errors
     /// If it does not become ready.
@@ -73,7 +73,7 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
-    /// Drops every packet from and to the node; all in it goes on.
+    /// Drops every packet from and to the node; its processes keep running.
     ///
     /// # Errors
     /// If the node does not run.
@@ -92,7 +92,7 @@ impl<'a> Node<'a> {
     /// Runs a command in the node as root: `ctr`, `iptables-save`, `ip`.
     ///
     /// # Errors
-    /// If it fails, with what it said.
+    /// If it fails; the error contains its output.
     pub fn run(&self, words: &[&str]) -> Result<String> {
         crate::command::output(&mut self.worker.sandbox.command(words)?)
     }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// What an image says of itself.
+/// The metadata of an image.
 #[derive(Debug, Clone, Default)]
 pub struct Image {
     /// The name by which pods ask for it, with a tag: `simsiam.test/pod:1`.
@@ -46,7 +46,7 @@ impl Layer {
         self
     }
 
-    /// All that lies below a folder and is `wanted`, by its path below the folder. Folders are taken with their files.
+    /// Adds everything below a folder whose relative path is `wanted`. Folders are added with their files.
     ///
     /// # Errors
     /// If the folder can't be read.
@@ -109,7 +109,7 @@ impl Layer {
     }
 }
 
-/// Writes an archive that `ctr images import` and `docker load` read. It replaces what is there in one step.
+/// Writes an archive for `ctr images import` and `docker load`, replacing an existing file atomically.
 ///
 /// # Errors
 /// If a file can't be read or written.

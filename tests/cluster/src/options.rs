@@ -1,24 +1,24 @@
-//! What cluster is wanted, and where its files lie.
+//! Options of a cluster, and the folder of its files.
 
 use std::path::PathBuf;
 
 use crate::error::Result;
 
-/// What cluster is wanted.
+/// Options of a cluster.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How many nodes, up to 9; with 0 there is etcd and an API server alone, without scheduler and controllers.
+    /// Number of nodes, up to 9; 0 starts only etcd and an API server, without scheduler and controllers.
     pub nodes: usize,
-    /// GPUs that each node claims to have.
+    /// Number of GPUs that each node advertises.
     pub gpus_per_node: usize,
-    /// Whether NetworkPolicies are obeyed, by kube-router's firewall in each node.
+    /// Whether kube-router's firewall enforces NetworkPolicies in each node.
     pub network_policies: bool,
-    /// Where its files lie; none for [`default_state`].
+    /// The folder of its files; `None` for [`default_state`].
     pub state: Option<PathBuf>,
     /// Leave it up when this process ends. Otherwise it goes down when the [`Cluster`](crate::Cluster) is dropped, and where even that does not
     /// happen the next [`Cluster::up`](crate::Cluster::up) clears it away.
     pub keep: bool,
-    /// Say nothing on standard output.
+    /// Print nothing on standard output.
     pub quiet: bool,
 }
 
@@ -28,7 +28,7 @@ impl Default for Options {
     }
 }
 
-/// Where a cluster's files lie: `cluster` in the cache. They are many when images are, so not in `/run`.
+/// Returns the default folder of a cluster's files: `cluster` in the cache. Not in `/run`, because images are large.
 ///
 /// # Errors
 /// If there is no cache.

@@ -1,4 +1,4 @@
-//! Finding the cluster's processes. Nothing but `/proc` is asked, so it works for whoever looks, also after a crash.
+//! Finds the cluster's processes. It reads only `/proc`, so it works from any process and after a crash.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,9 +42,9 @@ pub fn start_time(pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// Ends a process at once and waits until it is gone.
+/// Kills a process and waits until it has ended.
 pub fn end(pid: i32, signal: Signal, within: Duration) -> bool {
-    // One that is gone already is what was wanted.
+    // A process that has already ended is fine.
     let _ = kill(Pid::from_raw(pid), signal);
     let end = Instant::now() + within;
     while alive(pid) {
@@ -63,7 +63,7 @@ pub fn alive(pid: i32) -> bool {
 }
 
 impl Process {
-    /// Whether this is a program, called by itself or as a sub-command of a program of several.
+    /// Returns whether this is the named program, started directly or as a sub-command of a multi-call program.
     pub fn is(&self, program: &str) -> bool {
         let base = |word: &String| Path::new(word).file_name().is_some_and(|name| name == program);
         self.arguments.first().is_some_and(base) || self.arguments.get(1).is_some_and(|word| word == program)

@@ -1,8 +1,8 @@
-//! Saying what goes on, with the seconds since the beginning.
+//! Progress messages with the seconds since the start.
 
 use std::time::Instant;
 
-/// A teller of progress.
+/// Prints progress messages.
 #[derive(Debug)]
 pub struct Progress {
     begun: Instant,
@@ -10,12 +10,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins to count.
+    /// Starts the clock.
     pub fn new(quiet: bool) -> Self {
         Self { begun: Instant::now(), quiet }
     }
 
-    /// One line.
+    /// Prints one line.
     pub fn say(&self, text: &str) {
         if !self.quiet {
             println!("{:>6.1} s  {text}", self.begun.elapsed().as_secs_f64());

@@ -1,11 +1,10 @@
-//! A box of processes that can be ended whole: the control plane, or a node.
+//! A sandbox of processes that is killed as a whole: the control plane, or a node.
 //!
-//! A box has its own numbers of processes and its own mounts, a node also its own network. Its first process only waits
+//! A sandbox has its own PID and mount namespaces, and for a node also a network namespace. Its first process only waits
 //! (`pod pause`); killing that one makes the kernel kill every other, and with the last one its mounts and network
-//! go too. So nothing can be left behind, however many shims and containers a node had.
+//! disappear. So nothing is left behind, however many shims and containers a node had.
 //!
-//! A box is found by its first process's command line, which has the state folder in it: no file has to be
-//! right for it to be found.
+//! A sandbox is found by the command line of its first process, which contains the state folder; no file is needed.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -20,9 +19,9 @@ use crate::processes::{self, Process};
 
 const MARK: &str = "--simsiam-cluster=";
 const PAUSE: &str = "pause";
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A box of processes.
+/// A sandbox of processes.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     state: PathBuf,
@@ -30,7 +29,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// The box of a name in a state folder, running or not.
+    /// Returns the sandbox of a name in a state folder, running or not.
     pub fn new(state: &Path, name: &str) -> Self {
         Self { state: state.to_path_buf(), name: name.to_owned() }
     }
@@ -45,7 +44,7 @@ impl Sandbox {
         &self.state
     }
 
-    /// The state folders and names of all boxes on this machine.
+    /// Returns all sandboxes on this machine.
     pub fn all() -> Vec<Self> {
         processes::all().iter().filter_map(Self::from_process).map(|(sandbox, _)| sandbox).collect()
     }
@@ -56,7 +55,7 @@ impl Sandbox {
         Some((Self::new(Path::new(state), name), process.pid))
     }
 
-    /// The first process's number on the host, where the box runs.
+    /// Returns the PID of the first process on the host, if the sandbox runs.
     pub fn pid(&self) -> Option<i32> {
         let mut found = processes::all().into_iter().filter_map(|process| Self::from_process(&process));
         found.find(|(other, _)| other.state == self.state && other.name == self.name).map(|(_, pid)| pid)
@@ -66,7 +65,7 @@ impl Sandbox {
         self.pid().ok_or_else(|| Error::Impossible(format!("{} does not run", self.name)))
     }
 
-    /// Starts the box with `pod`, our small program; `network` gives it one of its own.
+    /// Starts the sandbox with the program `pod`; `network` creates a network namespace too.
     pub fn start(&self, pod: &Path, network: bool) -> Result<i32> {
         let mut command = Command::new("setsid");
         command.args(["--fork", "unshare", "--pid", "--fork", "--kill-child", "--mount", "--propagation", "slave"]);
@@ -76,14 +75,14 @@ impl Sandbox {
         self.wait_for(&self.name, || self.pid())
     }
 
-    /// Ends the box with all that is in it. Fine where it does not run.
+    /// Kills the sandbox with all its processes; does nothing if it does not run.
     pub fn kill(&self) -> Result<()> {
         let Some(pid) = self.pid() else { return Ok(()) };
         let mut left = vec![];
-        // `nsenter` and `unshare` wait outside for what they started inside, and end by themselves.
+        // `nsenter` and `unshare` wait outside for the processes they started inside, and end on their own.
         let waiting = self.waiting(pid);
         for (pid, signal) in std::iter::once((pid, Signal::SIGKILL)).chain(waiting.map(|pid| (pid, Signal::SIGCONT))) {
-            if !processes::end(pid, signal, PATIENCE) {
+            if !processes::end(pid, signal, TIMEOUT) {
                 left.push(format!("process {pid} ({})", self.name));
             }
         }
@@ -100,19 +99,19 @@ impl Sandbox {
         processes::all().into_iter().filter(move |process| entered(process) || made(process)).map(|process| process.pid)
     }
 
-    /// A command in the box, as root.
+    /// Returns a command that runs in the sandbox as root.
     pub fn command(&self, words: &[&str]) -> Result<Command> {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.running()?.to_string(), "--mount", "--net", "--pid", "--"]).args(words);
         Ok(command)
     }
 
-    /// Runs a shell script in the box; its first error ends it.
+    /// Runs a shell script in the sandbox; its first error ends it.
     pub fn script(&self, script: &str) -> Result<()> {
         command::run(&mut self.command(&["sh", "-ec", script])?)
     }
 
-    /// Starts a component in the box and returns when it is seen running.
+    /// Starts a component in the sandbox and returns when it is running.
     pub fn spawn(&self, program: &str, words: &[String], environment: &[(&str, &str)]) -> Result<()> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let inner = self.command(&words)?;
@@ -122,7 +121,7 @@ impl Sandbox {
         self.wait_for(&self.component(program), || self.find(program)).map(drop)
     }
 
-    /// The number on the host of a component in this box.
+    /// Returns the PID on the host of a component in this sandbox.
     pub fn find(&self, program: &str) -> Option<i32> {
         let own = processes::pid_namespace(self.pid()?)?;
         let mut found = processes::all().into_iter().filter(|process| process.is(program));
@@ -133,12 +132,12 @@ impl Sandbox {
         self.state.join("logs").join(format!("{component}.log"))
     }
 
-    /// A component's name in messages and logs.
+    /// Returns a component's name in messages and logs.
     pub fn component(&self, program: &str) -> String {
         if self.name.starts_with("node-") { format!("{}-{program}", self.name) } else { program.to_owned() }
     }
 
-    /// The error for a component with the end of its log.
+    /// Returns the error for a component with the end of its log.
     pub fn trouble(&self, program: &str, problem: &str) -> Error {
         self.trouble_of(&self.component(program), problem)
     }
@@ -149,7 +148,7 @@ impl Sandbox {
         Error::Component { component: component.to_owned(), problem: problem.to_owned(), log, last }
     }
 
-    /// Its output goes to its log, and no signal of our terminal to it.
+    /// Starts a command detached: its output goes to its log, and it receives no signals of our terminal.
     fn detached(&self, command: &mut Command, component: &str) -> Result<()> {
         let path = self.log_of(component);
         let log = File::options().create(true).append(true).open(&path).map_err(Error::io("write", &path))?;
@@ -163,7 +162,7 @@ impl Sandbox {
     }
 
     fn wait_for(&self, component: &str, find: impl Fn() -> Option<i32>) -> Result<i32> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             match find() {
                 Some(pid) => return Ok(pid),

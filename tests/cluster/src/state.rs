@@ -1,4 +1,4 @@
-//! The state folder: what `down` has to know, and nothing that can be found out by looking.
+//! The state folder: what `down` must know and cannot find out otherwise.
 //!
 //! | file | what |
 //! |---|---|
@@ -25,22 +25,22 @@ const LOGS: &str = "logs";
 pub struct State {
     /// How many nodes.
     pub nodes: usize,
-    /// GPUs that each node claims to have.
+    /// Number of GPUs that each node advertises.
     pub gpus_per_node: usize,
-    /// Whether NetworkPolicies are obeyed.
+    /// Whether NetworkPolicies are enforced.
     pub network_policies: bool,
     /// The folder of the cluster's programs.
     pub tools: PathBuf,
-    /// Kernel settings as they were.
+    /// Kernel settings before the start.
     pub sysctls: BTreeMap<String, String>,
-    /// Folders outside the state folder that were made.
+    /// Folders that were created outside the state folder.
     pub made: Vec<PathBuf>,
-    /// The process whose end makes the cluster nobody's, with its start time; none for one that is to stay.
+    /// The process that owns the cluster, with its start time; `None` for a cluster that stays up.
     pub owner: Option<(i32, u64)>,
 }
 
 impl State {
-    /// Whether the process that the cluster was for has ended without taking it down.
+    /// Returns whether the owner has ended without taking the cluster down.
     pub fn abandoned(&self) -> bool {
         self.owner.is_some_and(|(pid, began)| !processes::alive(pid) || processes::start_time(pid) != Some(began))
     }
@@ -55,7 +55,7 @@ impl State {
         fs::rename(&fresh, &path).map_err(Error::io("write", &path))
     }
 
-    /// Reads it, where there is one.
+    /// Reads it from a folder, if it exists.
     pub fn load(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(FILE);
         match fs::read(&path) {
@@ -66,13 +66,13 @@ impl State {
     }
 }
 
-/// The process that calls, as an owner.
+/// Returns this process as an owner.
 pub fn this_process() -> Option<(i32, u64)> {
     let pid = i32::try_from(std::process::id()).ok()?;
     Some((pid, processes::start_time(pid)?))
 }
 
-/// Makes an empty state folder that only we may read: it will hold keys.
+/// Creates an empty state folder that only we may read, because it will contain keys.
 pub fn make(folder: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let logs = folder.join(LOGS);
@@ -92,7 +92,7 @@ pub fn clear(folder: &Path) -> Result<()> {
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.map_err(Error::io("remove", &path))?;
     }
-    // Last, because without it the rest would not be known to be ours.
+    // Last, because it marks the rest as ours.
     match fs::remove_file(folder.join(FILE)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", folder)(error)),
         _ => Ok(()),

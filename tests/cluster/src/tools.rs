@@ -81,7 +81,7 @@ impl Tools {
         &self.folder
     }
 
-    /// Kubernetes' programs, etcd, CoreDNS and Helm: the first argument says which.
+    /// Returns the path of Kubernetes' programs, etcd, CoreDNS and Helm; the first argument selects one.
     pub fn kube(&self) -> PathBuf {
         self.folder.join("kube")
     }
@@ -97,7 +97,7 @@ impl Tools {
     }
 }
 
-/// The folder's name in the cache: what is built, and how.
+/// Returns the folder name in the cache, derived from the sources and the flags.
 fn name() -> Result<String> {
     let mut all = format!("{} {}", FLAGS.join(" "), link_flags()?).into_bytes();
     for file in FILES {
@@ -108,7 +108,7 @@ fn name() -> Result<String> {
     Ok(format!("cluster-tools-{}", &digest[..16]))
 }
 
-/// A line of a module's `go.mod` that begins so, without that.
+/// Returns the rest of the line of a module's `go.mod` that starts with `beginning`.
 fn module(sources: &Path, beginning: &str) -> Result<String> {
     let path = sources.join("go.mod");
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
@@ -144,7 +144,7 @@ pub fn go(sources: &Path) -> Result<PathBuf> {
     let needed = module(sources, "go ")?;
     let mut found = Vec::new();
     for go in ["go", "/usr/local/go/bin/go", "/usr/lib/go/bin/go"] {
-        // Whether Go may bring a newer one of itself is for the user's GOTOOLCHAIN to say; where it may, this asks that.
+        // The user's GOTOOLCHAIN decides whether Go may download a newer version of itself; if so, this is that version.
         let Ok(version) = output(Command::new(go).args(["env", "GOVERSION"]).current_dir(sources)) else { continue };
         let version = version.trim().trim_start_matches("go").to_owned();
         if numbers(&version) >= numbers(&needed) {
@@ -152,7 +152,7 @@ pub fn go(sources: &Path) -> Result<PathBuf> {
         }
         found.push(version);
     }
-    let found = if found.is_empty() { "there is none".to_owned() } else { format!("found {}", found.join(", ")) };
+    let found = if found.is_empty() { "none was found".to_owned() } else { format!("found {}", found.join(", ")) };
     Err(Error::Go { needed, sources: sources.to_path_buf(), found })
 }
 
@@ -169,7 +169,7 @@ fn numbers(version: &str) -> Vec<u32> {
     version.split('.').map_while(digits).collect()
 }
 
-/// Builds one package into a folder. Go names each package as it begins it; some lines tell a person that it goes on.
+/// Builds one package into a folder. Go prints each package when it starts it; progress is printed every 20 s.
 fn build(go: &Path, folder: &Path, package: &str) -> Result<()> {
     let name = package.trim_start_matches("./");
     let log = folder.with_file_name(format!("cluster-tools-{name}.log"));

@@ -18,7 +18,7 @@ use crate::state::{self, State};
 use crate::tools::Tools;
 use crate::{host, leftovers, network, pki};
 
-/// How long a node may take to become ready.
+/// Timeout for a node to become ready.
 pub const READY_WITHIN: Duration = Duration::from_secs(120);
 
 impl Cluster {
@@ -26,14 +26,14 @@ impl Cluster {
     ///
     /// # Errors
     /// If this machine can't have one, one is up already, or a component does not come up; the error has the end of
-    /// that component's log, and whatever was started is gone again.
+    /// that component's log, and everything that was started has been removed.
     pub fn up(options: &Options) -> Result<Self> {
         if let Some(obstacle) = host::obstacle() {
             return Err(Error::Impossible(obstacle));
         }
         if options.nodes > MOST_NODES {
             return Err(Error::Impossible(format!(
-                "{} nodes were asked for, {MOST_NODES} at most can be",
+                "{} nodes requested, at most {MOST_NODES} are possible",
                 options.nodes
             )));
         }
@@ -51,7 +51,7 @@ impl Cluster {
             tools: tools.folder().to_path_buf(),
             sysctls: host::sysctls(),
             made: host::to_be_made(),
-            // Until it is up even one that is to stay: if this process is killed on the way, it is nobody's.
+            // Until it is up, even a cluster that stays has an owner, so that it counts as abandoned if this process is killed.
             owner: state::this_process(),
         };
         state.save(&folder)?;
@@ -63,7 +63,7 @@ impl Cluster {
         match cluster.start(options).and_then(|()| if options.keep { cluster.disown() } else { Ok(()) }) {
             Ok(()) => Ok(cluster),
             Err(error) => {
-                // The first error is the one to tell; what can't be cleared away now is found by the next `up`.
+                // The first error is returned; the next `up` removes what can't be removed now.
                 let _ = cluster.end();
                 Err(error)
             }
@@ -116,7 +116,7 @@ impl Cluster {
         local.state.save(&local.folder)
     }
 
-    /// Waits for a node and tells the API server what no kubelet would: its pods' network and its GPUs.
+    /// Waits for a node, then sets in its API object what kubelet does not: its pod network and its GPUs.
     pub(crate) fn furnish(&self, number: usize, within: Duration) -> Result<()> {
         let local = self.local("node")?;
         let (name, worker) = (node_name(number), local.worker(number));
@@ -140,7 +140,7 @@ impl Cluster {
     }
 }
 
-/// Takes down the cluster of a state folder, or what is left of one; fine where there is nothing.
+/// Takes down the cluster of a state folder, or its leftovers; does nothing if there are none.
 ///
 /// # Errors
 /// If something can't be removed, or is still there after that.
@@ -152,7 +152,7 @@ pub fn down(folder: &Path) -> Result<()> {
     if state.is_some() { state::clear(&folder) } else { Ok(()) }
 }
 
-/// Refuses where a cluster is up, and clears away one that is nobody's any more.
+/// Fails if a cluster is up, and removes an abandoned one.
 fn clear_the_way(folder: &Path) -> Result<()> {
     for sandbox in Sandbox::all() {
         let other = sandbox.state();

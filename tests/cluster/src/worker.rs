@@ -1,4 +1,4 @@
-//! A node from inside: containerd, kubelet and kube-proxy in a box with a network of its own.
+//! The components of a node: containerd, kubelet and kube-proxy in a sandbox with its own network.
 //!
 //! kube-proxy, and not a translation of our own for the two addresses that must work, because it is linked already
 //! (one program), sees every Service of a test, and keeps its rules in the node's own network, where they go with it.
@@ -23,7 +23,7 @@ use crate::{cgroups, network, pki};
 const SOCKET: &str = "/run/containerd/containerd.sock";
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
-/// Folders on a node's disk and where it sees them. What lies in `/run` is gone after a restart, as on a machine.
+/// Folders on a node's disk and their mount points. The content of `/run` is lost on a restart, as on a real machine.
 const DISK: [(&str, &str); 5] = [
     ("kubelet", "/var/lib/kubelet"),
     ("containerd", "/var/lib/containerd"),
@@ -33,10 +33,10 @@ const DISK: [(&str, &str); 5] = [
 ];
 const MEMORY: [&str; 2] = ["/run/containerd", "/run/netns"];
 
-/// A node in its box.
+/// A node in its sandbox.
 #[derive(Debug)]
 pub struct Worker<'a> {
-    /// Its box.
+    /// Its sandbox.
     pub sandbox: Sandbox,
     number: usize,
     nodes: usize,
@@ -50,7 +50,7 @@ impl<'a> Worker<'a> {
         Self { sandbox: Sandbox::new(state, &node_name(number)), number, nodes, state, tools }
     }
 
-    /// The box with its network, mounts and containerd.
+    /// Starts the sandbox with its network, mounts and containerd.
     pub fn boot(&self) -> Result<()> {
         let disk = self.disk();
         for folder in DISK.map(|(folder, _)| disk.join(folder)) {
@@ -99,7 +99,7 @@ impl<'a> Worker<'a> {
         )
     }
 
-    /// Makes the node's packet filter obey NetworkPolicies.
+    /// Starts the component that enforces NetworkPolicies in the node's packet filter.
     pub fn start_policies(&self) -> Result<()> {
         self.spawn(
             "network-policies",
@@ -111,7 +111,7 @@ impl<'a> Worker<'a> {
         )
     }
 
-    /// Ends kubelet alone, at once; the containers go on.
+    /// Kills only kubelet; the containers keep running.
     pub fn stop_kubelet(&self) -> Result<()> {
         match self.sandbox.find("kubelet") {
             Some(pid) if !crate::processes::end(pid, Signal::SIGKILL, STOP_WITHIN) => {
@@ -121,7 +121,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Puts an image archive into the node's containerd.
+    /// Imports an image archive into the node's containerd.
     pub fn import(&self, archive: &Path) -> Result<()> {
         let archive = archive.display().to_string();
         crate::command::run(&mut self.sandbox.command(&["ctr", "-n", "k8s.io", "images", "import", &archive])?)

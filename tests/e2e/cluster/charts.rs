@@ -1,4 +1,4 @@
-//! The charts on a real cluster: what is rendered is taken, and runs notice neither an upgrade nor an absence.
+//! The charts on a real cluster: rendered objects are accepted, and neither an upgrade nor the operator's absence disturbs runs.
 
 use std::fs;
 use std::path::Path;
@@ -13,11 +13,11 @@ use super::environment::{Environment, NAMESPACE, RELEASE, SYSTEM, chart};
 
 const LIMIT: Duration = Duration::from_secs(300);
 const CRD: &str = "simsiamruns.simsiam.dev";
-/// Where the definitions of monitors and rules are taken from, and what it has to be.
+/// Where the CRDs of monitors and rules come from, and their checksum.
 const PROMETHEUS: [&str; 2] =
     ["github.com/prometheus-operator/prometheus-operator@v0.85.0", "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s="];
 
-/// Defines what the Prometheus Operator would: ServiceMonitor, PodMonitor, PrometheusRule. Gives whether it could.
+/// Installs the Prometheus Operator's CRDs: ServiceMonitor, PodMonitor, PrometheusRule. Returns whether that was possible.
 fn define_monitors(env: &Environment) -> bool {
     let go = match simsiam_cluster::go(&root().join("tests/cluster/tools")) {
         Ok(go) => go,
@@ -45,7 +45,7 @@ fn define_monitors(env: &Environment) -> bool {
 }
 
 /// Has the API server check every object of a rendering, without keeping any: unknown fields are errors to it. Objects of
-/// the Prometheus Operator are left out where the cluster does not know them. Gives how many were checked.
+/// the Prometheus Operator are left out if the cluster does not know them. Returns how many were checked.
 fn check(env: &Environment, values: &str) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let (file, manifest) = (folder.path().join("values.yaml"), folder.path().join("manifest.yaml"));
@@ -74,7 +74,7 @@ pub fn chart_objects_are_accepted_by_the_api_server(env: &mut Environment) {
     assert_eq!(check(env, ""), 10);
     assert_eq!(check(env, "{watchNamespace: default, crds: {enabled: false}, rbac: {userRoles: false}}"), 7);
     let everything = check(env, include_str!("../charts/everything.yaml"));
-    // Three are the Prometheus Operator's; somebody else's cluster may know them by itself.
+    // Three belong to the Prometheus Operator; an external cluster may have them already.
     assert!(everything == 17 || (everything == 14 && !monitors), "{everything} objects, monitors defined: {monitors}");
 }
 
@@ -149,7 +149,7 @@ pub fn getting_started_first_run_succeeds(env: &mut Environment) {
     let drawn = start.elapsed();
     let run = fs::read_to_string(root().join("examples/cluster/quickstart.yaml")).unwrap();
     env.cluster.apply(&run).unwrap();
-    env.wait("quickstart", 3 * LIMIT, "with figures", |status| status["results"]["knnTop1"].is_number());
+    env.wait("quickstart", 3 * LIMIT, "with results", |status| status["results"]["knnTop1"].is_number());
     println!("{}", env.cluster.kubectl(&["get", "ssr"]).unwrap());
     let status = env.wait_for("quickstart", "Succeeded", 3 * LIMIT);
     let [installed, drawn, all] = [installed, drawn, start.elapsed()].map(|time| time.as_secs());
@@ -196,7 +196,7 @@ pub fn upgrade_during_a_run_keeps_the_attempt(env: &mut Environment) {
     env.install(&[]);
 }
 
-/// Without an operator, and without its release, runs and their pods go on; the next operator picks them up.
+/// Without the operator and its release, runs and their pods continue; the next operator adopts them.
 pub fn runs_outlive_the_release(env: &mut Environment) {
     let uid = definition(env)["metadata"]["uid"].take();
     env.apply("kept", &env.spec("kept")).unwrap();

@@ -1,4 +1,4 @@
-//! Runs in bad times: each must end with the very weights of an undisturbed one.
+//! Disturbed runs: each must end with exactly the weights of an undisturbed one.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::environment::{Environment, SYSTEM};
 
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// The run ends well, after another attempt, and with the weights that nothing disturbed.
+/// Checks that the run succeeds after another attempt, with the weights of the undisturbed run.
 fn ends_like_an_undisturbed_run(env: &Environment, name: &str) -> Value {
     let status = env.wait_for(name, "Succeeded", LIMIT);
     if let Some(undisturbed) = &env.undisturbed {
@@ -30,7 +30,7 @@ pub fn deleted_pod_restarts_without_loss(env: &mut Environment) {
     assert_eq!(status["restarts"]["counted"], 0, "{status:#}");
     let status = ends_like_an_undisturbed_run(env, "deleted");
     assert_eq!(status["stages"][0]["attempts"], 2);
-    // It went on from a checkpoint: that of the end is of the second attempt.
+    // It resumed from a checkpoint: the final one belongs to the second attempt.
     assert!(status["checkpoint"]["uri"].as_str().is_some_and(|uri| uri.ends_with("-a2")), "{status:#}");
 }
 
@@ -50,9 +50,9 @@ pub fn run_is_suspended_resumed_and_deleted(env: &mut Environment) {
     suspend(false);
     let status = ends_like_an_undisturbed_run(env, "paused");
     assert_eq!(status["restarts"]["counted"], 0);
-    assert_eq!(status["restarts"]["preempted"], 0, "a wish is no mishap");
+    assert_eq!(status["restarts"]["preempted"], 0, "a suspension is not a failure");
 
-    // In mid-run: everything of it goes.
+    // Deleted while it trains: all its objects are removed.
     env.apply("short-lived", &env.spec("short-lived")).unwrap();
     env.wait("short-lived", Duration::from_secs(90), "training", |status| status["phase"] == "Training");
     env.cluster.kubectl(&["delete", "ssr", "short-lived", "--wait=false"]).unwrap();
@@ -64,8 +64,8 @@ pub fn run_is_suspended_resumed_and_deleted(env: &mut Environment) {
     assert!(left["items"].as_array().is_some_and(Vec::is_empty));
 }
 
-/// A queue gives, takes back in mid-run and gives again; its part is played by hand, by what it writes: `spec.suspend` of
-/// the Job.
+/// A queue admits a run, evicts it while it trains, and admits it again. The test plays the queue's part by writing what a
+/// queue would: `spec.suspend` of the Job.
 pub fn queued_run_is_admitted_and_evicted(env: &mut Environment) {
     let mut spec = env.spec("queued");
     spec["queueName"] = json!("a-queue");
@@ -74,7 +74,7 @@ pub fn queued_run_is_admitted_and_evicted(env: &mut Environment) {
         let job = env.run("queued")["status"]["attempt"]["job"].as_str().unwrap().to_owned();
         let patch = json!({"spec": {"suspend": on}}).to_string();
         env.cluster.kubectl(&["patch", "job", &job, "--type=merge", "-p", &patch]).unwrap();
-        println!("{job}: {}", if on { "taken back" } else { "admitted" });
+        println!("{job}: {}", if on { "evicted" } else { "admitted" });
     };
     let queued = |status: &Value| status["phase"] == "Queued" && status["attempt"]["job"].is_string();
     env.wait("queued", Duration::from_secs(30), "in the queue", queued);
@@ -91,8 +91,8 @@ pub fn queued_run_is_admitted_and_evicted(env: &mut Environment) {
     });
     println!("in the queue again with attempt {}, {}", status["attempt"]["number"], status["restarts"]);
     assert_eq!(status["restarts"]["counted"], 0, "{status:#}");
-    // As a queue does, every Job that waits is admitted: this one, and another attempt's, should the Job controller take
-    // the stopped pods for failed ones, which it may do at any time from here on.
+    // Like a queue, admit every waiting Job: this one, and that of another attempt if the Job controller treats the stopped
+    // pods as failed, which it may do at any time from here on.
     let status = env.wait("queued", LIMIT, "Succeeded", |status| {
         if suspended(status) {
             suspend(false);
@@ -106,7 +106,7 @@ pub fn queued_run_is_admitted_and_evicted(env: &mut Environment) {
     }
 }
 
-/// The operator is killed in mid-run and a new one takes over; the run does not notice.
+/// The operator is killed while the run trains and a new one takes over without disturbing the run.
 pub fn operator_restart_keeps_the_attempt(env: &mut Environment) {
     env.apply("orphan", &env.spec("orphan")).unwrap();
     env.wait("orphan", Duration::from_secs(90), "training", |status| status["phase"] == "Training");
@@ -119,7 +119,7 @@ pub fn operator_restart_keeps_the_attempt(env: &mut Environment) {
     }
 }
 
-/// The operator itself must not be on the node that is stopped: it would be gone for five minutes.
+/// Moves the operator off the node that will be stopped; otherwise it would be unavailable for five minutes.
 fn move_operator_off(env: &Environment, node: usize) {
     let name = format!("node-{node}");
     env.cluster.kubectl(&["cordon", &name]).unwrap();
@@ -145,11 +145,11 @@ fn recovers(env: &Environment, name: &str, stop: impl FnOnce(usize)) {
         status["attempt"]["number"] == 2 || status["phase"] == "Succeeded"
     });
     println!("{name}: the next attempt came {:.0} s after the node's end", start.elapsed().as_secs_f64());
-    assert_eq!(status["restarts"]["counted"], 0, "a lost node is nobody's fault: {status:#}");
+    assert_eq!(status["restarts"]["counted"], 0, "a lost node is not counted: {status:#}");
     ends_like_an_undisturbed_run(env, name);
 }
 
-/// Its containers go on and write: their checkpoints are another attempt's, and nobody is confused by them.
+/// Its containers keep running and writing; their checkpoints belong to another attempt and must cause no confusion.
 pub fn node_without_kubelet_restarts_the_run(env: &mut Environment) {
     recovers(env, "headless", |node| env.cluster.node(node).unwrap().stop_kubelet().unwrap());
     env.cluster.node(2).unwrap().start().unwrap();

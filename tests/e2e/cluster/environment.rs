@@ -1,4 +1,4 @@
-//! Where the tests take env: cluster, S3 server, images, operator.
+//! The environment of the tests: cluster, S3 server, images, operator.
 
 use std::fs;
 use std::net::IpAddr;
@@ -13,15 +13,15 @@ use simsiam_tests::s3::{KEYS, Server};
 use simsiam_tests::{build_program, root, simsiam};
 use tempfile::TempDir;
 
-/// Where runs live.
+/// Namespace of the runs.
 pub const NAMESPACE: &str = "default";
-/// Where the operator lives.
+/// Namespace of the operator.
 pub const SYSTEM: &str = "simsiam-system";
-/// What Helm calls it.
+/// Name of the Helm release.
 pub const RELEASE: &str = "simsiam";
 const SECRET: &str = "s3-keys";
 
-/// All of it.
+/// The environment.
 pub struct Environment {
     pub cluster: Cluster,
     pub server: Server,
@@ -33,7 +33,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Brings everything up; or says why that can't be here.
+    /// Starts everything, or returns why that is impossible here.
     pub fn new() -> Result<Self, String> {
         let external = std::env::var_os("KUBECONFIG").map(PathBuf::from);
         let folder = tempfile::tempdir().unwrap();
@@ -72,7 +72,7 @@ impl Environment {
         Ok(env)
     }
 
-    /// Whether the cluster is not of our own making.
+    /// Returns whether the cluster was not started by this test.
     pub fn is_external(&self) -> bool {
         self.external
     }
@@ -82,7 +82,7 @@ impl Environment {
         self.folder.path()
     }
 
-    /// Real images where there are some, else drawn ones.
+    /// Copies real images if available, otherwise generates some.
     fn data(&self) {
         let to = self.folder.path().join("data");
         match simsiam_tests::cifar10(40) {
@@ -110,7 +110,7 @@ impl Environment {
         });
     }
 
-    /// The same with more flags; the error is what Helm said.
+    /// The same with more flags; the error is Helm's output.
     pub fn try_install(&self, more: &[&str], flags: &[&str]) -> Result<(), String> {
         let values = [self.values(), more.join(",")].join(",");
         let mut helm = self.cluster.helm(&["upgrade", "--install", RELEASE, &chart(), "--namespace", SYSTEM]);
@@ -160,7 +160,7 @@ impl Environment {
         })
     }
 
-    /// Applies a run, and gives what the API server said.
+    /// Applies a run and returns the API server's answer.
     pub fn apply(&self, name: &str, spec: &Value) -> simsiam_cluster::Result<String> {
         self.apply_in(NAMESPACE, name, spec)
     }
@@ -172,7 +172,7 @@ impl Environment {
         self.cluster.apply(&run.to_string())
     }
 
-    /// The run as it is.
+    /// Returns the current run.
     pub fn run(&self, name: &str) -> Value {
         self.cluster.json(&["get", "ssr", name]).unwrap()
     }
@@ -215,7 +215,7 @@ impl Environment {
         });
     }
 
-    /// A volume that the next claim gets, and its folder; none on somebody else's cluster, which has its own.
+    /// Creates a volume for the next claim and returns its folder; `None` on an external cluster, which has its own volumes.
     pub fn volume(&self) -> Option<PathBuf> {
         if self.external {
             return None;
@@ -242,7 +242,7 @@ impl Environment {
         list["items"].as_array().cloned().unwrap_or_default()
     }
 
-    /// What helps to understand a failure.
+    /// Prints what helps to understand a failure.
     pub fn print_diagnostics(&self) {
         for arguments in [
             ["get", "ssr,jobs,pods", "-A", "-o", "wide"].as_slice(),
@@ -276,7 +276,7 @@ impl Environment {
         if self.external {
             let _ = self.cluster.helm(&["uninstall", RELEASE, "--namespace", SYSTEM]).status();
         } else {
-            self.cluster.down().expect("nothing is left");
+            self.cluster.down().expect("the cluster goes down");
         }
     }
 }
@@ -286,7 +286,7 @@ pub fn chart() -> String {
     root().join("charts/simsiam-operator").display().to_string()
 }
 
-/// Puts the image of a program onto the nodes; an archive is made anew only for another program.
+/// Imports the image of a program on the nodes; the archive is rebuilt only if the program changed.
 fn import(cluster: &Cluster, product: &Product, program: &Path) {
     let archive = root().join("target/images/test").join(format!("{}.tar", product.name));
     let age = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
@@ -297,7 +297,7 @@ fn import(cluster: &Cluster, product: &Product, program: &Path) {
     cluster.import_image(&archive).expect("imported");
 }
 
-/// Copies a folder of class folders, with at most so many files of each class.
+/// Copies a folder of class folders, with at most `most` files of each class.
 fn copy(from: &Path, to: &Path, most: usize) {
     for class in fs::read_dir(from).unwrap().flatten() {
         let folder = to.join(class.file_name());

@@ -1,4 +1,4 @@
-//! What can't be, and how it is said.
+//! Refused files and impossible runs, and their messages.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub fn crd_is_accepted_and_explained(env: &mut Environment) {
     env.cluster.kubectl(&["apply", "--dry-run=server", "-f", text(&file)]).unwrap();
 }
 
-/// A change of the spec, and a part of what is said of it by both.
+/// A change of the spec, and a part of the message of both.
 const BAD: &[(&str, &str, &str)] = &[
     ("/pretrain/batchSize", "0", "must be between 2 and 1048576"),
     ("/pretrain/epochs", "0", "must be between 1 and 100000"),
@@ -43,7 +43,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("/weights", "\"s3:/x\"", "must be a path, file:///path, s3://bucket/prefix"),
 ];
 
-/// Fields that only a cluster has; a part of what the API server says.
+/// Fields that only a cluster has, and a part of the API server's message.
 const BAD_ON_CLUSTERS: &[(&str, &str, &str)] = &[
     ("/output/uri", "\"./out\"", "on a cluster"),
     ("/workers/nodes", "0", "must be between 1 and 1024"),
@@ -55,7 +55,7 @@ const BAD_ON_CLUSTERS: &[(&str, &str, &str)] = &[
     ("/workers/network", "{\"rdmaResource\": \"hca\"}", "must be the name of an extended resource"),
 ];
 
-/// The same mistake gets the same words, before anything runs.
+/// The same mistake gets the same message, before anything runs.
 pub fn bad_files_are_refused_alike_by_api_server_and_validate(env: &mut Environment) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.yaml");
@@ -109,7 +109,7 @@ pub fn training_fields_are_immutable(env: &mut Environment) {
     assert_eq!(env.run("fixed")["spec"]["workers"]["nodes"], 2);
 }
 
-/// Side by side: each shows the reason, ends, and tries nothing again.
+/// Concurrently: each shows its reason, fails, and does not retry.
 pub fn impossible_run_fails_with_a_reason(env: &mut Environment) {
     let with = |change: &dyn Fn(&mut Value)| {
         let mut spec = env.spec("refused");

@@ -1,4 +1,4 @@
-//! Commands in the pages: ours must be taken by our programs, others must name things that are there.
+//! Commands in the pages: ours must be accepted by our programs, others must name existing things.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::page::{Page, passed_over};
 use crate::programs;
 use crate::shell::Command;
 
-/// What was looked at, so that a check that sees nothing is noticed.
+/// What was checked, so that a check that finds nothing is noticed.
 #[derive(Default)]
 pub struct Count {
     pub programs: usize,
@@ -32,7 +32,7 @@ pub fn faults(page: &Page, count: &mut Count) -> Vec<String> {
 }
 
 fn called(command: &Command, count: &mut Count) -> Vec<String> {
-    // Passed through as it is; asking for its help would build the program.
+    // Arguments are passed through, and asking for help would build the program.
     let passed_through = |words: &[String]| ["cargo", "xtask", "cluster"].iter().eq(words.iter().take(3));
     let command = match command.words.get(3).map(String::as_str) {
         Some("kubectl" | "helm") if passed_through(&command.words) => {
@@ -41,7 +41,7 @@ fn called(command: &Command, count: &mut Count) -> Vec<String> {
         _ => command,
     };
     if let Some((program, given)) = programs::called(&command.words) {
-        // A span with a program's name alone says nothing about it.
+        // A span that contains only the program's name is no command.
         count.programs += usize::from(!given.is_empty());
         let refusal = programs::refusal(program, command, given);
         return refusal.into_iter().chain(kubernetes::run_settings_faults(given)).collect();
@@ -63,7 +63,7 @@ fn folders() -> Vec<String> {
     names.filter(|name| !passed_over(name)).collect()
 }
 
-/// What is wrong with a word that is a path in the repository: it begins with one of its folders.
+/// Returns what is wrong with a word that is a path in the repository, which starts with one of its folders.
 fn lost(word: &str, folders: &[String], count: &mut Count) -> Option<String> {
     let path = word.rsplit('=').next().unwrap_or(word).trim_start_matches("./").trim_end_matches([',', ';', ':', ')']);
     let (folder, _) = path.split_once('/')?;

@@ -1,4 +1,4 @@
-//! Commands of `kubectl` and `helm`, as far as they name something of ours.
+//! Commands of `kubectl` and `helm`, as far as they refer to our resources and charts.
 
 use serde_json::Value;
 
@@ -69,7 +69,7 @@ pub fn helm_faults(words: &[String]) -> Vec<String> {
     schemas.flat_map(|schema| settings(words).flat_map(move |one| schema::setting_faults(&schema, one))).collect()
 }
 
-/// What is wrong with a `--set` that stands alone: one of the chart's values or, as `simsiam` takes it, a field of a run.
+/// Returns what is wrong with a `--set` alone: it must be a value of the chart or, as for `simsiam`, a field of a run.
 pub fn setting_faults(words: &[String]) -> Vec<String> {
     let schema = schema::values("simsiam-operator").unwrap();
     let found = settings(words).map(|setting| (schema::setting_faults(&schema, setting), setting));

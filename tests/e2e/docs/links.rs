@@ -1,4 +1,4 @@
-//! Links: whether they lead somewhere, and whether each page is reached.
+//! Links: whether they resolve, and whether each page is linked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use simsiam_tests::root;
 
 use crate::page::Page;
 
-/// Where a target leads from a page: a path from the repository's root, and the anchor. `None` is another site.
+/// Resolves a link target of a page: a path from the repository root, and the anchor. `None` is another site.
 fn destination(page: &Page, target: &str) -> Option<Result<(String, Option<String>), String>> {
     if target.contains("://") || target.starts_with("mailto:") {
         return None;

@@ -1,5 +1,5 @@
-//! The pages themselves: links lead somewhere, commands are those of the programs, YAML is accepted. What is wrong is told
-//! with its place, all at once.
+//! The documentation itself: links resolve, the programs accept the commands, YAML matches its schema. All faults are
+//! reported at once, with page and line.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // The helpers here are tests too.
 
@@ -59,7 +59,7 @@ fn made_up(text: &str) -> Page {
     Page::parse("docs/made-up.md", text)
 }
 
-/// Each fault begins with its place and has these words.
+/// Checks that each fault starts with its position and contains these words.
 fn expect(faults: &[String], expected: &[(usize, &str)]) {
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");
     for (fault, (line, words)) in faults.iter().zip(expected) {

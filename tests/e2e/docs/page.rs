@@ -27,7 +27,7 @@ pub struct Block {
     pub code: Piece,
 }
 
-/// Some text and the line that it begins at, from 1.
+/// Some text and its first line, from 1.
 pub struct Piece {
     pub line: usize,
     pub text: String,
@@ -40,7 +40,7 @@ pub fn pages() -> BTreeMap<String, Page> {
     pages
 }
 
-/// Folders with nothing of ours in them: hidden ones and what `.gitignore` names.
+/// Folders that are not searched: hidden ones and those in `.gitignore`.
 pub fn passed_over(name: &str) -> bool {
     name.starts_with('.') || ["target", "dist", "runs", "__pycache__"].contains(&name)
 }
@@ -72,7 +72,7 @@ impl Page {
         Self { name: name.to_owned(), anchors: anchors(&headings), blocks, spans, links }
     }
 
-    /// What is wrong at a line, as it is shown.
+    /// Formats a fault at a line.
     pub fn fault(&self, line: usize, what: &str) -> String {
         format!("{}:{line}: {what}", self.name)
     }
@@ -114,7 +114,7 @@ fn heading(line: &str) -> Option<&str> {
 /// Headings, blocks of code, and the prose in paragraphs, list items and rows of tables.
 fn split(text: &str) -> (Vec<String>, Vec<Block>, Vec<Piece>) {
     let (mut headings, mut blocks, mut prose) = (Vec::new(), Vec::new(), Vec::<Piece>::new());
-    // Where the contents of the list item begin, and whether the next line goes on with the last piece of prose.
+    // Where the content of the list item starts, and whether the next line continues the last piece of prose.
     let (mut list, mut open) = (0, false);
     let mut lines = text.lines().zip(1..).peekable();
     while let Some((line, number)) = lines.next() {
@@ -189,7 +189,7 @@ fn code_spans(piece: &Piece) -> (Vec<Piece>, Piece) {
     (spans, Piece { line: piece.line, text: rest })
 }
 
-/// Where the next run of exactly so many backticks begins.
+/// Returns where the next run of exactly `count` backticks starts.
 fn closing(text: &str, ticks: usize) -> Option<usize> {
     let mut at = 0;
     while let Some(begin) = text[at..].find('`').map(|offset| at + offset) {
@@ -223,7 +223,7 @@ fn targets(prose: &Piece) -> Vec<Piece> {
     inline.chain(named).map(|(at, text)| Piece { line: line_at(prose, at), text: target(text) }).collect()
 }
 
-/// The anchors that GitHub gives to headings: a second one of a name ends with -1, and so on.
+/// Returns the anchors that GitHub assigns to headings: the second one of a name ends with -1, and so on.
 pub fn anchors(headings: &[String]) -> Vec<String> {
     let mut anchors: Vec<String> = Vec::new();
     for heading in headings {

@@ -1,5 +1,5 @@
-//! Commands of our own programs: their parsers judge them, since with `--help` behind it a command is read to its end and
-//! then not run.
+//! Commands of our own programs, checked by their parsers: with `--help` appended, a command is parsed completely but not
+//! run.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -10,14 +10,14 @@ use simsiam_tests::{build_program, command, output_of};
 
 use crate::shell::{Command, is_elision, is_placeholder};
 
-/// A program of ours.
+/// One of our programs.
 #[derive(Clone, Copy)]
 pub enum Program {
     Simsiam,
     Xtask,
 }
 
-/// The program that a command calls, and what it gives it.
+/// Returns the program that a command calls, and its arguments.
 pub fn called(words: &[String]) -> Option<(Program, &[String])> {
     let [first, rest @ ..] = words else { return None };
     match (first.as_str(), rest) {

@@ -39,7 +39,7 @@ pub fn values(chart: &str) -> Option<Value> {
     Some(serde_json::from_str(&file).unwrap())
 }
 
-/// The schema of a field; null where anything goes, `None` where there is no such field.
+/// Returns the schema of a field; null if anything is allowed, `None` if there is no such field.
 pub fn field<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
     static ANYTHING: Value = Value::Null;
     let (named, others) = (&schema["properties"], &schema["additionalProperties"]);
@@ -51,7 +51,7 @@ pub fn field<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
     }
 }
 
-/// The schema at a path such as `status.conditions[0].type`; the error names what is not there.
+/// Returns the schema at a path such as `status.conditions[0].type`; the error names the missing part.
 pub fn at<'a>(schema: &'a Value, path: &str) -> Result<&'a Value, String> {
     let mut here = schema;
     for part in path.split('.').filter(|part| !part.is_empty()) {
@@ -67,7 +67,7 @@ fn unknown(schema: &Value, place: &str, name: &str) -> String {
     format!("{place}: found `{name}`, expected one of {}", known.collect::<Vec<_>>().join(", "))
 }
 
-/// What is wrong with a value: names, types and choices; `place` is where it stands.
+/// Returns what is wrong with a value: names, types and choices; `place` is its path.
 pub fn faults(schema: &Value, value: &Value, place: &str) -> Vec<String> {
     let types = match &schema["type"] {
         Value::Array(several) => several.clone(),

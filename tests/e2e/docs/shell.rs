@@ -1,16 +1,16 @@
-//! Lines as one would type them into a shell, taken apart into commands and words.
+//! Splits shell lines into commands and words.
 
 use crate::page::Piece;
 
-/// A command: its words without quotes, and the line it begins at.
+/// A command: its words without quotes, and its first line.
 pub struct Command {
     pub line: usize,
     pub words: Vec<String>,
-    /// In a block, to be copied as it stands; a code span may name a command without what it must be given.
+    /// From a block, to be copied completely; a code span may name a command without its required arguments.
     pub whole: bool,
 }
 
-/// The commands of a block or span: lines that end with `\` go on, and pipes, `;` and `&&` end a command.
+/// Returns the commands of a block or span: a line that ends with `\` continues; pipes, `;` and `&&` end a command.
 pub fn commands(code: &Piece, whole: bool) -> Vec<Command> {
     let mut commands = Vec::new();
     let mut lines = code.text.lines().zip(code.line..);
@@ -55,7 +55,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// A word for the reader to replace: `…`, `<name>`, `NAME`.
+/// Returns whether a word is a placeholder: `…`, `<name>`, `NAME`.
 pub fn is_placeholder(word: &str) -> bool {
     let capitals = word.len() > 1 && word.chars().all(|c| c.is_ascii_uppercase() || "0123456789_-|".contains(c));
     is_elision(word) || word.contains('…') || (word.contains('<') && word.contains('>')) || capitals

@@ -114,7 +114,7 @@ fn run_faults(run_file: &Value) -> Vec<String> {
     let (code, _, said) = run(&["validate", "-f", text(&path)]);
     let mut found = schema::faults(schema::run(), run_file, "");
     if code != 0 {
-        // `simsiam: <path>:1:20: spec.…`: the place is one in our own file.
+        // `simsiam: <path>:1:20: spec.…`: the position is in our temporary file.
         let words =
             |line: &str| line.rsplit(text(&path)).next().unwrap_or(line).trim_start_matches(is_place).to_owned();
         found.extend(said.trim().lines().map(|line| format!("simsiam validate: {}", words(line))));

@@ -27,7 +27,7 @@ pub struct Panel {
     pub place: [u64; 4],
     /// Grafana's name of its unit.
     pub unit: String,
-    /// Its decimals, where it says how many.
+    /// Its number of decimals, if set.
     pub decimals: Option<usize>,
     /// Its queries; none in a row.
     pub targets: Vec<Target>,
@@ -74,7 +74,7 @@ pub fn filled(expr: &str, variables: &[(&str, &str)]) -> String {
     let filled = all.fold(expr.to_owned(), |expr, (name, value)| expr.replace(&format!("${name}"), value));
     // "$1" is of label_replace.
     let left = filled.replace("\"$1\"", "");
-    assert!(!left.contains('$'), "a variable that nobody sets: {filled}");
+    assert!(!left.contains('$'), "a variable that is never set: {filled}");
     filled
 }
 
@@ -116,7 +116,7 @@ pub fn complaints(dashboard: &Value) -> Vec<String> {
         check(w > 0 && h > 0 && x + w <= 24, format!("{title}: beyond the grid"));
         let meets = |[a, b, c, d]: [u64; 4]| x < a + c && a < x + w && y < b + d && b < y + h;
         for (other, _) in places.iter().filter(|(_, place)| meets(*place)) {
-            check(false, format!("{title} lies on {other}"));
+            check(false, format!("{title} overlaps {other}"));
         }
         places.push((title.clone(), panel.place));
         if panel.kind == "row" {

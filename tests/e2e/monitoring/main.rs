@@ -1,9 +1,8 @@
-//! What is shipped for monitoring, tried on a real Prometheus: alerts fire when they should and not when they should not;
-//! every panel of both dashboards shows something of a real run; they follow Grafana's schema; and every metric is
-//! documented.
+//! Tests the monitoring files with a real Prometheus: alerts fire exactly when they should, every panel of both dashboards
+//! shows data of a real run, the dashboards follow Grafana's schema, and every metric is documented.
 //!
-//! Prometheus and promtool are Debian's package; where they, or a Go that is new enough, are missing a line says so.
-//! The dashboards' pictures land in `target/monitoring/`.
+//! Prometheus and promtool come from Debian's package. Without them, or without a recent Go, the tests are skipped with a
+//! message. The pictures of the dashboards are written to `target/monitoring/`.
 
 #![allow(clippy::unwrap_used)] // The helpers here are tests too.
 
@@ -32,11 +31,11 @@ use sources::{NAMESPACE, POD, RUN, Sources};
 
 const RULES: &str = "charts/simsiam-operator/rules/simsiam.yaml";
 
-/// Panels whose values here are made up, since they take a GPU, NVIDIA's exporter or Kueue.
+/// Panels with made-up values, because they need a GPU, NVIDIA's exporter or Kueue.
 const MADE_UP: [&str; 5] =
     ["GPU memory", "GPU utilisation", "GPU utilisation, mean", "Kueue: pending workloads", "Kueue: time to admission"];
 
-/// Panels fed by the operator's own code, of runs that are made up.
+/// Panels fed by the operator's own code with made-up runs.
 const OF_MADE_UP_RUNS: [&str; 22] = [
     "Active runs",
     "Errors by reason",
@@ -149,11 +148,11 @@ fn alert_rules_pass_their_tests_and_mutants_fail() {
         }
         let (_, said) = tried(&broken);
         for name in alerts(&whole).iter().map(|alert| alert["alert"].as_str().unwrap()) {
-            // "alertname: X, time: 10m, exp:[…], got:[…]", where what is broken in this way shows.
+            // "alertname: X, time: 10m, exp:[…], got:[…]" shows the broken alert.
             let empty = if how == "never" { "got:[]" } else { "exp:[]" };
             let failures = said.split("alertname:").skip(1).map(|f| f.split_whitespace().collect::<String>());
             let minded = failures.filter(|f| f.starts_with(&format!("{name},"))).any(|f| f.contains(empty));
-            assert!(minded, "no test minds that {name} {how} fires: {said}");
+            assert!(minded, "no test detects that {name} {how} fires: {said}");
         }
     }
 }
@@ -168,10 +167,10 @@ fn dashboards_are_well_formed() {
     type Break = fn(&mut Value);
     let breaks: [(&str, Break); 6] = [
         ("the id is not its own", |d| d["panels"][2]["id"] = d["panels"][1]["id"].clone()),
-        ("lies on", |d| d["panels"][3]["gridPos"]["x"] = d["panels"][2]["gridPos"]["x"].clone()),
+        ("overlaps", |d| d["panels"][3]["gridPos"]["x"] = d["panels"][2]["gridPos"]["x"].clone()),
         ("beyond the grid", |d| d["panels"][1]["gridPos"]["w"] = 25.into()),
         ("has a data source of its own", |d| d["panels"][1]["targets"][0]["datasource"]["uid"] = "mine".into()),
-        ("variable nobody", |d| d["panels"][1]["targets"][0]["expr"] = "x{run=\"$nobody\"}".into()),
+        ("variable that is never set", |d| d["panels"][1]["targets"][0]["expr"] = "x{run=\"$nobody\"}".into()),
         ("no description", |d| d["panels"][1]["description"] = "".into()),
     ];
     for (complaint, what) in breaks {
@@ -219,7 +218,7 @@ fn every_metric_is_documented() {
         let of = ["", "_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end).map(String::from));
         let ends = ["_bucket", "_sum", "_count"].iter().filter_map(|end| word.strip_suffix(end));
         let named = of.into_iter().chain(ends.map(String::from)).any(|name| page.contains_key(&name));
-        assert!(named, "{word} is no metric");
+        assert!(named, "{word} is not a metric");
     }
 }
 
@@ -235,14 +234,14 @@ fn small_run(folder: &Path) -> RunFile {
     file
 }
 
-/// The scrape configuration of the docs, which is to be found there whole.
+/// Returns the scrape configuration in the documentation.
 fn documented_config() -> Value {
     let page = fs::read_to_string(root().join("docs/monitoring.md")).unwrap();
     let config = page.split("```yaml\n").skip(1).find(|part| part.starts_with("scrape_configs:")).unwrap();
     serde_saphyr::from_str(config.split("```").next().unwrap()).unwrap()
 }
 
-/// The same with targets that are here, labelled as Kubernetes' API would have them, and one for what is made up.
+/// Returns it with local targets, labelled as Kubernetes' service discovery would, and one for made-up values.
 fn config(sources: &str, run: &str) -> String {
     let mut config = documented_config();
     config["global"] = json!({"scrape_interval": "1s", "evaluation_interval": "1s"});
@@ -379,7 +378,7 @@ fn choices(server: &Prometheus, dashboard: &Value, variables: &[(&str, &str)]) {
     }
 }
 
-/// A word on where the values of a panel are from, if not from the real run.
+/// Returns the note about the origin of a panel's values, if not the real run.
 fn origin(panel: &Panel, seen: &mut (BTreeSet<String>, BTreeSet<String>)) -> Option<&'static str> {
     let asks = |name: &str| panel.targets.iter().any(|target| target.expr.contains(name));
     if ["DCGM_", "kueue_", "simsiam_gpu_memory"].iter().any(|name| asks(name)) {
@@ -393,7 +392,7 @@ fn origin(panel: &Panel, seen: &mut (BTreeSet<String>, BTreeSet<String>)) -> Opt
     }
 }
 
-/// Writes a dashboard's picture into `target/monitoring`, as SVG and, where there is a browser, as PNG.
+/// Writes a dashboard's picture to `target/monitoring`, as SVG and, if there is a browser, as PNG.
 fn draw(name: &str, svg: &str) {
     let folder = root().join("target/monitoring");
     fs::create_dir_all(&folder).unwrap();

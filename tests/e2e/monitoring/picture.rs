@@ -13,7 +13,7 @@ pub struct Shown {
     pub panel: Panel,
     /// What it shows, in the order of its queries.
     pub series: Vec<Vec<Series>>,
-    /// What to say about where its values are from.
+    /// The note about the origin of its values.
     pub note: Option<&'static str>,
 }
 

@@ -1,4 +1,4 @@
-//! A real Prometheus, and what is asked of it.
+//! A real Prometheus, and queries to it.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use simsiam_tests::{text, wait_until};
 
-/// Is the program on the path? If not, one line says so.
+/// Returns whether the program is on PATH; prints a message if not.
 pub fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let there = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
@@ -19,7 +19,7 @@ pub fn is_there(program: &str) -> bool {
     there
 }
 
-/// Runs promtool: whether it is content, and what it said.
+/// Runs promtool and returns whether it succeeded, with its output.
 pub fn promtool(arguments: &[&str], folder: &Path) -> (bool, String) {
     let output = Command::new("promtool").args(arguments).current_dir(folder).output().expect("promtool");
     let said = [output.stdout, output.stderr].concat();
@@ -31,7 +31,7 @@ pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs_f64()
 }
 
-/// An address nobody listens on.
+/// Returns an address with a free port.
 pub fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").to_string()
 }

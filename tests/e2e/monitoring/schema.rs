@@ -9,7 +9,7 @@ use simsiam_tests::{output_of, root};
 
 use super::dashboard::{NAMES, path, read};
 
-/// What the program says of files: its exit code, a line for each fault, and what went wrong with itself.
+/// Runs the program on files and returns its exit code, a line per fault, and its own errors.
 fn checked(go: &Path, sources: &Path, files: &[PathBuf]) -> (i32, String, String) {
     let mut program = Command::new(go);
     program.args(["run", "-mod=readonly", "."]).args(files).current_dir(sources).env("CGO_ENABLED", "0");

@@ -1,4 +1,4 @@
-//! What a tiny server tells Prometheus: the operator's metrics, by the operator's own code but of runs that are made up;
+//! A tiny server for Prometheus: the operator's metrics, produced by the operator's own code for made-up runs;
 //! and an exposition that is made up whole, for what takes a GPU, DCGM or Kueue.
 
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ pub const POD: &str = "drawn-images-pretrain-1-0-x7k2p";
 
 /// The server; it ends with the test.
 pub struct Sources {
-    /// Where it listens: `/metrics` is the operator's, `/made-up` the rest.
+    /// Its address: `/metrics` is the operator's, `/made-up` the rest.
     pub address: String,
     over: Arc<AtomicBool>,
 }
@@ -135,7 +135,7 @@ fn act(metrics: &Metrics, tick: u32) {
     }
 }
 
-/// What GPUs, DCGM and Kueue would tell, `seconds` after the start.
+/// Returns what GPUs, DCGM and Kueue would report `seconds` after the start.
 fn made_up(seconds: f64) -> String {
     let wave = |shift: f64| (seconds / 5.0 + shift).sin();
     let labels = format!(r#"namespace="{NAMESPACE}",run="{RUN}",pod="{POD}""#);

@@ -1,6 +1,6 @@
-//! A cluster's whole life on this machine: up, used, hurt, down, and nothing left.
+//! The whole life of a cluster on this machine: start, use, node failures, removal without leftovers.
 //!
-//! Needs root, the packages of `cargo xtask cluster` and, the first time, Go; says so and passes where they are not.
+//! Needs root, the packages of `cargo xtask cluster` and, the first time, Go; otherwise the tests are skipped with a message.
 
 #![allow(clippy::unwrap_used, reason = "the helpers are tests too")]
 
@@ -163,7 +163,7 @@ fn a_lost_node_is_seen(cluster: &Cluster) {
     let (since, bridge) = (ready_since(cluster, "node-1"), bridge_address());
     two.kill().unwrap();
     let took = two.wait_ready(false, bound).unwrap();
-    assert!(took > NODE_GRACE / 3, "too soon for a node that was well: {took:?}");
+    assert!(took > NODE_GRACE / 3, "too soon for a healthy node: {took:?}");
     two.start().unwrap();
     assert_eq!(ready_since(cluster, "node-1"), since, "the other node has not noticed");
     assert_eq!((bridge_address(), bridge.as_str()), (bridge.clone(), "02:0a:d5:00:00:01\n"));

@@ -71,7 +71,7 @@ fn mounts() -> Vec<String> {
     text.lines().map(|line| line.split(' ').nth(4).unwrap().to_owned()).collect()
 }
 
-/// Two levels of every hierarchy: enough to see a group of ours, and few enough to be still.
+/// Two levels of every hierarchy: enough to see our groups, and few enough not to change meanwhile.
 fn groups() -> Vec<String> {
     let mut all = vec![];
     for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten().filter(|entry| entry.path().is_dir()) {
