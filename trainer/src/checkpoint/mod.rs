@@ -2,13 +2,15 @@
 //!
 //! `checkpoints/step-000012345-a<attempt>/` holds `model.safetensors`, `optimizer.safetensors`, `state.json`
 //! and, written last, `manifest.json` with size and SHA-256 of the others. A directory is written by exactly
-//! one attempt. [`store`] finds, reads, writes and retires them; [`writer`] does so in the background;
-//! [`snapshot`] is what lies between the network on its device and the files.
+//! one attempt. [`store`] finds, reads, writes and retires them; [`latest`] restores the newest
+//! one on every rank; [`writer`] writes in the background; [`snapshot`] is what lies between the network on its device and the files.
 
+pub mod latest;
 pub mod snapshot;
 pub mod store;
 pub mod writer;
 
+pub use latest::{Restored, require_latest, restore_latest};
 pub use snapshot::Snapshot;
 pub use store::{Checkpoints, Found};
 pub use writer::{Writer, Written};

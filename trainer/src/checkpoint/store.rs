@@ -134,6 +134,22 @@ impl Checkpoints {
         Ok(None)
     }
 
+    /// The latest valid checkpoint, where there must be one; `purpose` completes "there is no valid checkpoint to …".
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if there is none.
+    pub fn require_latest(&self, purpose: &str) -> Result<Found, Error> {
+        self.latest()?.ok_or_else(|| self.missing(purpose))
+    }
+
+    /// The error of a stage that needs a checkpoint and finds none.
+    pub(super) fn missing(&self, purpose: &str) -> Error {
+        Error::Checkpoint {
+            uri: self.storage.uri(&self.folder),
+            message: format!("there is no valid checkpoint to {purpose}; run the pretrain stage first"),
+        }
+    }
+
     /// Reads and verifies one; the inner error says why it is not valid.
     fn read(&self, name: Name) -> Result<Result<Found, String>, Error> {
         read_directory(&self.storage, &format!("{}/{name}", self.folder))

@@ -77,10 +77,7 @@ pub fn execute(args: &Args) -> Result<(), Error> {
     let uri = match args.weights.open(&recipe.output, runtime.handle())? {
         Some(weights) => fill(&model, weights, args.layer)?,
         None => {
-            let found = Checkpoints::new(storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
-                uri: storage.uri("checkpoints"),
-                message: "there is no valid checkpoint; run the pretrain stage first".into(),
-            })?;
+            let found = Checkpoints::new(storage.clone()).require_latest("embed with")?;
             snapshot::restore_model(model.params(), &found.model, &found.uri)?;
             found.uri
         }

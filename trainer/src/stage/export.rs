@@ -15,12 +15,8 @@ pub const FOLDER: &str = "export";
 /// Writes `spec.export` into the output.
 pub fn run(rank: &Rank, recipe: &Recipe, storage: &Storage) -> Result<StageResult, Error> {
     rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
-    let found = if rank.is_first() {
-        export(&recipe.export, storage, &|name| format!("{FOLDER}/{name}"), storage)?
-    } else {
-        Vec::new()
-    };
-    rank.barrier("export")?;
+    let found =
+        rank.on_rank_0("export", || export(&recipe.export, storage, &|name| format!("{FOLDER}/{name}"), storage))?;
     Ok(StageResult { exports: Some(found), ..StageResult::default() })
 }
 
@@ -31,10 +27,7 @@ pub fn export(
     path: &dyn Fn(&str) -> String,
     to: &Storage,
 ) -> Result<Vec<Exported>, Error> {
-    let found = Checkpoints::new(run.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
-        uri: run.uri("checkpoints"),
-        message: "there is no valid checkpoint to export; run the pretrain stage first".into(),
-    })?;
+    let found = Checkpoints::new(run.clone()).require_latest("export")?;
     let weights = Weights::from_checkpoint(&found)?;
     weights.warn_of_other_shapes(formats);
     let mut exported = Vec::new();

@@ -114,7 +114,7 @@ impl<'a> ClassifyTask<'a> {
         };
         let (source, steps_per_epoch) = training_set(protocol, all)?;
         let mut network = Classifier::new(pretrain, validation.source.classes().len(), protocol.seed(), rank.device)?;
-        let encoder = encoder::load(request, pretrain, &network)?;
+        let encoder = encoder::load(rank, request, pretrain, &network)?;
         let mut frozen = None;
         if protocol.freezes_backbone() {
             network.freeze_backbone();
