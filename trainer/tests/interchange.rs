@@ -18,7 +18,7 @@ use simsiam::model::{Params, Pass, SimSiam};
 use simsiam::training::schedule::Rates;
 use simsiam::training::sgd::Sgd;
 use simsiam::weights::optimizer::Settings;
-use simsiam::weights::{Optimizer, Weights, names};
+use simsiam::weights::{OptimizerState, Weights, names};
 use simsiam_pth::{Dtype, Tensor as HostTensor, Value};
 use simsiam_recipe::{Arch, ExportFormat, Pretrain, Projector, Stem};
 use tch::{Device, Kind, Tensor};
@@ -108,7 +108,7 @@ fn a_checkpoint_of_the_reference() -> Result<()> {
         let names: BTreeSet<_> = model.params().entries().iter().map(|e| e.name.clone()).collect();
         assert_eq!(weights.tensors.keys().cloned().collect::<BTreeSet<_>>(), names);
         let heads = weights.fill_network(model.params())?;
-        assert!(heads.projector && heads.predictor && weights.fill_optimizer(&sgd)?);
+        assert!(heads.projector && heads.predictor && weights.fill_momentum(sgd.buffers())?);
         assert_filled(&weights_of(model.params())?.tensors, "")?;
         for (name, buffer) in sgd.buffers() {
             let expected = formula::affine(&format!("momentum/{name}"), &buffer.size(), 0.0, 0.1)?;
@@ -340,7 +340,7 @@ fn training_goes_on_in_pytorch() -> Result<()> {
         let (momentum_factor, weight_decay) = (pretrain.momentum, pretrain.weight_decay);
         let fixed_lr = fixed.then_some(rates.predictor);
         let settings = Settings { lr: rates.encoder, fixed_lr, momentum: momentum_factor, weight_decay };
-        weights.optimizer = Some(Optimizer { momentum: momentum?, settings: Some(settings) });
+        weights.optimizer = Some(OptimizerState { momentum: momentum?, settings: Some(settings) });
         weights.epochs = Some(1);
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("checkpoint_0000.pth.tar");
@@ -449,7 +449,7 @@ fn optimisers_of_other_networks_are_not_taken() -> Result<()> {
     };
     let optimizer =
         |groups| Value::Dict(vec![("state".into(), Value::Dict(vec![])), ("param_groups".into(), Value::List(groups))]);
-    assert_eq!(Optimizer::read(&optimizer(vec![group(3)]), &["a.weight", "b.weight"]), None);
-    assert!(Optimizer::read(&optimizer(vec![group(2)]), &["a.weight", "b.weight"]).is_some());
+    assert_eq!(OptimizerState::read(&optimizer(vec![group(3)]), &["a.weight", "b.weight"]), None);
+    assert!(OptimizerState::read(&optimizer(vec![group(2)]), &["a.weight", "b.weight"]).is_some());
     Ok(())
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::store::sha256;
-use super::{Checkpoints, Found, State};
+use super::state::State;
+use super::store::{Checkpoints, Found, sha256};
 use crate::dist::rank::Rank;
 use crate::error::Error;
 

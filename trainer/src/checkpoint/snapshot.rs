@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tch::{Kind, Tensor};
 
-use super::State;
+use super::state::State;
 use crate::error::Error;
 use crate::model::Params;
 use crate::model::simsiam::ENCODER;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use simsiam_recipe::CheckpointPolicy;
 
-use super::{Snapshot, State};
+use super::snapshot::Snapshot;
+use super::state::State;
 use crate::error::Error;
 use crate::storage::Storage;
 
@@ -78,6 +79,14 @@ pub struct Found {
     pub optimizer: Vec<u8>,
 }
 
+/// What a checkpoint's directory turned out to be.
+pub enum Verification {
+    /// Complete, every digest matching.
+    Valid(Box<Found>),
+    /// Not a checkpoint, for this reason.
+    Invalid(String),
+}
+
 /// The checkpoints of a run.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
@@ -127,8 +136,8 @@ impl Checkpoints {
     pub fn latest(&self) -> Result<Option<Found>, Error> {
         for &name in self.names()?.iter().rev() {
             match self.read(name)? {
-                Ok(found) => return Ok(Some(found)),
-                Err(why) => tracing::warn!("skipping checkpoint {}: {why}", self.uri(name)),
+                Verification::Valid(found) => return Ok(Some(*found)),
+                Verification::Invalid(why) => tracing::warn!("skipping checkpoint {}: {why}", self.uri(name)),
             }
         }
         Ok(None)
@@ -150,8 +159,8 @@ impl Checkpoints {
         }
     }
 
-    /// Reads and verifies one; the inner error says why it is not valid.
-    fn read(&self, name: Name) -> Result<Result<Found, String>, Error> {
+    /// Reads and verifies one.
+    fn read(&self, name: Name) -> Result<Verification, Error> {
         read_directory(&self.storage, &format!("{}/{name}", self.folder))
     }
 
@@ -195,26 +204,30 @@ impl Checkpoints {
     }
 }
 
-/// Reads and verifies the checkpoint in a folder of `storage`; the inner error says why it is not valid.
-pub fn read_directory(storage: &Storage, folder: &str) -> Result<Result<Found, String>, Error> {
+/// Reads and verifies the checkpoint in a folder of `storage`.
+///
+/// # Errors
+/// Those of the storage; a directory that is not a valid checkpoint is [`Verification::Invalid`].
+pub fn read_directory(storage: &Storage, folder: &str) -> Result<Verification, Error> {
+    use Verification::{Invalid, Valid};
     let Some(manifest) = storage.get(&format!("{folder}/{MANIFEST}"))? else {
-        return Ok(Err("it has no manifest, so it was never completed".into()));
+        return Ok(Invalid("it has no manifest, so it was never completed".into()));
     };
     let manifest: Manifest = match serde_json::from_slice(&manifest) {
         Ok(manifest) => manifest,
-        Err(e) => return Ok(Err(format!("its manifest cannot be read: {e}"))),
+        Err(e) => return Ok(Invalid(format!("its manifest cannot be read: {e}"))),
     };
     let mut files = BTreeMap::new();
     for file in [MODEL, OPTIMIZER, STATE] {
         let Some(expected) = manifest.files.get(file) else {
-            return Ok(Err(format!("its manifest does not list {file}")));
+            return Ok(Invalid(format!("its manifest does not list {file}")));
         };
         let Some(bytes) = storage.get(&format!("{folder}/{file}"))? else {
-            return Ok(Err(format!("{file} is missing")));
+            return Ok(Invalid(format!("{file} is missing")));
         };
         let found = FileDigest::of(&bytes);
         if found != *expected {
-            return Ok(Err(format!(
+            return Ok(Invalid(format!(
                 "{file} has {} bytes and SHA-256 {}, expected {} and {}",
                 found.size, found.sha256, expected.size, expected.sha256
             )));
@@ -223,8 +236,11 @@ pub fn read_directory(storage: &Storage, folder: &str) -> Result<Result<Found, S
     }
     let mut take = |file| files.remove(file).unwrap_or_default();
     Ok(match serde_json::from_slice(&take(STATE)) {
-        Ok(state) => Ok(Found { uri: storage.uri(folder), state, model: take(MODEL), optimizer: take(OPTIMIZER) }),
-        Err(e) => Err(format!("{STATE} cannot be read: {e}")),
+        Ok(state) => {
+            let (uri, model, optimizer) = (storage.uri(folder), take(MODEL), take(OPTIMIZER));
+            Valid(Box::new(Found { uri, state, model, optimizer }))
+        }
+        Err(e) => Invalid(format!("{STATE} cannot be read: {e}")),
     })
 }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use simsiam_recipe::CheckpointPolicy;
 
-use super::{Checkpoints, Snapshot};
+use super::snapshot::Snapshot;
+use super::store::Checkpoints;
 use crate::error::Error;
 use crate::telemetry::Sink;
 use crate::telemetry::event::Event;

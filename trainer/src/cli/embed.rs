@@ -90,7 +90,7 @@ pub fn execute(args: &Args) -> Result<(), Error> {
         source: &source,
         view: eval_view(&pretrain.augment),
         batch: args.batch_size as usize,
-        loader_threads: loader_threads(&recipe.dataset, &rank),
+        loader_threads: loader_threads(&recipe.dataset, rank.info.threads),
         what: "embedding",
     };
     let vectors = |images: &tch::Tensor| match args.layer {

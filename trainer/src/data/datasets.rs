@@ -10,7 +10,6 @@ use simsiam_data::{Access, DecodeMode, EvalView, Source, TargetSize, TwoViews};
 use simsiam_recipe::{Augment, Dataset, Decode, Pack, Recipe};
 use tokio::runtime::Handle;
 
-use crate::dist::rank::Rank;
 use crate::error::Error;
 
 /// Where a node's copies of remote images lie if nobody says: the volume that pods have, or the user's cache.
@@ -204,7 +203,7 @@ pub fn decode_mode(dataset: &Dataset) -> DecodeMode {
     }
 }
 
-/// Threads that decode and augment for one rank.
-pub fn loader_threads(dataset: &Dataset, rank: &Rank) -> usize {
-    dataset.loader_threads.unwrap_or(rank.info.threads).max(1) as usize
+/// Threads that decode and augment for one rank: `spec.dataset.loaderThreads`, or as many as libtorch uses.
+pub fn loader_threads(dataset: &Dataset, threads_per_rank: u32) -> usize {
+    dataset.loader_threads.unwrap_or(threads_per_rank).max(1) as usize
 }

@@ -16,14 +16,14 @@ use crate::model::{Pass, SimSiam};
 use crate::telemetry::event::{Event, KnnScore, Phase};
 
 /// What turns images into features.
-pub enum Features<'a> {
+pub enum FeatureSource<'a> {
     /// The backbone, in evaluation mode.
     Backbone(&'a SimSiam),
     /// The pixels themselves, as a yardstick.
     Pixels,
 }
 
-impl Features<'_> {
+impl FeatureSource<'_> {
     /// `[N, 3, H, W] → [N, F]`.
     fn of(&self, images: &Tensor) -> Result<Tensor, Error> {
         match self {
@@ -54,7 +54,7 @@ pub struct Evaluation<'a> {
     pub loader_threads: usize,
 }
 
-/// Features with their labels, `[N, F]` and `[N]`.
+/// FeatureSource with their labels, `[N, F]` and `[N]`.
 struct Set {
     features: Tensor,
     labels: Tensor,
@@ -62,7 +62,7 @@ struct Set {
 
 impl Evaluation<'_> {
     /// Accuracy of every protocol, the same on every rank. The ranks share the work.
-    pub fn run(&self, rank: &Rank, features: &Features) -> Result<Vec<KnnScore>, Error> {
+    pub fn run(&self, rank: &Rank, features: &FeatureSource) -> Result<Vec<KnnScore>, Error> {
         rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
         tch::no_grad(|| {
             let bank = self.extract(rank, features, &self.train, "train features")?;
@@ -97,7 +97,13 @@ impl Evaluation<'_> {
     }
 
     /// This rank's share of a source.
-    fn extract(&self, rank: &Rank, features: &Features, source: &Arc<dyn Source>, what: &str) -> Result<Set, Error> {
+    fn extract(
+        &self,
+        rank: &Rank,
+        features: &FeatureSource,
+        source: &Arc<dyn Source>,
+        what: &str,
+    ) -> Result<Set, Error> {
         let batch = self.knn.batch_size as usize;
         let (view, loader_threads) = (self.view.clone(), self.loader_threads);
         let sweep = FeatureExtraction { source, view, batch, loader_threads, what };

@@ -2,7 +2,8 @@
 
 use tch::Tensor;
 
-use super::{Init, Pass};
+use super::params::Init;
+use super::pass::Pass;
 use crate::error::Error;
 
 /// A convolution without bias, `[N, in, H, W] → [N, out, H', W']`.

@@ -5,7 +5,8 @@ use simsiam_recipe::{Arch, Stem};
 use tch::Tensor;
 
 use super::layers::{Affine, BatchNorm, Conv, ConvShape};
-use super::{Init, Pass};
+use super::params::Init;
+use super::pass::Pass;
 use crate::error::Error;
 
 /// What distinguishes one architecture from another.

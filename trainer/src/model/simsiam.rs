@@ -8,7 +8,9 @@ use tch::{Device, Kind, Tensor};
 use super::layers::Affine;
 use super::loss::{cross_entropy, negative_cosine};
 use super::mlp::{Mlp, Norms};
-use super::{Init, Params, Pass, ResNet};
+use super::params::{Init, Params};
+use super::pass::Pass;
+use super::resnet::ResNet;
 use crate::error::Error;
 
 /// What one step's forward pass gives.

@@ -13,11 +13,11 @@ pub struct History {
     /// kNN of the untrained encoder.
     pub untrained: Option<Vec<KnnScore>>,
     /// Linear classification.
-    pub linear: Vec<Point<EvalRecord>>,
+    pub linear: Vec<Point<ClassifierEpoch>>,
     /// Linear classification on the encoder as it was initialised.
-    pub linear_untrained: Vec<Point<EvalRecord>>,
+    pub linear_untrained: Vec<Point<ClassifierEpoch>>,
     /// Fine-tuning.
-    pub finetune: Vec<Point<EvalRecord>>,
+    pub finetune: Vec<Point<ClassifierEpoch>>,
     /// Attempts of pre-training that left something.
     pub attempts: u32,
 }
@@ -38,7 +38,7 @@ pub struct Point<T> {
 
 /// An epoch of a classifier.
 #[derive(Clone, Debug)]
-pub struct EvalRecord {
+pub struct ClassifierEpoch {
     /// Mean loss.
     pub loss: f64,
     /// Learning rate.
@@ -90,7 +90,7 @@ impl History {
                         _ => continue,
                     };
                     points.retain(|p| p.attempt == attempt || p.epoch < epoch);
-                    let value = EvalRecord { loss, lr, top1, top5, best_top1, caveat };
+                    let value = ClassifierEpoch { loss, lr, top1, top5, best_top1, caveat };
                     points.push(Point { step, epoch, value, during_training, attempt });
                 }
             }

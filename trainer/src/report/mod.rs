@@ -1,15 +1,16 @@
 //! The page about a run: one HTML file with everything in it, from the journal, the images and the latest checkpoint.
 //!
 //! This module gathers; [`history`] merges what all attempts measured and [`curves`] makes charts of it, [`images`]
-//! draws views and thumbnails, [`features`] looks at the encoder; [`mod@page`] and [`svg`] turn the result into text. What
+//! draws views and thumbnails, [`similarity`] compares features of the encoder; [`mod@page`] and [`svg`] turn the result into text. What
 //! cannot be had (labels, a checkpoint, the images) is said in its place on the page.
 
 pub mod curves;
-pub mod features;
+pub mod escape;
 pub mod history;
 pub mod images;
 pub mod page;
 pub mod sample;
+pub mod similarity;
 pub mod svg;
 
 use std::collections::BTreeMap;
@@ -28,11 +29,11 @@ use crate::model::SimSiam;
 use crate::storage::Storage;
 use crate::telemetry::event::{Event, Phase};
 use crate::telemetry::journal;
-use features::{Features, extract, nearest, principal};
 use history::History;
 use images::ThumbnailRenderer;
-use page::{Figure, Neighbour, Neighbours, Page, Part, Projection, Row, Views};
+use page::{Figure, Neighbour, NeighbourRow, Neighbours, Page, Part, Projection, Views};
 use sample::spread;
+use similarity::{Features, extract, nearest, principal};
 use svg::{MOST_CLASSES, Scatter, number};
 
 /// The page's name in the run's output.
@@ -176,7 +177,7 @@ impl<'a> ReportBuilder<'a> {
             Some(Err(why)) => return Ok((Err(why.clone()), Err(why.clone()))),
         };
         let augment = &self.pretrain()?.augment;
-        let threads = loader_threads(&self.recipe.dataset, self.rank);
+        let threads = loader_threads(&self.recipe.dataset, self.rank.info.threads);
         let view = eval_view(augment);
         let extract = |sample, what: &str| extract(self.rank, model, sample, &view, threads, what);
         let bank = extract(spread(train, self.settings.bank as usize, |_| true), "images to compare with")?;
@@ -212,7 +213,7 @@ impl<'a> ReportBuilder<'a> {
                 let picture = painter.thumbnail(&**train, id).map_err(said)?;
                 nearest.push(Neighbour { picture, class: class(train, id), similarity });
             }
-            rows.push(Row { query, class: class(judged, *id), nearest });
+            rows.push(NeighbourRow { query, class: class(judged, *id), nearest });
         }
         let kind = if same { "training" } else { "validation" };
         let marks = if train.classes().is_empty() { "" } else { " ✓ is the same class, ✗ another." };

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::escape::escape;
 use super::svg::{self, Chart, Scatter};
 
 /// What a page shows, or why it cannot.
@@ -19,7 +20,7 @@ pub struct Page {
     /// The curves.
     pub charts: Vec<Chart>,
     /// The classifiers that were trained on the encoder.
-    pub classifiers: Vec<Classifier>,
+    pub classifiers: Vec<ClassifierSection>,
     /// Training images with their two views.
     pub views: Part<Vec<Views>>,
     /// Validation images with their nearest training images.
@@ -45,7 +46,7 @@ pub struct Figure {
 
 /// A stage that trained a classifier.
 #[derive(Debug)]
-pub struct Classifier {
+pub struct ClassifierSection {
     /// The stage's name.
     pub id: &'static str,
     /// What a person calls it.
@@ -82,12 +83,12 @@ pub struct Neighbours {
     /// Which checkpoint, out of how many images.
     pub note: String,
     /// An image each.
-    pub rows: Vec<Row>,
+    pub rows: Vec<NeighbourRow>,
 }
 
 /// An image and its nearest others.
 #[derive(Debug)]
-pub struct Row {
+pub struct NeighbourRow {
     /// The image.
     pub query: Picture,
     /// Its class, where it has one.
@@ -114,22 +115,6 @@ pub struct Projection {
     pub note: String,
     /// The plot.
     pub plot: Scatter,
-}
-
-/// Text as it may stand in HTML, also within quotes.
-pub fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 /// The document.
@@ -246,7 +231,7 @@ fn views(html: &mut String, rows: &[Views]) {
     html.push_str("</div>");
 }
 
-fn row(html: &mut String, row: &Row) {
+fn row(html: &mut String, row: &NeighbourRow) {
     html.push_str("<div class=\"row\">");
     let class = row.class.as_deref().unwrap_or("image");
     picture(html, &row.query, &format!("<b>{}</b>", escape(class)));
@@ -280,13 +265,18 @@ mod tests {
 
     fn page() -> Page {
         let near = Neighbour { picture: evil_picture(), class: Some(EVIL.into()), similarity: f64::NAN };
-        let row = Row { query: evil_picture(), class: Some(EVIL.into()), nearest: vec![near] };
+        let row = NeighbourRow { query: evil_picture(), class: Some(EVIL.into()), nearest: vec![near] };
         Page {
             run: EVIL.into(),
             summary: EVIL.into(),
             figures: vec![Figure { label: EVIL.into(), value: EVIL.into(), detail: EVIL.into() }],
             charts: vec![Chart { title: EVIL.into(), note: EVIL.into(), ..Chart::default() }],
-            classifiers: vec![Classifier { id: "linear", title: "Linear", note: EVIL.into(), charts: Vec::new() }],
+            classifiers: vec![ClassifierSection {
+                id: "linear",
+                title: "Linear",
+                note: EVIL.into(),
+                charts: Vec::new(),
+            }],
             views: Ok(vec![Views { original: evil_picture(), views: [evil_picture(), evil_picture()] }]),
             neighbours: Ok(Neighbours { note: EVIL.into(), rows: vec![row] }),
             projection: Err(EVIL.into()),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::page::escape;
+use super::escape::escape;
 
 /// A line chart.
 #[derive(Clone, Debug, Default)]

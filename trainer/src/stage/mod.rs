@@ -15,7 +15,7 @@ use crate::checkpoint::{Checkpoints, Found, require_latest, snapshot};
 use crate::data::datasets::{Datasets, eval_view, loader_threads};
 use crate::dist::rank::{Rank, RankInfo};
 use crate::error::Error;
-use crate::eval::knn::{Evaluation, Features};
+use crate::eval::knn::{Evaluation, FeatureSource};
 use crate::model::SimSiam;
 use crate::report;
 use crate::storage::Storage;
@@ -134,7 +134,7 @@ fn prepare(rank: &Rank, recipe: &Recipe, storage: &Storage) -> Result<StageResul
     if rank.is_first() {
         rank.sink.send(&Event::Phase { phase: Phase::Starting });
         let datasets = Datasets::new(recipe, storage.runtime().clone());
-        datasets.prepare(loader_threads(&recipe.dataset, rank), |part, done, of| {
+        datasets.prepare(loader_threads(&recipe.dataset, rank.info.threads), |part, done, of| {
             let (done, of) = (done as u64, of as u64);
             rank.sink.send(&Event::Evaluated { done, of, what: format!("{part} images packed") });
         })?;
@@ -157,7 +157,7 @@ pub fn knn(
     let datasets = Datasets::new(recipe, storage.runtime().clone());
     let train = datasets.train()?;
     let val = datasets.val(train.classes())?;
-    let loader_threads = loader_threads(&recipe.dataset, rank);
+    let loader_threads = loader_threads(&recipe.dataset, rank.info.threads);
     let evaluation = Evaluation { train, val, view: eval_view(&pretrain.augment), knn: &protocols, loader_threads };
     let model = SimSiam::new(pretrain, Kind::Float, rank.device)?;
     let (uri, epoch, step) = match weights {
@@ -175,12 +175,13 @@ pub fn knn(
     let tell = |features: &str, epoch, step, scores: &Vec<_>| {
         rank.sink.send(&Event::Knn { epoch, step, features: features.into(), scores: scores.clone() });
     };
-    let untrained = evaluation.run(rank, &Features::Backbone(&SimSiam::new(pretrain, Kind::Float, rank.device)?))?;
+    let untrained =
+        evaluation.run(rank, &FeatureSource::Backbone(&SimSiam::new(pretrain, Kind::Float, rank.device)?))?;
     tell("untrained", 0, 0, &untrained);
-    let trained = evaluation.run(rank, &Features::Backbone(&model))?;
+    let trained = evaluation.run(rank, &FeatureSource::Backbone(&model))?;
     tell("trained", epoch, step.unwrap_or(0), &trained);
     let pixels = if pixels {
-        let scores = evaluation.run(rank, &Features::Pixels)?;
+        let scores = evaluation.run(rank, &FeatureSource::Pixels)?;
         tell("pixels", 0, 0, &scores);
         Some(scores)
     } else {

@@ -28,8 +28,8 @@ impl<T: Task> Driver<'_, T> {
     /// Rank 0 finds the latest valid checkpoint, or lets the task begin; every rank gets the same state. Then the Reducer
     /// is made.
     pub(super) fn resume(&mut self) -> Result<(), Error> {
-        let own = if self.rank.is_first() { Some(self.origin()?) } else { None };
-        let origin = self.rank.broadcast_object("resume", own)?;
+        let rank = self.rank;
+        let origin = rank.on_rank_0("resume", || self.origin())?;
         self.attempt = origin.attempt;
         self.clock.step = origin.start.step;
         self.bucket_order = origin.bucket_order;

@@ -3,11 +3,11 @@
 use simsiam_pth::{Dtype, Tensor as HostTensor};
 use tch::{Kind, Tensor};
 
-use super::{Weights, names};
+use super::names;
+use super::state_dict::Weights;
 use crate::error::Error;
 use crate::model::Params;
 use crate::model::simsiam::{ENCODER, PREDICTOR, PROJECTOR};
-use crate::training::sgd::Sgd;
 
 /// Which of SimSiam's heads a file had; what it had not keeps its initial values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,19 +89,18 @@ impl Weights {
         }
     }
 
-    /// Fills all momentum buffers, if the file has them all with their shapes; else none of them.
-    pub fn fill_optimizer(&self, sgd: &Sgd) -> Result<bool, Error> {
+    /// Fills the momentum `buffers`, by parameter, if the file has them all with their shapes; otherwise none of them.
+    pub fn fill_momentum<'a>(&self, buffers: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<bool, Error> {
         let Some(optimizer) = &self.optimizer else { return Ok(false) };
-        let fits = |(name, buffer): (&str, &Tensor)| {
-            optimizer.momentum.get(name).is_some_and(|found| size(found) == buffer.size() && found.dtype.is_float())
-        };
-        if !sgd.buffers().all(fits) {
-            return Ok(false);
-        }
-        for (name, buffer) in sgd.buffers() {
-            if let Some(found) = optimizer.momentum.get(name) {
-                copy(found, buffer)?;
+        let mut pairs = Vec::new();
+        for (name, buffer) in buffers {
+            match optimizer.momentum.get(name) {
+                Some(found) if size(found) == buffer.size() && found.dtype.is_float() => pairs.push((found, buffer)),
+                _ => return Ok(false),
             }
+        }
+        for (found, buffer) in pairs {
+            copy(found, buffer)?;
         }
         Ok(true)
     }

@@ -2,7 +2,7 @@
 
 /// How a file's names begin, and what the rest belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum Naming {
     /// SimSiam's reference and our checkpoints: `module.encoder.…` and `module.predictor.…`, or without `module.`.
     SimSiam,
     /// MoCo: `module.encoder_q.…`; the momentum encoder, the queue and the head are left.
@@ -13,7 +13,7 @@ pub enum Layout {
     Detectron2,
 }
 
-impl Layout {
+impl Naming {
     /// The layout of a file with these names.
     pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let mut found = None;
@@ -117,24 +117,24 @@ mod tests {
     #[test]
     fn names_of_each_layout() {
         for (layout, theirs, ours) in [
-            (Layout::SimSiam, "module.encoder.fc.3.weight", Some("encoder.fc.3.weight")),
-            (Layout::SimSiam, "predictor.0.weight", Some("predictor.0.weight")),
-            (Layout::Moco, "module.encoder_q.layer1.0.bn1.bias", Some("encoder.layer1.0.bn1.bias")),
-            (Layout::Moco, "module.encoder_q.fc.0.weight", None),
-            (Layout::Moco, "module.encoder_k.conv1.weight", None),
-            (Layout::Moco, "module.queue", None),
-            (Layout::Classifier, "module.bn1.weight", Some("encoder.bn1.weight")),
-            (Layout::Classifier, "fc.weight", None),
-            (Layout::Detectron2, "res5.2.conv3.norm.bias", Some("encoder.layer4.2.bn3.bias")),
-            (Layout::Detectron2, "roi_heads.box_predictor.weight", None),
+            (Naming::SimSiam, "module.encoder.fc.3.weight", Some("encoder.fc.3.weight")),
+            (Naming::SimSiam, "predictor.0.weight", Some("predictor.0.weight")),
+            (Naming::Moco, "module.encoder_q.layer1.0.bn1.bias", Some("encoder.layer1.0.bn1.bias")),
+            (Naming::Moco, "module.encoder_q.fc.0.weight", None),
+            (Naming::Moco, "module.encoder_k.conv1.weight", None),
+            (Naming::Moco, "module.queue", None),
+            (Naming::Classifier, "module.bn1.weight", Some("encoder.bn1.weight")),
+            (Naming::Classifier, "fc.weight", None),
+            (Naming::Detectron2, "res5.2.conv3.norm.bias", Some("encoder.layer4.2.bn3.bias")),
+            (Naming::Detectron2, "roi_heads.box_predictor.weight", None),
         ] {
             assert_eq!(layout.ours(theirs).as_deref(), ours, "{theirs}");
             // The momentum encoder alone does not make a file MoCo's.
             let telling = theirs.contains("encoder.") || theirs.contains("encoder_q.");
-            assert_eq!(Layout::of([theirs, "x"]).is_some(), telling, "{theirs}");
+            assert_eq!(Naming::of([theirs, "x"]).is_some(), telling, "{theirs}");
         }
-        assert_eq!(Layout::of(["fc.bias", "module.conv1.weight"]), Some(Layout::Classifier));
-        assert_eq!(Layout::of(["stem.conv1.weight"]), Some(Layout::Detectron2));
+        assert_eq!(Naming::of(["fc.bias", "module.conv1.weight"]), Some(Naming::Classifier));
+        assert_eq!(Naming::of(["stem.conv1.weight"]), Some(Naming::Detectron2));
     }
 
     #[test]

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use simsiam_pth::{Tensor, Value};
 use simsiam_recipe::Pretrain;
 
-use super::Weights;
 use crate::checkpoint::State;
 use crate::model::simsiam::PREDICTOR;
 use crate::training::schedule::LearningRate;
 
 /// The optimiser of a SimSiam checkpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Optimizer {
+pub struct OptimizerState {
     /// Momentum buffers by parameter name; a parameter that is not trained has none.
     pub momentum: BTreeMap<String, Tensor>,
     /// What it was set to, as far as it is known.
@@ -46,7 +45,7 @@ impl Settings {
     }
 }
 
-impl Optimizer {
+impl OptimizerState {
     /// Reads the `optimizer` of a PyTorch checkpoint with these parameters; `None` if it is not one for them.
     ///
     /// PyTorch numbers parameters in the order of the groups, which is that of `parameters()`: the encoder's, then the
@@ -123,11 +122,4 @@ fn group(settings: Settings, lr: f64, fixed: Option<bool>, numbers: std::ops::Ra
 /// A dict with text keys.
 pub(super) fn dict<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     Value::Dict(entries.into_iter().map(|(key, value)| (key.into(), value)).collect())
-}
-
-impl Weights {
-    /// Does each buffer have the shape of its parameter?
-    pub(super) fn fits(&self, optimizer: &Optimizer) -> bool {
-        optimizer.momentum.iter().all(|(name, buffer)| self.tensors.get(name).is_some_and(|t| t.shape == buffer.shape))
-    }
 }

@@ -7,8 +7,9 @@ use safetensors::{Dtype as SafeDtype, SafeTensorError};
 use simsiam_pth::{Dtype, Tensor, Value};
 use simsiam_recipe::ExportFormat;
 
+use super::names;
 use super::optimizer::dict;
-use super::{Weights, names};
+use super::state_dict::Weights;
 use crate::checkpoint::snapshot::PREFIX;
 use crate::error::Error;
 

@@ -32,7 +32,7 @@ pub(super) fn load(
     match request.encoder {
         Encoder::Trained => {
             let checkpoints = Checkpoints::new(request.storage.clone());
-            let fill = |found: &Found| network.restore_backbone(&found.model, &found.uri);
+            let fill = |found: &Found| snapshot::restore_backbone(network.backbone_tensors(), &found.model, &found.uri);
             let found = require_latest(rank, &checkpoints, "evaluate", fill, backbone())?;
             if rank.is_first() && found.state.epoch < u64::from(pretrain.epochs) {
                 tracing::warn!(
@@ -59,7 +59,7 @@ pub(super) fn load(
             // Every rank draws the same values from the seed.
             let model = SimSiam::new(pretrain, Kind::Float, Device::Cpu)?;
             let (model, uri) = (snapshot::model_file(model.params())?, "the untrained encoder");
-            network.restore_backbone(&model, uri)?;
+            snapshot::restore_backbone(network.backbone_tensors(), &model, uri)?;
             Ok((uri.to_owned(), store::sha256(&model)))
         }
     }

@@ -109,7 +109,7 @@ impl<'a> ClassifyTask<'a> {
         let validation = Validation {
             source: datasets.val(all.classes())?,
             view: eval_view(&pretrain.augment),
-            loader_threads: loader_threads(&recipe.dataset, rank),
+            loader_threads: loader_threads(&recipe.dataset, rank.info.threads),
             field: protocol.field(),
         };
         let (source, steps_per_epoch) = training_set(protocol, all)?;
@@ -284,7 +284,7 @@ impl Task for ClassifyTask<'_> {
 
     fn batches(&mut self, clock: &Clock) -> Result<LabelledBatches, Error> {
         let (recipe, protocol) = (self.request.recipe, self.protocol());
-        let threads = loader_threads(&recipe.dataset, self.rank);
+        let threads = loader_threads(&recipe.dataset, self.rank.info.threads);
         let options = LoaderOptions {
             seed: protocol.seed(),
             epoch: clock.epoch(),

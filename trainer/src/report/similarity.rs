@@ -1,4 +1,4 @@
-//! Features of the latest checkpoint: who is near whom, and the two directions that differ most.
+//! Features of the latest checkpoint: nearest neighbours by cosine similarity, and the first two principal components.
 
 use std::sync::Arc;
 
