@@ -33,7 +33,7 @@ fn read(path: &Path) -> Value {
     simsiam_pth::read(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// `simsiam run` of somebody's finished checkpoint trains nothing, judges it and exports it.
+/// `simsiam run` of somebody's finished checkpoint trains nothing, evaluates it and exports it.
 #[test]
 fn finished_checkpoint_is_evaluated_and_exported() {
     let folder = tempfile::tempdir().unwrap();
@@ -244,7 +244,7 @@ fn weights_of_another_shape_are_refused() {
     let (code, _, err) = execute(&file);
     assert!(code == 78 && err.contains("spec.weights") && err.contains("missing.pth"), "{code} {err}");
     let (code, _, err) = run(&["convert", file.write(), "out.pth", "--format", "pth"]);
-    assert!(code == 65 && err.contains("no kind that is known"), "{code} {err}");
+    assert!(code == 65 && err.contains("unrecognised format"), "{code} {err}");
     let (code, _, err) = run(&["export", "-f", file.write()]);
     assert!(code == 78 && err.contains("spec.export"), "{code} {err}");
 }

@@ -91,7 +91,7 @@ fn assert_filled(tensors: &BTreeMap<String, HostTensor>, prefix: &str) -> Result
 }
 
 #[test]
-fn a_checkpoint_of_the_reference() -> Result<()> {
+fn checkpoint_of_the_reference_is_read_with_its_optimizer() -> Result<()> {
     for (name, base_width) in [("reference.pth.tar", 4), ("legacy.pth.tar", 2)] {
         let weights = stored(name)?;
         assert_eq!((weights.epochs, weights.arch.as_deref()), (Some(3), Some("resnet18")));
@@ -121,7 +121,7 @@ fn a_checkpoint_of_the_reference() -> Result<()> {
 /// MoCo's query encoder and a linear classifier have a backbone and nothing else of SimSiam's: the heads stay as the seed
 /// made them.
 #[test]
-fn backbones_of_moco_and_of_linear_classifiers() -> Result<()> {
+fn backbones_of_moco_and_linear_checkpoints_are_read() -> Result<()> {
     for (name, epochs) in [("moco.pth.tar", 200), ("linear.pth.tar", 90)] {
         let weights = stored(name)?;
         assert_eq!(weights.epochs, Some(epochs));
@@ -140,7 +140,7 @@ fn backbones_of_moco_and_of_linear_classifiers() -> Result<()> {
 
 /// PyTorch's feature maps of `legacy.pth.tar`'s backbone, from that file and from each format that we make of it.
 #[test]
-fn feature_maps_are_pytorchs() -> Result<()> {
+fn feature_maps_equal_pytorchs() -> Result<()> {
     let maps = simsiam_pth::read(&std::fs::read(fixture::path("checkpoints/feature-maps.pth"))?)?;
     let stored_map = |name: &str| tensor(maps.get(name).and_then(Value::as_tensor).ok_or("no such map")?);
     let weights = stored("legacy.pth.tar")?;
@@ -161,7 +161,7 @@ fn feature_maps_are_pytorchs() -> Result<()> {
 }
 
 #[test]
-fn the_whole_checkpoint_survives_the_way_through_pth() -> Result<()> {
+fn checkpoint_survives_a_round_trip_through_pth() -> Result<()> {
     let weights = stored("reference.pth.tar")?;
     let file = weights.file(ExportFormat::Pth)?;
     assert_eq!(file.name, "checkpoint_0002.pth.tar", "the third epoch's file");
@@ -173,7 +173,7 @@ fn the_whole_checkpoint_survives_the_way_through_pth() -> Result<()> {
 
 /// The order that PyTorch numbers parameters in, whichever order the file has.
 #[test]
-fn names_sort_as_pytorch_registers_them() -> Result<()> {
+fn tensor_names_sort_as_pytorch_registers_them() -> Result<()> {
     for arch in Arch::ALL {
         let pretrain = Pretrain { arch, dim: 16, pred_dim: 8, ..Pretrain::default() };
         if matches!(arch, Arch::Resnet18 | Arch::Resnet50 | Arch::Resnext50_32x4d) {
@@ -260,7 +260,7 @@ fn refused(weights: &Weights, pretrain: &Pretrain, expected: &[&str]) -> Result<
 }
 
 #[test]
-fn what_does_not_fit_is_named() -> Result<()> {
+fn weights_that_do_not_fit_are_refused_by_name() -> Result<()> {
     let weights = stored("reference.pth.tar")?;
     let holds = "the file holds a resnet18 of baseWidth 4 with the cifar stem";
     refused(&weights, &small(8), &[holds, "reference.pth.tar", "is F32 [4, 3, 3, 3], expected Float [8, 3, 3, 3]"])?;
@@ -272,9 +272,13 @@ fn what_does_not_fit_is_named() -> Result<()> {
     refused(&weights, &Pretrain { pred_dim: 9, ..small(4) }, &["predictor.0.weight is F32 [8, 16]"])?;
     refused(&weights, &Pretrain { arch: Arch::Resnet34, ..small(4) }, &["lacks encoder.layer1.2.conv1.weight", holds])?;
     let deeper = weights_of(network(&Pretrain { arch: Arch::Resnet34, ..small(4) })?.params())?;
-    refused(&deeper, &small(4), &["has encoder.layer1.2.conv1.weight, which the network has not", "holds a resnet34"])?;
+    refused(
+        &deeper,
+        &small(4),
+        &["has encoder.layer1.2.conv1.weight, which the network does not have", "holds a resnet34"],
+    )?;
     for (bytes, expected) in [
-        (&b"not a checkpoint at all"[..], "is of no kind that is known"),
+        (&b"not a checkpoint at all"[..], "unrecognised format"),
         (&b"\x80\x02}."[..], "it has no tensors"),
         (&b"\x80\x02cos\nsystem\n."[..], "os.system"),
         (&b"PK\x03\x04"[..], "archive"),
@@ -290,7 +294,7 @@ fn what_does_not_fit_is_named() -> Result<()> {
 
 /// Half precision is widened, counters may be missing.
 #[test]
-fn precision_and_counters_may_differ() -> Result<()> {
+fn weights_of_other_precision_or_without_counters_are_accepted() -> Result<()> {
     let mut weights = stored("linear.pth.tar")?;
     weights.tensors.retain(|name, _| !names::is_counter(name));
     for host in weights.tensors.values_mut() {
@@ -307,7 +311,7 @@ fn precision_and_counters_may_differ() -> Result<()> {
 
 /// PyTorch loads our checkpoint, network and optimiser, and its next step is ours.
 #[test]
-fn training_goes_on_in_pytorch() -> Result<()> {
+fn exported_checkpoint_resumes_in_pytorch() -> Result<()> {
     let Some(python) = python::with_torch() else { return Ok(()) };
     for fixed in [true, false] {
         let (pretrain, rates) = (small(4), Rates { encoder: 0.03, predictor: if fixed { 0.05 } else { 0.03 } });
@@ -415,14 +419,14 @@ fn check(python: &std::path::Path, what: &str, formats: &[ExportFormat]) -> Resu
 
 /// torchvision's ResNet-18 and ResNet-50 take our backbone, and their feature maps are ours.
 #[test]
-fn torchvision_takes_the_backbone() -> Result<()> {
+fn exported_backbone_loads_in_torchvision() -> Result<()> {
     let Some(python) = python::with_torch() else { return Ok(()) };
     check(&python, "backbone", &[ExportFormat::Torchvision, ExportFormat::Timm, ExportFormat::Detectron2])
 }
 
 /// timm's ResNet-18 and ResNet-50 load our file strictly, and their last feature map is ours.
 #[test]
-fn timm_takes_the_backbone() -> Result<()> {
+fn exported_backbone_loads_in_timm() -> Result<()> {
     let Some(python) = python::with_timm() else { return Ok(()) };
     check(&python, "timm", &[ExportFormat::Timm])
 }
@@ -442,7 +446,7 @@ fn numpy_1_and_2_open_the_pickle_for_detectron2() -> Result<()> {
 }
 
 #[test]
-fn optimisers_of_other_networks_are_not_taken() -> Result<()> {
+fn optimizer_of_another_network_is_ignored() -> Result<()> {
     let group = |params: i64| {
         let params = Value::List((0..params).map(Value::Int).collect());
         Value::Dict(vec![("lr".into(), 0.1.into()), ("params".into(), params)])

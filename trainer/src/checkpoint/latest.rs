@@ -85,14 +85,17 @@ mod tests {
             digest: String::new(),
             arithmetic: serde_json::Value::Null,
             bucket_order: None,
-            judged: None,
+            eval_record: None,
             environment: Environment::of(&Rank::alone(1).unwrap()),
         };
         Snapshot::of([("weight", tensor)], [], state).unwrap()
     }
 
+    /// What was restored and the tensor's values, or the exit code.
+    type Outcome = Result<(Option<Restored>, Vec<f32>), ExitCode>;
+
     /// What each of two ranks has after restoring, where rank 0's storage holds one checkpoint and rank 1's none.
-    fn restore(written: Option<&Tensor>, shape: &[i64]) -> Vec<Result<(Option<Restored>, Vec<f32>), ExitCode>> {
+    fn restore(written: Option<&Tensor>, shape: &[i64]) -> Vec<Outcome> {
         let (folder, runtime) = (tempfile::tempdir().unwrap(), tokio::runtime::Runtime::new().unwrap());
         let outputs: Vec<_> = (0..WORLD)
             .map(|rank| {

@@ -1,9 +1,10 @@
-//! Checkpoints: a directory each, valid if and only if its manifest is there and every digest in it matches.
+//! Checkpoints: one directory each, valid if and only if it has a manifest and every digest in it matches.
 //!
 //! `checkpoints/step-000012345-a<attempt>/` holds `model.safetensors`, `optimizer.safetensors`, `state.json`
 //! and, written last, `manifest.json` with size and SHA-256 of the others. A directory is written by exactly
 //! one attempt. [`store`] finds, reads, writes and retires them; [`latest`] restores the newest
-//! one on every rank; [`writer`] writes in the background; [`snapshot`] is what lies between the network on its device and the files.
+//! one on every rank; [`writer`] writes in the background; [`snapshot`] holds a copy of the
+//! training state in host memory.
 
 pub mod latest;
 pub mod snapshot;

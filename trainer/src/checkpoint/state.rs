@@ -28,18 +28,18 @@ pub struct State {
     pub arithmetic: serde_json::Value,
     /// The Reducer's rebuilt buckets, as indices into the trained parameters sorted by name: they fix the order of sums.
     pub bucket_order: Option<Vec<Vec<usize>>>,
-    /// A classifier's accuracy so far, in stages that train one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judged: Option<EvalRecord>,
+    /// A classifier's accuracy so far, in stages that train one. The name in the file is that of the first release.
+    #[serde(default, rename = "judged", skip_serializing_if = "Option::is_none")]
+    pub eval_record: Option<EvalRecord>,
     /// What else the last bits depend on.
     pub environment: Environment,
 }
 
-/// Accuracy of a classifier over the epochs that were judged.
+/// Accuracy of a classifier over the epochs that were evaluated.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EvalRecord {
-    /// How many epochs were.
+    /// How many epochs were evaluated.
     pub epochs: u64,
     /// The best of them, counted from 1.
     pub best_epoch: u64,
@@ -49,7 +49,7 @@ pub struct EvalRecord {
     pub best_top5: f64,
     /// The last one's top-1 accuracy in percent.
     pub last_top1: f64,
-    /// Images that they were judged by.
+    /// Validation images of each evaluation.
     pub images: u64,
 }
 
@@ -57,16 +57,16 @@ pub struct EvalRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Environment {
-    /// Rank processes.
+    /// Number of ranks.
     pub world_size: usize,
-    /// libtorch's intra-op threads in each.
+    /// libtorch's intra-op threads in each rank.
     pub threads_per_rank: u32,
     /// `cpu` with its instruction set, or the GPU's name.
     pub device: String,
-    /// `NCCL_ALGO`, where it is set.
+    /// `NCCL_ALGO`, if set.
     #[serde(default)]
     pub nccl_algo: Option<String>,
-    /// `NCCL_PROTO`, where it is set.
+    /// `NCCL_PROTO`, if set.
     #[serde(default)]
     pub nccl_proto: Option<String>,
     /// Version of this program.
@@ -76,7 +76,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// That of a rank.
+    /// Returns the environment of a rank.
     pub fn of(rank: &Rank) -> Self {
         Self {
             world_size: rank.info.world,
@@ -89,7 +89,7 @@ impl Environment {
         }
     }
 
-    /// Names every difference to `now`, as `threadsPerRank was 1, is 2`.
+    /// Lists every difference to `now`, as `threadsPerRank was 1, is 2`.
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let (Ok(serde_json::Value::Object(was)), Ok(serde_json::Value::Object(is))) =
             (serde_json::to_value(self), serde_json::to_value(now))
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn differences_are_named() {
+    fn difference_of_environments_names_the_field() {
         let was = Environment {
             world_size: 2,
             threads_per_rank: 1,

@@ -1,4 +1,4 @@
-//! A backbone with a classifier in the place of the projector: torchvision's ResNet, under torchvision's names.
+//! A backbone with a classifier instead of the projector: torchvision's ResNet, under torchvision's names.
 
 use simsiam_recipe::Pretrain;
 use tch::{Device, Kind, Tensor};

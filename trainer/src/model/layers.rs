@@ -132,7 +132,7 @@ impl BatchNorm {
             // The counter has its own storage, which the shallow copy shares.
             let _ = self.batches.shallow_clone().f_add_scalar_(1)?;
         } else if pass.train {
-            // The update goes into copies that nobody reads.
+            // The update goes into copies that are discarded.
             (mean, var) = (mean.f_detach_copy()?, var.f_detach_copy()?);
         }
         if let (true, Some(group)) = (pass.train, pass.group) {

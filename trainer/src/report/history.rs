@@ -1,4 +1,4 @@
-//! The journal of all attempts as one history, as if the run had never been interrupted.
+//! The journals of all attempts as one history, as if the run had never been interrupted.
 
 use crate::telemetry::event::KnnScore;
 use crate::telemetry::journal::{Record, Training, What};
@@ -18,7 +18,7 @@ pub struct History {
     pub linear_untrained: Vec<Point<ClassifierEpoch>>,
     /// Fine-tuning.
     pub finetune: Vec<Point<ClassifierEpoch>>,
-    /// Attempts of pre-training that left something.
+    /// Number of pre-training attempts that left a journal.
     pub attempts: u32,
 }
 
@@ -29,9 +29,9 @@ pub struct Point<T> {
     pub step: u64,
     /// Finished epochs.
     pub epoch: f64,
-    /// What was measured.
+    /// The measurement.
     pub value: T,
-    /// By which stage.
+    /// Whether pre-training measured it, rather than a stage of its own.
     during_training: bool,
     attempt: u32,
 }
@@ -49,13 +49,13 @@ pub struct ClassifierEpoch {
     pub top5: f64,
     /// Best accuracy so far.
     pub best_top1: f64,
-    /// How it was trained, where that is not the protocol.
+    /// How the training differs from the standard protocol, if it does.
     pub caveat: Option<String>,
 }
 
 impl History {
-    /// Merges records that come by stage and attempt: what a later attempt measured stands in the place of what earlier
-    /// ones had measured beyond the step it began at.
+    /// Merges records, sorted by stage and attempt: a later attempt's measurements replace what earlier ones measured beyond
+    /// the step at which it started.
     pub fn of(records: Vec<Record>) -> Self {
         let mut history = Self::default();
         for record in records {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_attempt_overrides_what_it_repeats() {
+    fn later_attempt_replaces_repeated_steps() {
         let history = History::of(vec![
             record("knn", 1, 40, knn(9.0)),
             record("pretrain", 1, 0, What::Start),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_classifier_that_is_trained_again_is_shown_once() {
+    fn classifier_trained_again_is_shown_once() {
         let history = History::of(vec![
             record("linear", 1, 10, linear(1.0)),
             record("linear", 1, 20, linear(2.0)),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_a_history_too() {
+    fn history_of_no_records_is_empty() {
         assert!(History::of(Vec::new()).training.is_empty());
     }
 }

@@ -1,11 +1,11 @@
-//! The page: one HTML document with everything in it. Pure: from a [`Page`] to text.
+//! The page: one self-contained HTML document, a pure function of a [`Page`].
 
 use std::fmt::Write;
 
 use super::escape::escape;
 use super::svg::{self, Chart, Scatter};
 
-/// What a page shows, or why it cannot.
+/// The content of a section, or the reason why it is missing.
 pub type Part<T> = Result<T, String>;
 
 /// Everything a page shows.
@@ -36,11 +36,11 @@ pub struct Page {
 /// A result.
 #[derive(Debug)]
 pub struct Figure {
-    /// What it is.
+    /// What was measured.
     pub label: String,
     /// Its value with the unit.
     pub value: String,
-    /// What to compare it with, or how it was measured.
+    /// A value to compare with, or how it was measured.
     pub detail: String,
 }
 
@@ -49,7 +49,7 @@ pub struct Figure {
 pub struct ClassifierSection {
     /// The stage's name.
     pub id: &'static str,
-    /// What a person calls it.
+    /// Its heading.
     pub title: &'static str,
     /// What was trained, and on what.
     pub note: String,
@@ -62,7 +62,7 @@ pub struct ClassifierSection {
 pub struct Picture {
     /// `data:image/jpeg;base64,…`.
     pub data: String,
-    /// What a person calls it.
+    /// Its name, for captions and screen readers.
     pub name: String,
     /// Its side in pixels.
     pub side: u32,
@@ -80,13 +80,13 @@ pub struct Views {
 /// Nearest neighbours of some images.
 #[derive(Debug)]
 pub struct Neighbours {
-    /// Which checkpoint, out of how many images.
+    /// The checkpoint, and the number of images compared with.
     pub note: String,
-    /// An image each.
+    /// One row per image.
     pub rows: Vec<NeighbourRow>,
 }
 
-/// An image and its nearest others.
+/// An image and its nearest neighbours.
 #[derive(Debug)]
 pub struct NeighbourRow {
     /// The image.
@@ -97,7 +97,7 @@ pub struct NeighbourRow {
     pub nearest: Vec<Neighbour>,
 }
 
-/// One of the nearest.
+/// A nearest neighbour.
 #[derive(Debug)]
 pub struct Neighbour {
     /// The image.
@@ -111,16 +111,16 @@ pub struct Neighbour {
 /// Features in two dimensions.
 #[derive(Debug)]
 pub struct Projection {
-    /// Of what, and how much of the variance it shows.
+    /// The images, and the share of the variance explained.
     pub note: String,
     /// The plot.
     pub plot: Scatter,
 }
 
-/// The document.
+/// Renders the document.
 pub fn html(page: &Page) -> String {
     let mut html = String::new();
-    // The policy is the proof: the page may load nothing.
+    // The policy enforces that the page loads nothing.
     let _ = write!(
         html,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -156,8 +156,8 @@ pub fn html(page: &Page) -> String {
             charts(html, "charts small", &classifier.charts);
         });
     }
-    let note = "Training images as they are, and the two views that training made of each in its first epoch. \
-                The network learns to predict one view's features from the other's.";
+    let note = "Training images, and the two views of each in the first epoch of training. \
+                The network learns to predict the features of one view from the other.";
     section(&mut html, "views", "Augmented views", note, |html| {
         part(html, &page.views, |html, rows| views(html, rows))
     });
@@ -169,14 +169,14 @@ pub fn html(page: &Page) -> String {
     section(&mut html, "projection", "Features in two dimensions", note, |html| {
         part(html, &page.projection, |html, p| html.push_str(&svg::scatter(&p.plot)));
     });
-    section(&mut html, "settings", "Settings", "Defaults and presets filled in.", |html| {
+    section(&mut html, "settings", "Settings", "All settings, with defaults and presets filled in.", |html| {
         html.push_str("<table><tbody>");
         for (name, value) in &page.settings {
             let _ = write!(html, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escape(name), escape(value));
         }
         html.push_str("</tbody></table>");
     });
-    section(&mut html, "recipe", "Recipe", "The run's file.", |html| {
+    section(&mut html, "recipe", "Recipe", "The run file.", |html| {
         let _ = write!(html, "<pre tabindex=\"0\"><code>{}</code></pre>", escape(&page.yaml));
     });
     let _ = writeln!(html, "</main><script>{}</script></body></html>", include_str!("script.js"));
@@ -198,7 +198,7 @@ fn charts(html: &mut String, class: &str, charts: &[Chart]) {
     html.push_str("</div>");
 }
 
-/// The content, or why there is none.
+/// Renders the content, or the reason why there is none.
 fn part<T>(html: &mut String, part: &Part<T>, content: impl FnOnce(&mut String, &T)) {
     match part {
         Ok(found) => content(html, found),
@@ -209,7 +209,7 @@ fn part<T>(html: &mut String, part: &Part<T>, content: impl FnOnce(&mut String, 
 }
 
 fn picture(html: &mut String, picture: &Picture, caption: &str) {
-    // What is smaller than its place is shown pixel by pixel.
+    // A small image is scaled without smoothing.
     let class = if picture.side < 80 { " class=\"pixels\"" } else { "" };
     let (data, name, side) = (&picture.data, escape(&picture.name), picture.side);
     let _ = write!(
@@ -286,14 +286,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_users_is_taken_for_html() {
+    fn text_from_the_run_is_escaped() {
         let html = html(&page());
         assert!(!html.contains("<img src=x") && !html.contains(EVIL));
         assert!(html.matches("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;").count() >= 16, "{html}");
     }
 
     #[test]
-    fn what_is_missing_is_said_in_its_place() {
+    fn missing_section_shows_its_reason() {
         let page = Page {
             views: Err("there are no images".into()),
             neighbours: Err("there is no checkpoint".into()),
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn it_names_nothing_outside_itself() {
+    fn page_refers_to_no_external_resource() {
         let html = html(&page());
         assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("url("));
         assert!(html.contains("default-src 'none'"));

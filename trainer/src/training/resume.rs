@@ -58,7 +58,7 @@ impl<T: Task> Driver<'_, T> {
         };
         let state = self.adopt(found)?;
         let start = Start { step: state.step, momentum: state.step > 0 };
-        Ok(Origin { attempt, start, bucket_order: state.bucket_order, record: state.judged, resumed: true })
+        Ok(Origin { attempt, start, bucket_order: state.bucket_order, record: state.eval_record, resumed: true })
     }
 
     /// Takes a checkpoint's tensors, after checking that it belongs to this run.
@@ -113,7 +113,7 @@ impl<T: Task> Driver<'_, T> {
             digest: digest_of(&self.spec.arithmetic),
             arithmetic: self.spec.arithmetic.clone(),
             bucket_order: self.bucket_order.clone(),
-            judged: self.task.eval_record(),
+            eval_record: self.task.eval_record(),
             environment: Environment::of(self.rank),
         };
         let snapshot = Snapshot::of(self.task.checkpoint_tensors(), self.sgd.state(), state)?;

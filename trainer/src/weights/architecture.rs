@@ -1,4 +1,4 @@
-//! Which architecture tensors are of.
+//! Recognises the architecture of a backbone by its tensors.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use simsiam_recipe::Arch;
 use super::state_dict::Weights;
 use crate::model::resnet::Layout;
 
-/// A backbone as its tensors show it.
+/// The architecture of a backbone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Architecture {
     /// torchvision's name.
     pub arch: Arch,
     /// Channels of the first convolution; 64 in every published model.
     pub base_width: usize,
-    /// Its kernel's width: 7, or 3 in the stem for small images.
+    /// Kernel width of the first convolution: 7, or 3 in the stem for small images.
     pub stem: usize,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Architecture {
 }
 
 impl Weights {
-    /// The architecture of the backbone, if it is a whole one that is known.
+    /// Recognises the architecture of the backbone; `None` if it is incomplete or unknown.
     pub fn architecture(&self) -> Option<Architecture> {
         let shape = |name: &str| self.tensors.get(&format!("encoder.{name}")).map(|t: &Tensor| t.shape.as_slice());
         let &[base_width, _, _, stem] = shape("conv1.weight")? else { return None };

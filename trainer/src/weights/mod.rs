@@ -1,5 +1,5 @@
 //! Weights to and from other programs' files: the reference's and MoCo's checkpoints, torchvision, timm, Detectron2,
-//! safetensors, and this program's own checkpoints.
+//! safetensors, and checkpoints of a run.
 //!
 //! Every file becomes [`Weights`] ([`state_dict`]) under the names of SimSiam's reference without `module.`
 //! (`encoder.conv1.weight` … `encoder.fc.0.weight` … `predictor.3.bias`): [`open`](mod@open) fetches it, [`read`] recognises it

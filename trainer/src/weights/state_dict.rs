@@ -9,7 +9,7 @@ use super::optimizer::OptimizerState;
 use crate::error::Error;
 use crate::model::simsiam::{ENCODER, PROJECTOR};
 
-/// The content of a file, or of one of our checkpoints.
+/// The content of a weights file, or of a checkpoint of a run.
 #[derive(Debug, Default)]
 pub struct Weights {
     /// Its address.
@@ -18,14 +18,14 @@ pub struct Weights {
     pub tensors: BTreeMap<String, Tensor>,
     /// The architecture that the file names, by torchvision's name.
     pub arch: Option<String>,
-    /// Epochs that it was trained for.
+    /// Number of epochs it was trained for.
     pub epochs: Option<u64>,
     /// The optimiser, if it is SimSiam's and fits the tensors.
     pub optimizer: Option<OptimizerState>,
 }
 
 impl Weights {
-    /// The backbone's tensors under torchvision's names, in torchvision's order.
+    /// Returns the backbone's tensors under torchvision's names, in torchvision's order.
     pub fn backbone(&self) -> Vec<(&str, &Tensor)> {
         let mut tensors: Vec<_> = self
             .tensors
@@ -37,14 +37,14 @@ impl Weights {
         tensors
     }
 
-    /// Every tensor in the order of PyTorch's `state_dict`.
+    /// Returns every tensor in the order of PyTorch's `state_dict`.
     pub fn in_order(&self) -> Vec<(&str, &Tensor)> {
         let mut tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         tensors.sort_by_cached_key(|(name, _)| names::order(name));
         tensors
     }
 
-    /// Names of the parameters in the order of PyTorch's `parameters()`.
+    /// Returns the names of the parameters in the order of PyTorch's `parameters()`.
     pub fn parameters(&self) -> Vec<&str> {
         self.in_order().into_iter().map(|(name, _)| name).filter(|name| names::is_parameter(name)).collect()
     }

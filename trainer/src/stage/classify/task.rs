@@ -366,7 +366,7 @@ impl Task for ClassifyTask<'_> {
         if let Some(frozen) = self.frozen.as_ref().filter(|_| epoch == 1 || epoch == clock.epochs) {
             frozen.verify(self.network.backbone_tensors())?;
         }
-        let accuracy = self.validation.judge(self.rank, |images| self.logits(images))?;
+        let accuracy = self.validation.evaluate(self.rank, |images| self.logits(images))?;
         let record = &mut self.record;
         let better = record.epochs == 0 || accuracy.top1 > record.best_top1;
         (record.epochs, record.last_top1, record.images) = (epoch, accuracy.top1, accuracy.images);
