@@ -1,4 +1,4 @@
-//! Tells the linker where libtorch lies when the program runs: beside it in an image, or where it was built.
+//! Sets the run-time search path of libtorch: beside the program in an image, or the folder it was built with.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=DEP_TCH_EXT_LIBDIR");

@@ -244,7 +244,7 @@ fn weights_of_another_shape_are_refused() {
     let (code, _, err) = execute(&file);
     assert!(code == 78 && err.contains("spec.weights") && err.contains("missing.pth"), "{code} {err}");
     let (code, _, err) = run(&["convert", file.write(), "out.pth", "--format", "pth"]);
-    assert!(code == 65 && err.contains("no kind that is known"), "{code} {err}");
+    assert!(code == 65 && err.contains("unrecognised format"), "{code} {err}");
     let (code, _, err) = run(&["export", "-f", file.write()]);
     assert!(code == 78 && err.contains("spec.export"), "{code} {err}");
 }

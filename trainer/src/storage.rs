@@ -1,4 +1,4 @@
-//! Where a run's output lies: a local folder or object storage, behind one small blocking interface.
+//! A run's output: a local folder or object storage, behind one small blocking interface.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl Storage {
                 return Err(Error::config(
                     "spec.output.uri",
                     format!(
-                        "{uri} names a persistent volume claim; outside a cluster say where it lies with --mount name=/path"
+                        "{uri} names a persistent volume claim; outside a cluster give its path with --mount name=/path"
                     ),
                 ));
             }
@@ -53,7 +53,7 @@ impl Storage {
         let options = StoreOptions {
             endpoint: output.endpoint.clone(),
             region: output.region.clone(),
-            ..crate::data::datasets::patience()
+            ..crate::data::datasets::store_options()
         };
         let (store, root) = connect(&uri, &options).map_err(|e| Error::config("spec.output.uri", e.to_string()))?;
         Ok(Self { store, root, uri, runtime })
@@ -76,7 +76,7 @@ impl Storage {
         &self.runtime
     }
 
-    /// The address of `name` in this folder, for people.
+    /// Returns the address of `name` in this folder, for messages.
     pub fn uri(&self, name: &str) -> String {
         format!("{}/{name}", self.uri)
     }
@@ -121,7 +121,7 @@ impl Storage {
         }
     }
 
-    /// Deletes what lies in `folder`, `first` before all else, and the folder itself.
+    /// Deletes everything in `folder`, `first` before the rest, and the folder itself.
     pub fn delete_folder(&self, folder: &str, first: &str) -> Result<(), Error> {
         let path = self.path(folder);
         let delete = async {
@@ -148,7 +148,7 @@ impl Storage {
         Error::config("spec.output.uri", message)
     }
 
-    /// A missing bucket and refused credentials are the user's to mend; all else may pass.
+    /// A missing bucket and refused credentials need the user; everything else may be temporary.
     fn failed(&self, verb: &str, name: &str, error: object_store::Error) -> Error {
         use object_store::Error as E;
         let text = with_causes(&error);
@@ -175,19 +175,19 @@ impl Storage {
     }
 }
 
-/// A folder that cannot be made: the user's to mend, unless the device is to blame.
+/// A folder that cannot be created: an error of the configuration, unless the device failed.
 fn unusable(uri: &str, error: std::io::Error) -> Error {
     use std::io::ErrorKind as K;
     match error.kind() {
         K::AlreadyExists | K::NotADirectory => {
-            Error::config("spec.output.uri", format!("{uri} is, or lies below, a file; name a folder"))
+            Error::config("spec.output.uri", format!("{uri} is a file, or is below one; name a folder"))
         }
         K::NotFound | K::PermissionDenied | K::ReadOnlyFilesystem | K::InvalidInput | K::InvalidFilename => {
             Error::config(
                 "spec.output.uri",
-                format!("cannot make the folder {uri}: {error}; name one that is writable"),
+                format!("cannot create the folder {uri}: {error}; name one that is writable"),
             )
         }
-        _ => Error::Storage { uri: uri.to_owned(), message: format!("cannot make the folder: {error}") },
+        _ => Error::Storage { uri: uri.to_owned(), message: format!("cannot create the folder: {error}") },
     }
 }

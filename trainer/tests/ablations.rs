@@ -57,7 +57,7 @@ fn heads(model: &SimSiam) -> BTreeMap<String, Role> {
 }
 
 #[test]
-fn tensors_of_the_heads() {
+fn heads_have_the_tensors_of_each_ablation() {
     const NORM: [&str; 5] = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"];
     let whole = model(Ablation::None);
     for ablation in ALL {
@@ -124,7 +124,7 @@ fn distance(ablation: Ablation, p: &Tensor, z: &Tensor) -> f64 {
 }
 
 #[test]
-fn losses_are_the_papers() {
+fn losses_equal_the_papers_formulas() {
     for ablation in ALL {
         let Outputs { loss, z, p } = forward(&model(ablation), &views());
         let expected = match ablation {
@@ -151,7 +151,7 @@ fn gradients(model: &SimSiam, loss: &Tensor) -> Tensor {
 
 /// Targets that were computed before give the same loss and the same gradients, which is what a stop-gradient means.
 #[test]
-fn targets_get_no_gradients() {
+fn targets_receive_no_gradients() {
     for ablation in ALL {
         let (in_step, before) = (model(ablation), model(ablation));
         let views = views();
@@ -170,7 +170,7 @@ fn targets_get_no_gradients() {
 }
 
 #[test]
-fn gradients_reach_the_views_that_predict() {
+fn gradients_reach_only_the_predicting_views() {
     for ablation in ALL {
         let views = views().map(|view| view.set_requires_grad(true));
         forward(&model(ablation), &views).loss.backward();
@@ -189,7 +189,7 @@ fn off(x: &Tensor) -> f64 {
 }
 
 #[test]
-fn batch_norm_is_where_the_table_says() {
+fn batch_norms_match_the_papers_table() {
     for (ablation, z_normal, p_normal) in [
         (Ablation::None, true, false),
         (Ablation::BatchNormNone, false, false),

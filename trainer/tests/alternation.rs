@@ -123,7 +123,7 @@ impl ByHand {
 }
 
 #[test]
-fn one_step_is_simsiam_itself() {
+fn alternation_of_one_step_equals_simsiam() {
     for more in [json!({}), json!({"accumulate": 2}), json!({"precision": "bf16"})] {
         let mut alternating = more.clone();
         alternating["alternation"] = json!({"steps": 1});
@@ -135,7 +135,7 @@ fn one_step_is_simsiam_itself() {
 /// Intervals of three and two steps an epoch, or of all five: all steps of one have the targets that the network of its
 /// beginning gives.
 #[test]
-fn an_interval_has_the_targets_of_its_beginning() {
+fn interval_uses_the_targets_of_its_start() {
     for (alternation, steps) in [(json!({"steps": 3}), 3), (json!({"epoch": true}), 5)] {
         let expected = by_hand(json!({}), &[0], |hand, pairs| {
             for interval in pairs[0].chunks(steps) {
@@ -152,7 +152,7 @@ fn an_interval_has_the_targets_of_its_beginning() {
 }
 
 #[test]
-fn two_pairs_of_views_are_four_views() {
+fn asymmetric_double_draws_four_views() {
     let pretrain = json!({"ablation": "asymmetricDouble"});
     let expected = by_hand(pretrain.clone(), &[0, 2], |hand, pairs| {
         for (first, second) in pairs[0].iter().zip(&pairs[1]) {
@@ -179,7 +179,7 @@ fn checkpoints(output: &Path) -> Vec<(u64, PathBuf)> {
 /// `everySteps: 2` falls due within intervals of three and two steps; each checkpoint waits for its interval's end, and a
 /// run that goes on from one ends with the same bits.
 #[test]
-fn checkpoints_wait_for_the_end_of_an_interval() {
+fn checkpoint_waits_for_the_end_of_the_interval() {
     let folder = tempfile::tempdir().unwrap();
     let pretrain = json!({"alternation": {"steps": 3}});
     let undisturbed = stage(folder.path(), pretrain.clone());

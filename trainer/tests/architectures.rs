@@ -40,14 +40,14 @@ fn listing() -> Result<Listing> {
 }
 
 #[test]
-fn formula_gives_the_numbers_of_the_listing() -> Result<()> {
+fn formula_matches_the_listing() -> Result<()> {
     let Hash { name, first } = listing()?.hash;
     assert_eq!(formula::hash(&name).take(first.len()).collect::<Vec<_>>(), first);
     Ok(())
 }
 
 #[test]
-fn every_architecture_of_the_listing_has_a_test() -> Result<()> {
+fn every_listed_architecture_has_a_test() -> Result<()> {
     let tested: Vec<&str> = TESTED.iter().map(|arch| arch.name()).collect();
     let mut listed: Vec<String> = listing()?.architectures.into_keys().collect();
     listed.sort_by_key(|name| tested.iter().position(|t| t == name));

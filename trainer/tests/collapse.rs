@@ -105,7 +105,7 @@ fn assert_collapses(ablation: Ablation) {
 }
 
 #[test]
-fn the_method_stays_healthy() {
+fn simsiam_does_not_collapse() {
     let (loss, std) = end(method());
     assert!((0.8 * HEALTHY..=1.02 * HEALTHY).contains(&std), "std {std}, healthy is near {HEALTHY}");
     assert!(loss < -0.4 && loss > -0.95, "loss {loss}");
@@ -113,17 +113,17 @@ fn the_method_stays_healthy() {
 }
 
 #[test]
-fn without_stop_gradient_it_collapses() {
+fn simsiam_without_stop_gradient_collapses() {
     assert_collapses(Ablation::NoStopGradient);
 }
 
 #[test]
-fn without_a_predictor_it_collapses() {
+fn simsiam_without_predictor_collapses() {
     assert_collapses(Ablation::NoPredictor);
 }
 
 #[test]
-fn with_a_fixed_random_predictor_the_loss_stays_high() {
+fn loss_with_a_fixed_random_predictor_stays_high() {
     let (fixed, (method, _)) = (train(Ablation::FixedPredictor, STEPS), end(method()));
     let (loss, _) = end(&fixed);
     assert!(loss > -0.4 && loss > method + 0.2, "fixed predictor {loss}, the method {method}");

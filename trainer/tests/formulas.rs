@@ -34,7 +34,7 @@ struct Rates {
 }
 
 #[test]
-fn rates_of_each_epoch() -> Result<()> {
+fn learning_rates_match_the_reference() -> Result<()> {
     const STEPS_PER_EPOCH: u64 = 7;
     for Rates { lr, batch_size, epochs, rates } in read::<Cases<Rates>>("schedule.json")?.cases {
         let recipe = Pretrain { lr, batch_size, epochs, ..Pretrain::default() };
@@ -77,7 +77,7 @@ fn tensors(shapes: &Values<i64>, values: &Values<f64>) -> Result<Vec<Tensor>> {
 }
 
 #[test]
-fn updates_of_sgd() -> Result<()> {
+fn sgd_updates_match_pytorch() -> Result<()> {
     let Sgd { momentum_factor, weight_decay, shapes, start, steps } = read("sgd.json")?;
     let params = tensors(&shapes, &start)?;
     let momentum: Vec<Tensor> = params.iter().map(Tensor::zeros_like).collect();
@@ -112,7 +112,7 @@ struct LarcCase {
 
 /// Ten steps of LARS, with a parameter that starts at zero and a gradient that is zero once.
 #[test]
-fn updates_of_lars() -> Result<()> {
+fn lars_updates_match_the_reference() -> Result<()> {
     let Larc { momentum_factor, shapes, start, cases } = read("larc.json")?;
     for LarcCase { trust, weight_decay, steps } in cases {
         assert_eq!(steps.len(), 10);
@@ -197,7 +197,7 @@ impl Start {
 }
 
 #[test]
-fn initial_values_of_every_tensor() -> Result<()> {
+fn initial_values_follow_their_distributions() -> Result<()> {
     for case in read::<Cases<Model>>("initialisation.json")?.cases {
         let recipe = Pretrain {
             arch: case.arch,

@@ -18,7 +18,7 @@ use simsiam::model::{Params, Pass, SimSiam};
 use simsiam::training::schedule::Rates;
 use simsiam::training::sgd::Sgd;
 use simsiam::weights::optimizer::Settings;
-use simsiam::weights::{Optimizer, Weights, names};
+use simsiam::weights::{OptimizerState, Weights, names};
 use simsiam_pth::{Dtype, Tensor as HostTensor, Value};
 use simsiam_recipe::{Arch, ExportFormat, Pretrain, Projector, Stem};
 use tch::{Device, Kind, Tensor};
@@ -91,7 +91,7 @@ fn assert_filled(tensors: &BTreeMap<String, HostTensor>, prefix: &str) -> Result
 }
 
 #[test]
-fn a_checkpoint_of_the_reference() -> Result<()> {
+fn checkpoint_of_the_reference_is_read_with_its_optimizer() -> Result<()> {
     for (name, base_width) in [("reference.pth.tar", 4), ("legacy.pth.tar", 2)] {
         let weights = stored(name)?;
         assert_eq!((weights.epochs, weights.arch.as_deref()), (Some(3), Some("resnet18")));
@@ -108,7 +108,7 @@ fn a_checkpoint_of_the_reference() -> Result<()> {
         let names: BTreeSet<_> = model.params().entries().iter().map(|e| e.name.clone()).collect();
         assert_eq!(weights.tensors.keys().cloned().collect::<BTreeSet<_>>(), names);
         let heads = weights.fill_network(model.params())?;
-        assert!(heads.projector && heads.predictor && weights.fill_optimizer(&sgd)?);
+        assert!(heads.projector && heads.predictor && weights.fill_momentum(sgd.buffers())?);
         assert_filled(&weights_of(model.params())?.tensors, "")?;
         for (name, buffer) in sgd.buffers() {
             let expected = formula::affine(&format!("momentum/{name}"), &buffer.size(), 0.0, 0.1)?;
@@ -121,7 +121,7 @@ fn a_checkpoint_of_the_reference() -> Result<()> {
 /// MoCo's query encoder and a linear classifier have a backbone and nothing else of SimSiam's: the heads stay as the seed
 /// made them.
 #[test]
-fn backbones_of_moco_and_of_linear_classifiers() -> Result<()> {
+fn backbones_of_moco_and_linear_checkpoints_are_read() -> Result<()> {
     for (name, epochs) in [("moco.pth.tar", 200), ("linear.pth.tar", 90)] {
         let weights = stored(name)?;
         assert_eq!(weights.epochs, Some(epochs));
@@ -140,7 +140,7 @@ fn backbones_of_moco_and_of_linear_classifiers() -> Result<()> {
 
 /// PyTorch's feature maps of `legacy.pth.tar`'s backbone, from that file and from each format that we make of it.
 #[test]
-fn feature_maps_are_pytorchs() -> Result<()> {
+fn feature_maps_equal_pytorchs() -> Result<()> {
     let maps = simsiam_pth::read(&std::fs::read(fixture::path("checkpoints/feature-maps.pth"))?)?;
     let stored_map = |name: &str| tensor(maps.get(name).and_then(Value::as_tensor).ok_or("no such map")?);
     let weights = stored("legacy.pth.tar")?;
@@ -161,7 +161,7 @@ fn feature_maps_are_pytorchs() -> Result<()> {
 }
 
 #[test]
-fn the_whole_checkpoint_survives_the_way_through_pth() -> Result<()> {
+fn checkpoint_survives_a_round_trip_through_pth() -> Result<()> {
     let weights = stored("reference.pth.tar")?;
     let file = weights.file(ExportFormat::Pth)?;
     assert_eq!(file.name, "checkpoint_0002.pth.tar", "the third epoch's file");
@@ -173,7 +173,7 @@ fn the_whole_checkpoint_survives_the_way_through_pth() -> Result<()> {
 
 /// The order that PyTorch numbers parameters in, whichever order the file has.
 #[test]
-fn names_sort_as_pytorch_registers_them() -> Result<()> {
+fn tensor_names_sort_as_pytorch_registers_them() -> Result<()> {
     for arch in Arch::ALL {
         let pretrain = Pretrain { arch, dim: 16, pred_dim: 8, ..Pretrain::default() };
         if matches!(arch, Arch::Resnet18 | Arch::Resnet50 | Arch::Resnext50_32x4d) {
@@ -260,7 +260,7 @@ fn refused(weights: &Weights, pretrain: &Pretrain, expected: &[&str]) -> Result<
 }
 
 #[test]
-fn what_does_not_fit_is_named() -> Result<()> {
+fn weights_that_do_not_fit_are_refused_by_name() -> Result<()> {
     let weights = stored("reference.pth.tar")?;
     let holds = "the file holds a resnet18 of baseWidth 4 with the cifar stem";
     refused(&weights, &small(8), &[holds, "reference.pth.tar", "is F32 [4, 3, 3, 3], expected Float [8, 3, 3, 3]"])?;
@@ -272,9 +272,13 @@ fn what_does_not_fit_is_named() -> Result<()> {
     refused(&weights, &Pretrain { pred_dim: 9, ..small(4) }, &["predictor.0.weight is F32 [8, 16]"])?;
     refused(&weights, &Pretrain { arch: Arch::Resnet34, ..small(4) }, &["lacks encoder.layer1.2.conv1.weight", holds])?;
     let deeper = weights_of(network(&Pretrain { arch: Arch::Resnet34, ..small(4) })?.params())?;
-    refused(&deeper, &small(4), &["has encoder.layer1.2.conv1.weight, which the network has not", "holds a resnet34"])?;
+    refused(
+        &deeper,
+        &small(4),
+        &["has encoder.layer1.2.conv1.weight, which the network does not have", "holds a resnet34"],
+    )?;
     for (bytes, expected) in [
-        (&b"not a checkpoint at all"[..], "is of no kind that is known"),
+        (&b"not a checkpoint at all"[..], "unrecognised format"),
         (&b"\x80\x02}."[..], "it has no tensors"),
         (&b"\x80\x02cos\nsystem\n."[..], "os.system"),
         (&b"PK\x03\x04"[..], "archive"),
@@ -290,7 +294,7 @@ fn what_does_not_fit_is_named() -> Result<()> {
 
 /// Half precision is widened, counters may be missing.
 #[test]
-fn precision_and_counters_may_differ() -> Result<()> {
+fn weights_of_other_precision_or_without_counters_are_accepted() -> Result<()> {
     let mut weights = stored("linear.pth.tar")?;
     weights.tensors.retain(|name, _| !names::is_counter(name));
     for host in weights.tensors.values_mut() {
@@ -307,7 +311,7 @@ fn precision_and_counters_may_differ() -> Result<()> {
 
 /// PyTorch loads our checkpoint, network and optimiser, and its next step is ours.
 #[test]
-fn training_goes_on_in_pytorch() -> Result<()> {
+fn exported_checkpoint_resumes_in_pytorch() -> Result<()> {
     let Some(python) = python::with_torch() else { return Ok(()) };
     for fixed in [true, false] {
         let (pretrain, rates) = (small(4), Rates { encoder: 0.03, predictor: if fixed { 0.05 } else { 0.03 } });
@@ -340,7 +344,7 @@ fn training_goes_on_in_pytorch() -> Result<()> {
         let (momentum_factor, weight_decay) = (pretrain.momentum, pretrain.weight_decay);
         let fixed_lr = fixed.then_some(rates.predictor);
         let settings = Settings { lr: rates.encoder, fixed_lr, momentum: momentum_factor, weight_decay };
-        weights.optimizer = Some(Optimizer { momentum: momentum?, settings: Some(settings) });
+        weights.optimizer = Some(OptimizerState { momentum: momentum?, settings: Some(settings) });
         weights.epochs = Some(1);
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("checkpoint_0000.pth.tar");
@@ -415,14 +419,14 @@ fn check(python: &std::path::Path, what: &str, formats: &[ExportFormat]) -> Resu
 
 /// torchvision's ResNet-18 and ResNet-50 take our backbone, and their feature maps are ours.
 #[test]
-fn torchvision_takes_the_backbone() -> Result<()> {
+fn exported_backbone_loads_in_torchvision() -> Result<()> {
     let Some(python) = python::with_torch() else { return Ok(()) };
     check(&python, "backbone", &[ExportFormat::Torchvision, ExportFormat::Timm, ExportFormat::Detectron2])
 }
 
 /// timm's ResNet-18 and ResNet-50 load our file strictly, and their last feature map is ours.
 #[test]
-fn timm_takes_the_backbone() -> Result<()> {
+fn exported_backbone_loads_in_timm() -> Result<()> {
     let Some(python) = python::with_timm() else { return Ok(()) };
     check(&python, "timm", &[ExportFormat::Timm])
 }
@@ -442,14 +446,14 @@ fn numpy_1_and_2_open_the_pickle_for_detectron2() -> Result<()> {
 }
 
 #[test]
-fn optimisers_of_other_networks_are_not_taken() -> Result<()> {
+fn optimizer_of_another_network_is_ignored() -> Result<()> {
     let group = |params: i64| {
         let params = Value::List((0..params).map(Value::Int).collect());
         Value::Dict(vec![("lr".into(), 0.1.into()), ("params".into(), params)])
     };
     let optimizer =
         |groups| Value::Dict(vec![("state".into(), Value::Dict(vec![])), ("param_groups".into(), Value::List(groups))]);
-    assert_eq!(Optimizer::read(&optimizer(vec![group(3)]), &["a.weight", "b.weight"]), None);
-    assert!(Optimizer::read(&optimizer(vec![group(2)]), &["a.weight", "b.weight"]).is_some());
+    assert_eq!(OptimizerState::read(&optimizer(vec![group(3)]), &["a.weight", "b.weight"]), None);
+    assert!(OptimizerState::read(&optimizer(vec![group(2)]), &["a.weight", "b.weight"]).is_some());
     Ok(())
 }

@@ -51,14 +51,14 @@ fn views() -> TwoViews {
 }
 
 #[test]
-fn the_whole_recipe_agrees_within_two_levels() {
+fn gpu_augmentation_agrees_with_the_cpu_within_two_levels() {
     let (largest, mean) = difference(&views());
     assert!(largest <= 2.0, "largest difference {largest} levels");
     assert!(mean < 0.01, "mean difference {mean} levels");
 }
 
 #[test]
-fn each_operation_agrees() {
+fn gpu_operation_agrees_with_the_cpu() {
     let none = TwoViews { jitter_prob: 0.0, grayscale_prob: 0.0, blur_prob: 0.0, flip_prob: 0.0, ..views() };
     let still =
         TwoViews { brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0, jitter_prob: 1.0, ..none.clone() };
@@ -78,7 +78,7 @@ fn each_operation_agrees() {
 }
 
 #[test]
-fn the_order_of_the_jitter_is_each_samples_own() {
+fn jitter_order_is_drawn_per_sample() {
     let mut seen = std::collections::HashSet::new();
     let order =
         |jitter: &Jitter| jitter.iter().map(std::mem::discriminant).collect::<Vec<std::mem::Discriminant<JitterOp>>>();

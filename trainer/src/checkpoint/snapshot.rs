@@ -1,16 +1,16 @@
-//! A copy of the training state in host memory, and its way to and from safetensors files.
+//! A copy of the training state in host memory, and its safetensors files.
 
 use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tch::{Kind, Tensor};
 
-use super::State;
+use super::state::State;
 use crate::error::Error;
 use crate::model::Params;
 use crate::model::simsiam::ENCODER;
 
-/// Every name in a checkpoint begins so, as in the reference's files (it saves a `DistributedDataParallel`).
+/// Prefix of every name in a checkpoint, as in the reference's files (it saves a `DistributedDataParallel`).
 pub const PREFIX: &str = "module.";
 
 /// One tensor's bytes on the host.
@@ -22,10 +22,10 @@ pub struct HostTensor {
     bytes: Vec<u8>,
 }
 
-/// The whole training state on the host: nothing of it changes while training goes on.
+/// The whole training state on the host, unchanged while training continues.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Where the run stands.
+    /// How far the run is.
     pub state: State,
     model: Vec<HostTensor>,
     optimizer: Vec<HostTensor>,
@@ -41,18 +41,18 @@ impl Snapshot {
         Ok(Self { state, model: host(model)?, optimizer: host(optimizer)? })
     }
 
-    /// `model.safetensors`.
+    /// Returns `model.safetensors`.
     pub fn model_file(&self) -> Result<Vec<u8>, Error> {
         file(&self.model)
     }
 
-    /// `optimizer.safetensors`: momentum buffers under their parameters' names.
+    /// Returns `optimizer.safetensors`: momentum buffers under their parameters' names.
     pub fn optimizer_file(&self) -> Result<Vec<u8>, Error> {
         file(&self.optimizer)
     }
 }
 
-/// A safetensors file of all tensors of `params`.
+/// Returns a safetensors file of all tensors of `params`.
 pub fn model_file(params: &Params) -> Result<Vec<u8>, Error> {
     file(&host_model(params)?)
 }
@@ -61,7 +61,7 @@ fn host_model(params: &Params) -> Result<Vec<HostTensor>, Error> {
     host(params.entries().iter().map(|e| (e.name.as_str(), &e.tensor)))
 }
 
-/// A safetensors file of any tensors, under the names given.
+/// Returns a safetensors file of `tensors`, under the names given.
 pub fn tensor_file<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<Vec<u8>, Error> {
     file(&host_named("", tensors)?)
 }
@@ -92,7 +92,7 @@ fn dtype(kind: Kind) -> Result<Dtype, Error> {
         Kind::Int64 => Dtype::I64,
         Kind::BFloat16 => Dtype::BF16,
         Kind::Half => Dtype::F16,
-        other => return Err(corrupt("model.safetensors", format!("tensors of kind {other:?} are not stored"))),
+        other => return Err(corrupt("model.safetensors", format!("cannot store tensors of kind {other:?}"))),
     })
 }
 
@@ -105,7 +105,7 @@ fn file(tensors: &[HostTensor]) -> Result<Vec<u8>, Error> {
         .map_err(|e: safetensors::SafeTensorError| corrupt("model.safetensors", e.to_string()))
 }
 
-/// Fills the network from `model.safetensors`. Every tensor must be there with its shape, and no other.
+/// Fills the network from `model.safetensors`, which must have every tensor with its shape, and no other.
 pub fn restore_model(params: &Params, bytes: &[u8], uri: &str) -> Result<(), Error> {
     let file = parse(bytes, uri)?;
     let wanted: Vec<_> = params.entries().iter().map(|e| (e.name.as_str(), &e.tensor)).collect();
@@ -116,7 +116,7 @@ pub fn restore_model(params: &Params, bytes: &[u8], uri: &str) -> Result<(), Err
     if let Some(name) = stranger {
         return Err(corrupt(
             uri,
-            format!("holds {name}, which this architecture does not have; check spec.pretrain.arch"),
+            format!("has {name}, which this architecture does not have; check spec.pretrain.arch"),
         ));
     }
     copy_into(&file, PREFIX, wanted, uri)
@@ -141,7 +141,7 @@ pub fn restore_tensors<'a>(
 }
 
 fn parse<'a>(bytes: &'a [u8], uri: &str) -> Result<SafeTensors<'a>, Error> {
-    SafeTensors::deserialize(bytes).map_err(|e| corrupt(uri, format!("is no safetensors file: {e}")))
+    SafeTensors::deserialize(bytes).map_err(|e| corrupt(uri, format!("is not a safetensors file: {e}")))
 }
 
 fn copy_into<'a>(

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use simsiam_recipe::CheckpointPolicy;
 
-use super::{Snapshot, State};
+use super::snapshot::Snapshot;
+use super::state::State;
 use crate::error::Error;
 use crate::storage::Storage;
 
@@ -38,12 +39,26 @@ impl FileDigest {
     }
 }
 
-/// SHA-256 in hexadecimal.
+/// Returns the SHA-256 of `bytes` in hexadecimal.
+///
+/// ```
+/// let digest = simsiam::checkpoint::store::sha256(b"abc");
+/// assert!(digest.starts_with("ba7816bf") && digest.len() == 64);
+/// ```
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// A checkpoint directory's name, read back.
+/// The name of a checkpoint's directory.
+///
+/// ```
+/// use simsiam::checkpoint::store::Name;
+///
+/// let name = Name { step: 12_345, attempt: 2 };
+/// assert_eq!(name.to_string(), "step-000012345-a2");
+/// assert_eq!(Name::parse("step-000012345-a2"), Some(name));
+/// assert_eq!(Name::parse("tmp"), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
     /// Finished optimiser steps.
@@ -59,14 +74,14 @@ impl std::fmt::Display for Name {
 }
 
 impl Name {
-    /// The name of a directory, if it is one of a checkpoint.
+    /// Parses the name of a directory; `None` if it is not a checkpoint's.
     pub fn parse(name: &str) -> Option<Self> {
         let (step, attempt) = name.strip_prefix("step-")?.split_once("-a")?;
         Some(Self { step: step.parse().ok()?, attempt: attempt.parse().ok()? })
     }
 }
 
-/// A valid checkpoint, read whole and verified.
+/// A valid checkpoint, read completely and verified.
 pub struct Found {
     /// Its address.
     pub uri: String,
@@ -78,6 +93,14 @@ pub struct Found {
     pub optimizer: Vec<u8>,
 }
 
+/// What a checkpoint's directory turned out to be.
+pub enum Verification {
+    /// Complete, every digest matching.
+    Valid(Box<Found>),
+    /// Not a checkpoint, for this reason.
+    Invalid(String),
+}
+
 /// The checkpoints of a run.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
@@ -86,60 +109,82 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Those of the run whose output is `storage`.
+    /// The checkpoints of the run whose output is `storage`.
     pub fn new(storage: Storage) -> Self {
         Self::in_folder(storage, FOLDER)
     }
 
-    /// Those of another stage, in a folder of their own.
+    /// The checkpoints of another stage, in a folder of their own.
     pub fn in_folder(storage: Storage, folder: impl Into<String>) -> Self {
         Self { storage, folder: folder.into() }
     }
 
-    /// Where they lie.
+    /// Returns the storage they are in.
     pub fn storage(&self) -> &Storage {
         &self.storage
     }
 
-    /// The path of a file of a checkpoint within the output.
+    /// Returns the path of a checkpoint's file within the output.
     fn path(&self, name: Name, file: &str) -> String {
         format!("{}/{name}/{file}", self.folder)
     }
 
-    /// The address of a checkpoint.
+    /// Returns the address of a checkpoint.
     pub fn uri(&self, name: Name) -> String {
         self.storage.uri(&format!("{}/{name}", self.folder))
     }
 
-    /// Names of all directories, valid or not, oldest first.
+    /// Lists the names of all directories, valid or not, oldest first.
     pub fn names(&self) -> Result<Vec<Name>, Error> {
         let mut names: Vec<_> = self.storage.folders(&self.folder)?.iter().filter_map(|n| Name::parse(n)).collect();
         names.sort();
         Ok(names)
     }
 
-    /// The attempt to use where nobody counts them: one more than any before.
+    /// Returns the number for a new attempt where the caller does not count them: one more than any before.
     pub fn next_attempt(&self) -> Result<u32, Error> {
         Ok(self.names()?.iter().map(|n| n.attempt).max().unwrap_or(0) + 1)
     }
 
-    /// The latest valid checkpoint. What is invalid is skipped with a warning and left where it is.
+    /// Reads the latest valid checkpoint. An invalid one is skipped with a warning and never deleted.
+    ///
+    /// For one rank alone; several ranks use [`restore_latest`](super::restore_latest).
     pub fn latest(&self) -> Result<Option<Found>, Error> {
         for &name in self.names()?.iter().rev() {
             match self.read(name)? {
-                Ok(found) => return Ok(Some(found)),
-                Err(why) => tracing::warn!("skipping checkpoint {}: {why}", self.uri(name)),
+                Verification::Valid(found) => return Ok(Some(*found)),
+                Verification::Invalid(why) => tracing::warn!("skipping checkpoint {}: {why}", self.uri(name)),
             }
         }
         Ok(None)
     }
 
-    /// Reads and verifies one; the inner error says why it is not valid.
-    fn read(&self, name: Name) -> Result<Result<Found, String>, Error> {
+    /// Reads the latest valid checkpoint, which must exist; `purpose` completes "there is no valid checkpoint to …".
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if there is none.
+    pub fn require_latest(&self, purpose: &str) -> Result<Found, Error> {
+        self.latest()?.ok_or_else(|| self.missing(purpose))
+    }
+
+    /// The error of a stage that needs a checkpoint and finds none.
+    pub(super) fn missing(&self, purpose: &str) -> Error {
+        Error::Checkpoint {
+            uri: self.storage.uri(&self.folder),
+            message: format!("there is no valid checkpoint to {purpose}; run the pretrain stage first"),
+        }
+    }
+
+    /// Reads and verifies one.
+    fn read(&self, name: Name) -> Result<Verification, Error> {
         read_directory(&self.storage, &format!("{}/{name}", self.folder))
     }
 
-    /// Writes a snapshot, manifest last. Gives the directory's name and the bytes written.
+    /// Writes a snapshot and returns the directory's name and the number of bytes written.
+    ///
+    /// This function owns the invariant that **the manifest is written last**: a directory with a manifest is complete,
+    /// so a process that is killed at any point leaves either a valid checkpoint or one that [`latest`](Self::latest)
+    /// skips. [`delete_folder`](Storage::delete_folder) removes the manifest first for the same reason.
     pub fn write(&self, snapshot: &Snapshot) -> Result<(Name, u64), Error> {
         let state = &snapshot.state;
         let name = Name { step: state.step, attempt: state.attempt };
@@ -163,9 +208,12 @@ impl Checkpoints {
             .map_err(|e| Error::Checkpoint { uri: self.uri(name), message: e.to_string() })
     }
 
-    /// Deletes what the policy does not keep of this attempt's and earlier attempts' valid checkpoints.
+    /// Deletes the complete checkpoints of this and earlier attempts that the policy does not keep.
+    ///
+    /// This function, with [`retired`], owns the invariant that **retention never deletes the newest complete checkpoint**,
+    /// nor one of a newer attempt, nor a directory without a manifest, which another process may still be writing.
     pub fn retire(&self, policy: &CheckpointPolicy, attempt: u32, steps_per_epoch: u64) -> Result<(), Error> {
-        // What has no manifest was never a checkpoint: it does not count, and it is not ours to judge.
+        // A directory without a manifest is not a checkpoint: it neither counts nor is it deleted.
         let mut valid = Vec::new();
         for name in self.names()? {
             if self.storage.get(&self.path(name, MANIFEST))?.is_some() {
@@ -179,26 +227,30 @@ impl Checkpoints {
     }
 }
 
-/// Reads and verifies the checkpoint in a folder of `storage`; the inner error says why it is not valid.
-pub fn read_directory(storage: &Storage, folder: &str) -> Result<Result<Found, String>, Error> {
+/// Reads and verifies the checkpoint in a folder of `storage`.
+///
+/// # Errors
+/// Those of the storage; a directory that is not a valid checkpoint is [`Verification::Invalid`].
+pub fn read_directory(storage: &Storage, folder: &str) -> Result<Verification, Error> {
+    use Verification::{Invalid, Valid};
     let Some(manifest) = storage.get(&format!("{folder}/{MANIFEST}"))? else {
-        return Ok(Err("it has no manifest, so it was never completed".into()));
+        return Ok(Invalid("it has no manifest, so it was never completed".into()));
     };
     let manifest: Manifest = match serde_json::from_slice(&manifest) {
         Ok(manifest) => manifest,
-        Err(e) => return Ok(Err(format!("its manifest cannot be read: {e}"))),
+        Err(e) => return Ok(Invalid(format!("its manifest cannot be read: {e}"))),
     };
     let mut files = BTreeMap::new();
     for file in [MODEL, OPTIMIZER, STATE] {
         let Some(expected) = manifest.files.get(file) else {
-            return Ok(Err(format!("its manifest does not list {file}")));
+            return Ok(Invalid(format!("its manifest does not list {file}")));
         };
         let Some(bytes) = storage.get(&format!("{folder}/{file}"))? else {
-            return Ok(Err(format!("{file} is missing")));
+            return Ok(Invalid(format!("{file} is missing")));
         };
         let found = FileDigest::of(&bytes);
         if found != *expected {
-            return Ok(Err(format!(
+            return Ok(Invalid(format!(
                 "{file} has {} bytes and SHA-256 {}, expected {} and {}",
                 found.size, found.sha256, expected.size, expected.sha256
             )));
@@ -207,12 +259,15 @@ pub fn read_directory(storage: &Storage, folder: &str) -> Result<Result<Found, S
     }
     let mut take = |file| files.remove(file).unwrap_or_default();
     Ok(match serde_json::from_slice(&take(STATE)) {
-        Ok(state) => Ok(Found { uri: storage.uri(folder), state, model: take(MODEL), optimizer: take(OPTIMIZER) }),
-        Err(e) => Err(format!("{STATE} cannot be read: {e}")),
+        Ok(state) => {
+            let (uri, model, optimizer) = (storage.uri(folder), take(MODEL), take(OPTIMIZER));
+            Valid(Box::new(Found { uri, state, model, optimizer }))
+        }
+        Err(e) => Invalid(format!("{STATE} cannot be read: {e}")),
     })
 }
 
-/// Which of `names` (sorted) the policy lets go: all but the last `keepLast` and those at every
+/// Returns which of `names` (sorted) the policy does not keep: all but the last `keepLast` and those at every
 /// `keepEveryEpochs`th epoch's end, and never those of newer attempts.
 fn retired(names: &[Name], policy: &CheckpointPolicy, attempt: u32, steps_per_epoch: u64) -> Vec<Name> {
     let ours: Vec<_> = names.iter().copied().filter(|n| n.attempt <= attempt).collect();
@@ -230,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn names_sort_by_step_then_attempt() {
+    fn checkpoint_names_sort_by_step_then_attempt() {
         assert_eq!(name(12345, 2).to_string(), "step-000012345-a2");
         assert_eq!(Name::parse("step-000012345-a2"), Some(name(12345, 2)));
         assert_eq!(Name::parse("step-x-a2"), None);

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use simsiam_recipe::CheckpointPolicy;
 
-use super::{Checkpoints, Snapshot};
+use super::snapshot::Snapshot;
+use super::store::Checkpoints;
 use crate::error::Error;
 use crate::telemetry::Sink;
 use crate::telemetry::event::Event;
@@ -18,14 +19,14 @@ pub struct Written {
     pub uri: String,
     /// Finished optimiser steps.
     pub step: u64,
-    /// Bytes of its files.
+    /// Total size of its files in bytes.
     pub bytes: u64,
-    /// From the snapshot to the manifest.
+    /// Time from the snapshot to the manifest.
     pub took: Duration,
 }
 
-/// One thread that serialises, hashes, uploads and retires; training waits only while it is still busy with
-/// the checkpoint before.
+/// A thread that serialises, hashes, uploads and retires checkpoints. Training waits only while the previous checkpoint is
+/// still being written.
 pub struct Writer {
     jobs: Option<Sender<Snapshot>>,
     results: Receiver<Result<Written, Error>>,
@@ -34,7 +35,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread, which tells `sink` of every completed checkpoint.
+    /// Starts the thread, which reports every completed checkpoint to `sink`.
     pub fn start(checkpoints: Checkpoints, policy: CheckpointPolicy, sink: Sink) -> Result<Self, Error> {
         let (jobs, queue) = channel::<Snapshot>();
         let (report, results) = channel();
@@ -57,7 +58,10 @@ impl Writer {
         Ok(Self { jobs: Some(jobs), results, thread: Some(thread), in_flight: false })
     }
 
-    /// Hands a snapshot over, after the one before is done; an error is that one's.
+    /// Passes a snapshot to the thread once the previous one is written.
+    ///
+    /// # Errors
+    /// Those of the previous checkpoint.
     pub fn save(&mut self, snapshot: Snapshot) -> Result<(), Error> {
         self.wait()?;
         if let Some(jobs) = &self.jobs {
@@ -66,7 +70,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits for the checkpoint in flight, if any, and gives it.
+    /// Waits for the checkpoint in flight, if any, and returns it.
     pub fn wait(&mut self) -> Result<Option<Written>, Error> {
         if !std::mem::take(&mut self.in_flight) {
             return Ok(None);
@@ -74,7 +78,7 @@ impl Writer {
         self.results.recv().ok().transpose()
     }
 
-    /// Reports a checkpoint that failed meanwhile, without waiting.
+    /// Returns the error of a checkpoint that failed since the last call, without waiting.
     pub fn check(&mut self) -> Result<(), Error> {
         if let Ok(result) = self.results.try_recv() {
             self.in_flight = false;
@@ -85,7 +89,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// Lets the checkpoint in flight finish: a directory half-written is of no use.
+    /// Waits for the checkpoint in flight: a directory without a manifest would be of no use.
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
@@ -98,7 +102,7 @@ fn write(checkpoints: &Checkpoints, policy: &CheckpointPolicy, snapshot: &Snapsh
     let start = Instant::now();
     let (name, bytes) = checkpoints.write(snapshot)?;
     let written = Written { uri: checkpoints.uri(name), step: name.step, bytes, took: start.elapsed() };
-    // The new checkpoint stands; an old one that cannot be deleted costs space, not the run.
+    // The new checkpoint is complete; an old one that cannot be deleted costs space, not the run.
     if let Err(e) = checkpoints.retire(policy, name.attempt, snapshot.state.steps_per_epoch) {
         tracing::warn!("could not delete an old checkpoint: {e}");
     }

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::bar::Bar;
 use super::worker::default_threads;
-use crate::data::datasets::patience;
+use crate::data::datasets::store_options;
 use crate::error::{Error, ExitCode};
 
 /// Subcommands of `simsiam data`.
@@ -101,7 +101,7 @@ fn parse_count(text: &str) -> Result<usize, String> {
 
 impl Reach {
     fn store(&self) -> StoreOptions {
-        StoreOptions { endpoint: self.endpoint.clone(), region: self.region.clone(), ..patience() }
+        StoreOptions { endpoint: self.endpoint.clone(), region: self.region.clone(), ..store_options() }
     }
 
     fn threads(&self) -> usize {

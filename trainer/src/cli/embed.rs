@@ -77,10 +77,7 @@ pub fn execute(args: &Args) -> Result<(), Error> {
     let uri = match args.weights.open(&recipe.output, runtime.handle())? {
         Some(weights) => fill(&model, weights, args.layer)?,
         None => {
-            let found = Checkpoints::new(storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
-                uri: storage.uri("checkpoints"),
-                message: "there is no valid checkpoint; run the pretrain stage first".into(),
-            })?;
+            let found = Checkpoints::new(storage.clone()).require_latest("embed with")?;
             snapshot::restore_model(model.params(), &found.model, &found.uri)?;
             found.uri
         }
@@ -93,7 +90,7 @@ pub fn execute(args: &Args) -> Result<(), Error> {
         source: &source,
         view: eval_view(&pretrain.augment),
         batch: args.batch_size as usize,
-        loader_threads: loader_threads(&recipe.dataset, &rank),
+        loader_threads: loader_threads(&recipe.dataset, rank.info.threads),
         what: "embedding",
     };
     let vectors = |images: &tch::Tensor| match args.layer {

@@ -10,14 +10,13 @@ use simsiam_data::{Access, DecodeMode, EvalView, Source, TargetSize, TwoViews};
 use simsiam_recipe::{Augment, Dataset, Decode, Pack, Recipe};
 use tokio::runtime::Handle;
 
-use crate::dist::rank::Rank;
 use crate::error::Error;
 
-/// Where a node's copies of remote images lie if nobody says: the volume that pods have, or the user's cache.
+/// Default folder for a node's copies of remote images: the volume that pods have, or else the user's cache.
 const POD_CACHE: &str = "/cache";
-/// Names the folder instead.
+/// Environment variable that overrides it.
 pub const CACHE_VARIABLE: &str = "SIMSIAM_CACHE";
-/// Where a run keeps the sets that it packed, in its output.
+/// Folder of the packed data sets in a run's output.
 const PACKED: &str = "packed";
 
 /// The images of a run and how they are reached.
@@ -28,7 +27,7 @@ pub struct Datasets<'a> {
 }
 
 impl<'a> Datasets<'a> {
-    /// Those of `recipe`; requests run on `runtime`.
+    /// The data sets of `recipe`; requests run on `runtime`.
     pub fn new(recipe: &'a Recipe, runtime: Handle) -> Self {
         Self { recipe, runtime }
     }
@@ -48,7 +47,7 @@ impl<'a> Datasets<'a> {
         let Some(val) = &self.recipe.dataset.val else {
             return Err(Error::config(
                 "spec.dataset.val",
-                "missing; the features are judged by the images of dataset.val",
+                "missing; the features are evaluated on the images of dataset.val",
             ));
         };
         self.open("spec.dataset.val", "val", val, Some(classes))
@@ -76,7 +75,7 @@ impl<'a> Datasets<'a> {
 
     fn output_store(&self) -> StoreOptions {
         let output = &self.recipe.output;
-        StoreOptions { endpoint: output.endpoint.clone(), region: output.region.clone(), ..patience() }
+        StoreOptions { endpoint: output.endpoint.clone(), region: output.region.clone(), ..store_options() }
     }
 
     fn dataset_store(&self) -> StoreOptions {
@@ -84,7 +83,7 @@ impl<'a> Datasets<'a> {
         StoreOptions {
             endpoint: dataset.endpoint.clone().or(output.endpoint),
             region: dataset.region.clone().or(output.region),
-            ..patience()
+            ..store_options()
         }
     }
 
@@ -93,11 +92,11 @@ impl<'a> Datasets<'a> {
         Ok(Cache::open(&cache_folder(), limit)?)
     }
 
-    /// Packs both sets into the output, if the recipe asks for it; `progress` hears the part, what is done and of how many.
+    /// Packs both sets into the output, if the recipe asks for it; `progress` receives the part, the number of images done and the total.
     pub fn prepare(&self, threads: usize, mut progress: impl FnMut(&str, usize, usize)) -> Result<(), Error> {
         let dataset = &self.recipe.dataset;
         let Some(settings) = &dataset.pack else {
-            return Err(Error::config("spec.dataset.pack", "missing; the prepare stage packs as it says"));
+            return Err(Error::config("spec.dataset.pack", "missing; the prepare stage packs by its settings"));
         };
         let options = PackOptions {
             size: target_size(settings),
@@ -118,10 +117,10 @@ impl<'a> Datasets<'a> {
                 .map_err(|e| in_field("spec.output.uri", e))?;
             let packed = pack::pack(&*source, &to, &options, &mut |done, of| progress(part, done, of))?;
             for name in &packed.manifest.left_out {
-                tracing::warn!("{part}: left out {name}: it cannot be decoded");
+                tracing::warn!("{part}: skipped {name}: it cannot be decoded");
             }
             tracing::info!(
-                "{part}: {} images in {} shards ({} were there), {} MB in {}",
+                "{part}: {} images in {} shards ({} reused), {} MB in {}",
                 packed.manifest.samples,
                 packed.manifest.shards.len(),
                 packed.reused,
@@ -143,14 +142,22 @@ fn target_size(pack: &Pack) -> TargetSize {
     }
 }
 
-/// How long storage may fail; the environment names another number of seconds.
-pub fn patience() -> StoreOptions {
+/// Environment variable with the number of seconds for which failing requests to storage are retried.
+pub const RETRY_TIMEOUT_VARIABLE: &str = "SIMSIAM_STORAGE_RETRY_TIMEOUT";
+/// Its name in releases up to 0.1, still read.
+const OLD_RETRY_TIMEOUT_VARIABLE: &str = "SIMSIAM_STORAGE_PATIENCE";
+
+/// Returns the default options with the retry timeout of the environment, if set.
+pub fn store_options() -> StoreOptions {
     let default = StoreOptions::default();
-    let seconds = std::env::var("SIMSIAM_STORAGE_PATIENCE").ok().and_then(|text| text.parse().ok());
+    let seconds = [RETRY_TIMEOUT_VARIABLE, OLD_RETRY_TIMEOUT_VARIABLE]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+        .and_then(|text| text.parse().ok());
     StoreOptions { patience: seconds.map_or(default.patience, std::time::Duration::from_secs), ..default }
 }
 
-/// Where this machine keeps copies of remote images.
+/// Returns the folder where this machine keeps copies of remote images.
 pub fn cache_folder() -> PathBuf {
     if let Some(folder) = std::env::var_os(CACHE_VARIABLE) {
         return folder.into();
@@ -163,7 +170,7 @@ pub fn cache_folder() -> PathBuf {
     home.unwrap_or_else(std::env::temp_dir).join("simsiam").join("data")
 }
 
-/// What the storage refuses is the field's fault.
+/// A refusal by the storage is reported as an error of the field.
 fn in_field(field: &str, error: simsiam_data::Error) -> Error {
     match error {
         simsiam_data::Error::Refused { .. } => Error::config(field, error.to_string()),
@@ -204,7 +211,7 @@ pub fn decode_mode(dataset: &Dataset) -> DecodeMode {
     }
 }
 
-/// Threads that decode and augment for one rank.
-pub fn loader_threads(dataset: &Dataset, rank: &Rank) -> usize {
-    dataset.loader_threads.unwrap_or(rank.info.threads).max(1) as usize
+/// Threads that decode and augment for one rank: `spec.dataset.loaderThreads`, or as many as libtorch uses.
+pub fn loader_threads(dataset: &Dataset, threads_per_rank: u32) -> usize {
+    dataset.loader_threads.unwrap_or(threads_per_rank).max(1) as usize
 }

@@ -17,7 +17,7 @@ pub struct Photometric {
     device: Device,
 }
 
-/// The jitter's operations by number: samples that have the same one at the same place go together.
+/// Number of jitter operations. Samples with the same operation at the same position are processed together.
 const OPS: usize = 4;
 
 impl Photometric {
@@ -34,9 +34,9 @@ impl Photometric {
         tch::no_grad(|| {
             let x = crops.f_to_device(self.device)?.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
             let x = x.f_contiguous()?;
-            for place in 0..OPS {
+            for position in 0..OPS {
                 for op in 0..OPS {
-                    self.jitter(&x, params, place, op)?;
+                    self.jitter(&x, params, position, op)?;
                 }
             }
             let gray = params.iter().map(|p| p.grayscale.then_some(0.0));
@@ -47,10 +47,10 @@ impl Photometric {
         })
     }
 
-    /// Operation `op` on the samples whose jitter has it at `place`.
-    fn jitter(&self, x: &Tensor, params: &[ViewParams], place: usize, op: usize) -> Result<(), Error> {
+    /// Operation `op` on the samples whose jitter has it at `position`.
+    fn jitter(&self, x: &Tensor, params: &[ViewParams], position: usize, op: usize) -> Result<(), Error> {
         let factor = |p: &ViewParams| {
-            let (number, factor) = match p.jitter?[place] {
+            let (number, factor) = match p.jitter?[position] {
                 JitterOp::Brightness(f) => (0, f64::from(f)),
                 JitterOp::Contrast(f) => (1, f64::from(f)),
                 JitterOp::Saturation(f) => (2, f64::from(f)),
@@ -69,7 +69,7 @@ impl Photometric {
         })
     }
 
-    /// Replaces, in place, the samples that have a value by what `work` makes of them and their values.
+    /// Replaces the samples that have a value with the result of `work` on them and their values, in place.
     fn on_some(
         &self,
         x: &Tensor,
@@ -87,7 +87,7 @@ impl Photometric {
     }
 }
 
-/// One value a sample, as `[N, 1, 1, 1]`.
+/// One value per sample, as `[N, 1, 1, 1]`.
 fn column(values: impl Iterator<Item = f64>, kind: Kind, device: Device) -> Result<Tensor, Error> {
     let values: Vec<f64> = values.collect();
     Ok(Tensor::f_from_slice(&values)?.f_to_kind(kind)?.f_reshape([-1, 1, 1, 1])?.f_to_device(device)?)

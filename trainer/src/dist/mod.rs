@@ -1,6 +1,10 @@
-//! One rank among its peers: [`rank`] connects to them and runs the collectives, [`device`] picks the GPU or CPU.
+//! One rank among its peers: [`rank`] connects to them and runs the collectives, [`on_rank_0`] has one rank do the work
+//! of all, [`device`] picks the GPU or CPU.
 
 pub mod device;
+pub mod on_rank_0;
 pub mod rank;
+#[cfg(test)]
+pub mod testing;
 
 pub use rank::{Rank, RankInfo, lost};

@@ -9,26 +9,26 @@ use crate::dist::rank::Rank;
 use crate::error::Error;
 use crate::eval::extraction::{FeatureExtraction, classes_of, unreadable};
 
-/// Shares of images, in percent.
+/// Top-1 and top-5 accuracy, in percent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Accuracy {
-    /// Those whose class came first.
+    /// Images whose class ranked first.
     pub top1: f64,
-    /// Those whose class is among the first five.
+    /// Images whose class is among the first five.
     pub top5: f64,
-    /// How many images there were.
+    /// Number of images.
     pub images: u64,
 }
 
 /// Images of a forward pass, over all ranks.
 const BATCH: usize = 256;
 
-/// What is judged by.
+/// The validation set of a classifier.
 #[derive(Clone)]
 pub struct Validation {
     /// The images.
     pub source: Arc<dyn Source>,
-    /// How they are looked at.
+    /// Their evaluation view.
     pub view: EvalView,
     /// Decoding threads of this rank.
     pub loader_threads: usize,
@@ -37,12 +37,16 @@ pub struct Validation {
 }
 
 impl Validation {
-    /// Judges the logits that `of` makes of images. Every image counts once: the ranks share them without padding.
-    pub fn judge(&self, rank: &Rank, of: impl Fn(&Tensor) -> Result<Tensor, Error>) -> Result<Accuracy, Error> {
+    /// Measures the accuracy of the logits that `of` computes.
+    ///
+    /// This function owns the promise that **every image counts exactly once at any world size**: the ranks share the images
+    /// without padding, and sums are reduced, not means.
+    pub fn evaluate(&self, rank: &Rank, of: impl Fn(&Tensor) -> Result<Tensor, Error>) -> Result<Accuracy, Error> {
         let (view, loader_threads) = (self.view.clone(), self.loader_threads);
-        let sweep = FeatureExtraction { source: &self.source, view, batch: BATCH, loader_threads, what: "validation" };
+        let extraction =
+            FeatureExtraction { source: &self.source, view, batch: BATCH, loader_threads, what: "validation" };
         let mut sums = [0.0; 3];
-        sweep.run(rank, of, |rows| {
+        extraction.run(rank, of, |rows| {
             let classes = classes_of(&rows, &*self.source, self.field)?;
             let truth = Tensor::f_from_slice(&classes)?.f_to_device(rank.device)?;
             let [first, five] = hits(&rows.values, &truth)?;
@@ -53,12 +57,12 @@ impl Validation {
             [first, five, images] if images > 0.0 => {
                 Ok(Accuracy { top1: 100.0 * first / images, top5: 100.0 * five / images, images: images as u64 })
             }
-            _ => Err(unreadable(&*self.source, "be judged by")),
+            _ => Err(unreadable(&*self.source, "evaluate with")),
         }
     }
 }
 
-/// How many rows of `logits` `[N, C]` have their class `truth` `[N]` first, and among the first five (or C).
+/// Counts the rows of `logits` `[N, C]` whose class in `truth` `[N]` ranks first, and among the first five (or C).
 pub fn hits(logits: &Tensor, truth: &Tensor) -> Result<[f64; 2], Error> {
     let depth = logits.size()[1].min(5);
     let (_, best) = logits.f_topk(depth, 1, true, true)?;
@@ -73,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_and_among_five() {
+    fn hits_are_counted_for_top_1_and_top_5() {
         let logits = Tensor::from_slice(&[
             0.9f32, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, // class 0 first, 6 second, … 1 last
             0.9, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, //

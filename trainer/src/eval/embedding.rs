@@ -1,4 +1,4 @@
-//! Vectors of images as a Parquet file: columns `path`, `label` and `vector`.
+//! A Parquet file of feature vectors: columns `path`, `label` and `vector`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,27 +18,27 @@ use crate::error::Error;
 pub struct Row<'a> {
     /// Its path within the data set.
     pub path: &'a str,
-    /// Its class's name.
+    /// Name of its class.
     pub label: Option<&'a str>,
-    /// Its vector; all rows' have the same length.
+    /// Its vector, of the same length in all rows.
     pub vector: &'a [f32],
 }
 
-/// A list as every reader of Parquet takes it (the format's "LogicalTypes", section "Lists").
+/// A list as every Parquet reader accepts it (the format's "LogicalTypes", section "Lists").
 const SCHEMA: &str = "message embedding {
     required binary path (UTF8);
     optional binary label (UTF8);
     required group vector (LIST) { repeated group list { required float element; } }
 }";
 
-/// A file in the making; it has its name only once it is whole.
+/// A file being written; it gets its name once it is complete.
 pub struct Table {
     path: PathBuf,
     writer: SerializedFileWriter<NamedTempFile>,
 }
 
 impl Table {
-    /// Begins a file with some facts in its metadata.
+    /// Starts a file with `facts` in its key-value metadata.
     pub fn create(path: &Path, facts: &[(&str, &str)]) -> Result<Self, Error> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = tempfile::Builder::new().prefix(".embedding-").tempfile_in(folder).map_err(Error::io(path))?;
@@ -50,7 +50,7 @@ impl Table {
         Ok(Self { path: path.to_owned(), writer })
     }
 
-    /// Adds rows, as one row group.
+    /// Appends rows as one row group.
     pub fn append(&mut self, rows: &[Row]) -> Result<(), Error> {
         let failed = failed(&self.path);
         let mut group = self.writer.next_row_group().map_err(&failed)?;
@@ -60,15 +60,15 @@ impl Table {
         let present: Vec<i16> = rows.iter().map(|row| i16::from(row.label.is_some())).collect();
         column::<ByteArrayType>(&mut group, &labels, Some(&present), None).map_err(&failed)?;
         let values: Vec<f32> = rows.iter().flat_map(|row| row.vector).copied().collect();
-        // A value is there, and only a row's first begins a list.
+        // Every value is defined, and only the first of a row starts a list.
         let there = vec![1; values.len()];
-        let begins = |row: &Row| (0..row.vector.len()).map(|place| i16::from(place > 0)).collect::<Vec<_>>();
+        let begins = |row: &Row| (0..row.vector.len()).map(|index| i16::from(index > 0)).collect::<Vec<_>>();
         let lists: Vec<i16> = rows.iter().flat_map(begins).collect();
         column::<FloatType>(&mut group, &values, Some(&there), Some(&lists)).map_err(&failed)?;
         group.close().map(drop).map_err(&failed)
     }
 
-    /// Completes the file and gives it its name, in the place of one that was there.
+    /// Completes the file and renames it, replacing an existing one.
     pub fn finish(self) -> Result<(), Error> {
         let file = self.writer.into_inner().map_err(failed(&self.path))?;
         file.as_file().sync_all().map_err(Error::io(&self.path))?;
@@ -88,7 +88,7 @@ fn column<T: DataType>(
     column.close()
 }
 
-/// A write that failed is almost always the file system's doing.
+/// A failed write is almost always an error of the file system.
 fn failed(path: &Path) -> impl Fn(ParquetError) -> Error + use<> {
     let path = path.to_owned();
     move |e| Error::Io { path: path.clone(), source: std::io::Error::other(e) }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_rows_are_read_back_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("features.parquet");
         let rows = [

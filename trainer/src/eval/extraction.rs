@@ -1,4 +1,4 @@
-//! Features of a whole data set: every image once, in its evaluation view, shared out over the ranks.
+//! Features of a whole data set: every image once, in its evaluation view, divided over the ranks.
 
 use std::sync::Arc;
 
@@ -9,36 +9,36 @@ use crate::dist::rank::Rank;
 use crate::error::Error;
 use crate::telemetry::event::Event;
 
-/// A pass over a data set.
+/// One pass over a data set.
 pub struct FeatureExtraction<'a> {
     /// The images.
     pub source: &'a Arc<dyn Source>,
-    /// How they are looked at.
+    /// Their evaluation view.
     pub view: EvalView,
     /// Images of a forward pass, over all ranks together.
     pub batch: usize,
     /// Decoding threads of this rank.
     pub loader_threads: usize,
-    /// What progress calls it.
+    /// Its name in progress and logs.
     pub what: &'a str,
 }
 
-/// Some images of a sweep.
+/// Features of a batch of images.
 pub struct FeatureBatch {
-    /// Their ids.
+    /// Ids of the images.
     pub ids: Vec<u64>,
-    /// Their classes, where there are any.
+    /// Classes of the images, if labelled.
     pub labels: Vec<Option<u32>>,
-    /// What was computed of them, a row each.
+    /// The computed values, one row per image.
     pub values: Tensor,
 }
 
 impl FeatureExtraction<'_> {
-    /// Applies `of` to `[N, 3, S, S]` after `[N, 3, S, S]` of this rank's contiguous share of the images and hands
-    /// the rows on, in order of ids. What cannot be read is left out and named in a warning.
+    /// Applies `of` to batches `[N, 3, S, S]` of this rank's contiguous share of the images and passes the rows to `take`, in
+    /// order of ids. An unreadable image is skipped with a warning that names it.
     ///
     /// # Errors
-    /// [`Error::Terminated`] on every rank when one of them is asked to stop; those of loading, `of` and `take`.
+    /// [`Error::Terminated`] on every rank if one of them received SIGTERM; those of loading, `of` and `take`.
     pub fn run(
         &self,
         rank: &Rank,
@@ -52,13 +52,13 @@ impl FeatureExtraction<'_> {
         let batch = self.batch.div_ceil(world);
         let mut loader = EvalLoader::new(self.source.clone(), self.view.clone(), range, batch, self.loader_threads)?;
         while let Some(batch) = loader.next() {
-            // Every rank hears of a stop; the sum after this loop makes sure that all act on it.
+            // The sum after this loop lets all ranks agree on the stop.
             if rank.stop_requested() {
                 break;
             }
             let batch = batch?;
             for skipped in &batch.skipped {
-                tracing::warn!("{}: left out {}: {}", self.what, skipped.name, skipped.reason);
+                tracing::warn!("{}: skipped {}: {}", self.what, skipped.name, skipped.reason);
             }
             done += (batch.ids.len() + batch.skipped.len()) as u64;
             if batch.ids.is_empty() {
@@ -81,23 +81,23 @@ impl FeatureExtraction<'_> {
     }
 }
 
-/// The classes of some images as a tensor's values; `field` is the part of the run that needs them.
+/// Returns the classes of a batch as a tensor's values; `field` is the part of the run that needs them.
 pub fn classes_of(rows: &FeatureBatch, source: &dyn Source, field: &str) -> Result<Vec<i64>, Error> {
     let class = |(id, label): (&u64, &Option<u32>)| label.map(i64::from).ok_or_else(|| unlabelled(source, *id, field));
     rows.ids.iter().zip(&rows.labels).map(class).collect()
 }
 
-/// An image without a class where one is needed.
+/// The error for an image without a class where one is needed.
 pub fn unlabelled(source: &dyn Source, id: u64, field: &str) -> Error {
     let name = source.name(id);
     Error::config(field, format!("{name} has no class; it needs class folders in dataset.train and dataset.val"))
 }
 
-/// A data set of which nothing could be read.
+/// The error for a data set of which no image could be read.
 pub fn unreadable(source: &dyn Source, purpose: &str) -> Error {
     Error::Data(simsiam_data::Error::NothingReadable {
         samples: source.len(),
         name: source.name(source.len().saturating_sub(1) as u64).to_owned(),
-        reason: format!("no image is left to {purpose}; the warnings above name the reasons"),
+        reason: format!("no image is left to {purpose}; the warnings above give the reasons"),
     })
 }

@@ -1,4 +1,4 @@
-//! kNN classification on frozen features: the cheap, untrained judge of a representation.
+//! kNN classification on frozen features: a cheap evaluation of a representation, without training.
 //!
 //! Protocol of Wu et al. 2018 (arXiv 1805.01978, section 3.4): L2-normalised backbone features, cosine
 //! similarity, the k nearest training images vote with exp(similarity / T).
@@ -15,15 +15,15 @@ use crate::eval::extraction::{FeatureExtraction, classes_of, unreadable};
 use crate::model::{Pass, SimSiam};
 use crate::telemetry::event::{Event, KnnScore, Phase};
 
-/// What turns images into features.
-pub enum Features<'a> {
+/// What features are computed with.
+pub enum FeatureSource<'a> {
     /// The backbone, in evaluation mode.
     Backbone(&'a SimSiam),
-    /// The pixels themselves, as a yardstick.
+    /// The pixels themselves, as a baseline.
     Pixels,
 }
 
-impl Features<'_> {
+impl FeatureSource<'_> {
     /// `[N, 3, H, W] → [N, F]`.
     fn of(&self, images: &Tensor) -> Result<Tensor, Error> {
         match self {
@@ -40,11 +40,11 @@ impl Features<'_> {
     }
 }
 
-/// The two sets of a kNN evaluation and how to look at them.
+/// The two data sets of a kNN evaluation and its settings.
 pub struct Evaluation<'a> {
-    /// Images that vote.
+    /// The bank: images that vote.
     pub train: Arc<dyn Source>,
-    /// Images that are judged.
+    /// The queries: images that are classified.
     pub val: Arc<dyn Source>,
     /// Resize and centre crop.
     pub view: EvalView,
@@ -54,15 +54,15 @@ pub struct Evaluation<'a> {
     pub loader_threads: usize,
 }
 
-/// Features with their labels, `[N, F]` and `[N]`.
+/// FeatureSource with their labels, `[N, F]` and `[N]`.
 struct Set {
     features: Tensor,
     labels: Tensor,
 }
 
 impl Evaluation<'_> {
-    /// Accuracy of every protocol, the same on every rank. The ranks share the work.
-    pub fn run(&self, rank: &Rank, features: &Features) -> Result<Vec<KnnScore>, Error> {
+    /// Returns the accuracy of every protocol, the same on every rank. The ranks share the work.
+    pub fn run(&self, rank: &Rank, features: &FeatureSource) -> Result<Vec<KnnScore>, Error> {
         rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
         tch::no_grad(|| {
             let bank = self.extract(rank, features, &self.train, "train features")?;
@@ -80,7 +80,7 @@ impl Evaluation<'_> {
             let sums = rank.all_reduce_sum(&correct, "kNN")?;
             let (total, correct) = sums.split_last().unwrap_or((&0.0, &[]));
             if *total == 0.0 {
-                return Err(unreadable(&*self.val, "be judged by"));
+                return Err(unreadable(&*self.val, "evaluate with"));
             }
             Ok(self
                 .knn
@@ -96,13 +96,19 @@ impl Evaluation<'_> {
         })
     }
 
-    /// This rank's share of a source.
-    fn extract(&self, rank: &Rank, features: &Features, source: &Arc<dyn Source>, what: &str) -> Result<Set, Error> {
+    /// Computes the features of this rank's share of a source.
+    fn extract(
+        &self,
+        rank: &Rank,
+        features: &FeatureSource,
+        source: &Arc<dyn Source>,
+        what: &str,
+    ) -> Result<Set, Error> {
         let batch = self.knn.batch_size as usize;
         let (view, loader_threads) = (self.view.clone(), self.loader_threads);
-        let sweep = FeatureExtraction { source, view, batch, loader_threads, what };
+        let extraction = FeatureExtraction { source, view, batch, loader_threads, what };
         let (mut rows, mut labels) = (Vec::new(), Vec::new());
-        sweep.run(
+        extraction.run(
             rank,
             |images| normalised(&features.of(images)?),
             |part| {
@@ -111,20 +117,20 @@ impl Evaluation<'_> {
                 Ok(())
             },
         )?;
-        // A rank without a share still takes part in the gathering, so its width must be right.
+        // A rank without images still takes part in the gather, so its tensor must have the right width.
         rows.push(Tensor::f_zeros([0, features.width(&self.view)], (Kind::Float, rank.device))?);
         let features = Tensor::f_cat(&rows, 0)?;
         Ok(Set { features, labels: Tensor::f_from_slice(&labels)?.f_to_device(rank.device)? })
     }
 }
 
-/// Rows of `x` scaled to length 1.
+/// Returns `x` with each row scaled to length 1.
 pub(crate) fn normalised(x: &Tensor) -> Result<Tensor, Error> {
     let x = x.f_to_kind(Kind::Float)?;
     Ok(x.f_div(&x.f_norm_scalaropt_dim(2.0, [1], true)?.f_clamp_min(1e-12)?)?)
 }
 
-/// How many queries every protocol classifies rightly.
+/// Counts the queries that each protocol classifies correctly.
 fn classify(bank: &Set, queries: &Set, protocols: &[KnnProtocol], classes: i64) -> Result<Vec<f64>, Error> {
     let bank_size = bank.labels.size()[0];
     let deepest = protocols.iter().map(|p| i64::from(p.k)).max().unwrap_or(1).min(bank_size);
@@ -163,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn near_neighbours_outvote_many_far_ones() {
+    fn near_neighbour_outvotes_many_far_ones_at_low_temperature() {
         let bank = set(&[[1.0, 0.0], [0.0, 1.0], [0.1, 1.0], [-0.1, 1.0]], &[0, 1, 1, 1]);
         let query = set(&[[1.0, 0.1]], &[0]);
         let protocol = |k, temperature| KnnProtocol { k, temperature };
@@ -173,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn k_beyond_the_bank_is_all_of_it() {
+    fn k_above_the_bank_size_uses_the_whole_bank() {
         let bank = set(&[[1.0, 0.0], [0.0, 1.0]], &[0, 1]);
         let query = set(&[[1.0, 0.1], [0.1, 1.0], [1.0, 0.0]], &[0, 1, 1]);
         assert_eq!(classify(&bank, &query, &[KnnProtocol { k: 200, temperature: 0.1 }], 2).unwrap(), [2.0]);

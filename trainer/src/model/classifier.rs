@@ -1,12 +1,13 @@
-//! A backbone with a classifier in the place of the projector: torchvision's ResNet, under torchvision's names.
+//! A backbone with a classifier instead of the projector: torchvision's ResNet, under torchvision's names.
 
 use simsiam_recipe::Pretrain;
 use tch::{Device, Kind, Tensor};
 
-use crate::checkpoint::snapshot;
 use crate::error::Error;
 use crate::model::layers::Linear;
-use crate::model::{Init, Params, Pass, ResNet};
+use crate::model::params::{Init, Params};
+use crate::model::pass::Pass;
+use crate::model::resnet::ResNet;
 
 /// First part of the classifier's names.
 pub const CLASSIFIER: &str = "fc.";
@@ -32,11 +33,6 @@ impl Classifier {
     /// Stops training everything but the classifier.
     pub fn freeze_backbone(&mut self) {
         self.params.freeze_where(|name| !name.starts_with(CLASSIFIER));
-    }
-
-    /// Takes the backbone of a pre-trained `model.safetensors`.
-    pub fn restore_backbone(&self, model: &[u8], uri: &str) -> Result<(), Error> {
-        snapshot::restore_backbone(self.backbone_tensors(), model, uri)
     }
 
     /// The backbone's parameters and buffers.

@@ -1,4 +1,4 @@
-//! How much arithmetic the network is, counted from its shapes.
+//! The network's arithmetic, counted from its shapes.
 
 use simsiam_recipe::{Ablation, Arch, Pretrain, Stem};
 
@@ -47,8 +47,8 @@ pub fn forward_macs(recipe: &Pretrain) -> u64 {
     backbone + projector + predictor
 }
 
-/// Floating-point operations of training on one image: two views, forward, and backward as twice that; two operations a
-/// multiply-accumulate. Of the method as published; ablations that leave a part of it out do less.
+/// Floating-point operations of training on one image: two views, forward, and backward as twice that; two operations per
+/// multiply-accumulate. For the method as published; ablations that leave a part of it out do less.
 pub fn training_flops(recipe: &Pretrain) -> u64 {
     2 * 3 * 2 * forward_macs(recipe)
 }
@@ -59,7 +59,7 @@ mod tests {
 
     /// torchvision's tables say 4.09 and 1.81 GMACs with the classifier, 2048 or 512 × 1000, that is not here.
     #[test]
-    fn published_counts() {
+    fn macs_of_published_architectures_match_torchvision() {
         let macs = |arch| backbone_macs(arch, Stem::Imagenet, 64, 224);
         assert_eq!(macs(Arch::Resnet50), (4_089_184_256 - 2_048_000, 2048));
         assert_eq!(macs(Arch::Resnet18), (1_814_073_344 - 512_000, 512));
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_and_views_count() {
+    fn heads_and_both_views_are_counted() {
         let recipe = Pretrain { arch: Arch::Resnet50, ..Pretrain::default() };
         let heads = 3 * 2048 * 2048 + 2 * 2048 * 512;
         assert_eq!(forward_macs(&recipe), 4_087_136_256 + heads);
@@ -83,7 +83,7 @@ mod tests {
 
     /// A stem without stride or pooling: 32 pixels stay 32 until the second stage.
     #[test]
-    fn the_cifar_stem_keeps_the_size() {
+    fn macs_of_the_cifar_stem_match_the_published_count() {
         let (macs, _) = backbone_macs(Arch::Resnet18, Stem::Cifar, 64, 32);
         // Known of ResNet-18 for CIFAR: 0.56 GMACs.
         assert!((macs as f64 / 1e9 - 0.556).abs() < 0.002, "{macs}");

@@ -2,7 +2,8 @@
 
 use tch::Tensor;
 
-use super::{Init, Pass};
+use super::params::Init;
+use super::pass::Pass;
 use crate::error::Error;
 
 /// A convolution without bias, `[N, in, H, W] → [N, out, H', W']`.
@@ -131,7 +132,7 @@ impl BatchNorm {
             // The counter has its own storage, which the shallow copy shares.
             let _ = self.batches.shallow_clone().f_add_scalar_(1)?;
         } else if pass.train {
-            // The update goes into copies that nobody reads.
+            // The update goes into copies that are discarded.
             (mean, var) = (mean.f_detach_copy()?, var.f_detach_copy()?);
         }
         if let (true, Some(group)) = (pass.train, pass.group) {

@@ -1,4 +1,4 @@
-//! D(p, z): how far predictions are from their targets. Gradients flow into both; who wants none for z detaches it.
+//! D(p, z): how far predictions are from their targets. Gradients flow into both; the caller detaches z to stop them.
 
 use tch::{Kind, Tensor};
 

@@ -3,7 +3,8 @@
 use tch::Tensor;
 
 use super::layers::{Affine, BatchNorm, Linear};
-use super::{Init, Pass};
+use super::params::Init;
+use super::pass::Pass;
 use crate::error::Error;
 
 /// Where a head has batch norms (section 4.4 of the paper).

@@ -1,4 +1,4 @@
-//! What a device can do at most: the denominator of model FLOPs utilisation.
+//! Peak FLOP/s of a device: the denominator of model FLOPs utilisation.
 
 use simsiam_recipe::Precision;
 use tch::Device;
@@ -6,11 +6,11 @@ use tch::Device;
 use crate::dist::device;
 use crate::error::Error;
 
-/// FLOP/s of one rank's device, for devices that the table lacks and for CPUs.
+/// Environment variable with the peak FLOP/s of one rank's device, for CPUs and devices that the table lacks.
 pub const VARIABLE: &str = "SIMSIAM_PEAK_FLOPS";
 
 /// Part of the name that CUDA gives a GPU, and its dense peak in TFLOP/s with bf16 and with fp32 as TF32, which
-/// convolutions use; from NVIDIA's data sheets, without sparsity. The first that fits counts.
+/// convolutions use; from NVIDIA's data sheets, without sparsity. The first match counts.
 const TABLE: [(&str, Option<f64>, f64); 10] = [
     ("H200", Some(989.4), 494.7),
     ("H100 PCIe", Some(756.0), 378.0),
@@ -25,10 +25,10 @@ const TABLE: [(&str, Option<f64>, f64); 10] = [
     ("V100", None, 15.7),
 ];
 
-/// Peak FLOP/s of a device in a precision, if it is known: as the environment says, else by the GPU's name.
+/// Returns the peak FLOP/s of a device in a precision, if known: from the environment, or else by the GPU's name.
 ///
 /// # Errors
-/// If the environment's value is no positive number.
+/// If the environment's value is not a positive number.
 pub fn of(device: Device, precision: Precision) -> Result<Option<f64>, Error> {
     if let Ok(text) = std::env::var(VARIABLE) {
         return match text.parse::<f64>() {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gpus_are_known_by_their_names() {
+    fn peak_of_a_gpu_is_found_by_its_name() {
         let bf16 = |name| known(name, Precision::Bf16);
         assert_eq!(bf16("NVIDIA H100 80GB HBM3"), Some(989.4e12));
         assert_eq!(bf16("NVIDIA H100 PCIe"), Some(756e12));
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cpus_peak_is_not_known() {
+    fn peak_of_a_cpu_is_unknown() {
         assert_eq!(of(Device::Cpu, Precision::Fp32).unwrap(), None);
     }
 }

@@ -5,7 +5,8 @@ use simsiam_recipe::{Arch, Stem};
 use tch::Tensor;
 
 use super::layers::{Affine, BatchNorm, Conv, ConvShape};
-use super::{Init, Pass};
+use super::params::Init;
+use super::pass::Pass;
 use crate::error::Error;
 
 /// What distinguishes one architecture from another.
@@ -203,7 +204,7 @@ impl ResNet {
         Ok(maps)
     }
 
-    /// The last block's output; `seen` is told each block's.
+    /// The last block's output; `seen` receives each block's.
     fn each_block(&self, x: &Tensor, pass: Pass, mut seen: impl FnMut(usize, &Tensor)) -> Result<Tensor, Error> {
         let mut y = self.bn1.forward(&self.conv1.forward(x)?, pass)?.f_relu_()?;
         if self.max_pool {

@@ -8,7 +8,9 @@ use tch::{Device, Kind, Tensor};
 use super::layers::Affine;
 use super::loss::{cross_entropy, negative_cosine};
 use super::mlp::{Mlp, Norms};
-use super::{Init, Params, Pass, ResNet};
+use super::params::{Init, Params};
+use super::pass::Pass;
+use super::resnet::ResNet;
 use crate::error::Error;
 
 /// What one step's forward pass gives.
@@ -37,11 +39,11 @@ pub struct SimSiam {
 pub const ENCODER: &str = "encoder.";
 /// First part of the names of everything that makes p of z.
 pub const PREDICTOR: &str = "predictor.";
-/// The projector within the encoder, in the place of torchvision's classifier.
+/// The projector within the encoder, instead of torchvision's classifier.
 pub const PROJECTOR: &str = "encoder.fc.";
 
 impl SimSiam {
-    /// Builds the network of `recipe` with its seed's initial values.
+    /// Builds the network of `recipe`, initialised by its seed.
     pub fn new(recipe: &Pretrain, kind: Kind, device: Device) -> Result<Self, Error> {
         let mut params = Params::default();
         let mut init = Init::new(&mut params, recipe.seed, kind, device);
@@ -164,7 +166,7 @@ impl SimSiam {
 }
 
 /// The batch norms of projector and predictor (section 4.4 and table 3 of the paper). The predictor's output has one
-/// with weight and bias, as a batch norm has unless told otherwise; the paper does not say.
+/// with weight and bias, as batch norms have by default; the paper does not say.
 fn norms(ablation: Ablation) -> (Norms, Norms) {
     let hidden_only = Norms { hidden: true, output: None };
     let projector = Norms { hidden: true, output: Some(Affine::None) };

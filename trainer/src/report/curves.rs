@@ -1,7 +1,7 @@
 //! Which curves a history has.
 
-use super::history::{EvalRecord, History, Point};
-use super::page::Classifier;
+use super::history::{ClassifierEpoch, History, Point};
+use super::page::ClassifierSection;
 use super::svg::{Chart, Series};
 use crate::telemetry::journal::Training;
 
@@ -100,7 +100,7 @@ fn knn(history: &History) -> Chart {
 }
 
 /// The sections of the classifiers that were trained.
-pub fn classifiers(history: &History) -> Vec<Classifier> {
+pub fn classifiers(history: &History) -> Vec<ClassifierSection> {
     let linear = "One linear layer on the frozen backbone. Over its own epochs.";
     let finetune = "The whole network, trained on with labels. Over its own epochs.";
     let all = [
@@ -111,7 +111,7 @@ pub fn classifiers(history: &History) -> Vec<Classifier> {
     trained
         .map(|(id, title, note, points, untrained)| {
             let caveat = points.last().and_then(|p| p.value.caveat.as_ref());
-            Classifier {
+            ClassifierSection {
                 id,
                 title,
                 note: caveat.map_or_else(|| note.to_owned(), |caveat| format!("{note} Note: {caveat}.")),
@@ -121,8 +121,8 @@ pub fn classifiers(history: &History) -> Vec<Classifier> {
         .collect()
 }
 
-fn classifier(points: &[Point<EvalRecord>], untrained: &[Point<EvalRecord>]) -> Vec<Chart> {
-    let of = |points: &[Point<EvalRecord>], value: fn(&EvalRecord) -> f64| -> Vec<(f64, f64)> {
+fn classifier(points: &[Point<ClassifierEpoch>], untrained: &[Point<ClassifierEpoch>]) -> Vec<Chart> {
+    let of = |points: &[Point<ClassifierEpoch>], value: fn(&ClassifierEpoch) -> f64| -> Vec<(f64, f64)> {
         points.iter().map(|p| (p.epoch, value(&p.value))).collect()
     };
     let mut accuracy =

@@ -1,4 +1,4 @@
-//! The journal of all attempts as one history, as if the run had never been interrupted.
+//! The journals of all attempts as one history, as if the run had never been interrupted.
 
 use crate::telemetry::event::KnnScore;
 use crate::telemetry::journal::{Record, Training, What};
@@ -13,12 +13,12 @@ pub struct History {
     /// kNN of the untrained encoder.
     pub untrained: Option<Vec<KnnScore>>,
     /// Linear classification.
-    pub linear: Vec<Point<EvalRecord>>,
+    pub linear: Vec<Point<ClassifierEpoch>>,
     /// Linear classification on the encoder as it was initialised.
-    pub linear_untrained: Vec<Point<EvalRecord>>,
+    pub linear_untrained: Vec<Point<ClassifierEpoch>>,
     /// Fine-tuning.
-    pub finetune: Vec<Point<EvalRecord>>,
-    /// Attempts of pre-training that left something.
+    pub finetune: Vec<Point<ClassifierEpoch>>,
+    /// Number of pre-training attempts that left a journal.
     pub attempts: u32,
 }
 
@@ -29,16 +29,16 @@ pub struct Point<T> {
     pub step: u64,
     /// Finished epochs.
     pub epoch: f64,
-    /// What was measured.
+    /// The measurement.
     pub value: T,
-    /// By which stage.
+    /// Whether pre-training measured it, rather than a stage of its own.
     during_training: bool,
     attempt: u32,
 }
 
 /// An epoch of a classifier.
 #[derive(Clone, Debug)]
-pub struct EvalRecord {
+pub struct ClassifierEpoch {
     /// Mean loss.
     pub loss: f64,
     /// Learning rate.
@@ -49,13 +49,13 @@ pub struct EvalRecord {
     pub top5: f64,
     /// Best accuracy so far.
     pub best_top1: f64,
-    /// How it was trained, where that is not the protocol.
+    /// How the training differs from the standard protocol, if it does.
     pub caveat: Option<String>,
 }
 
 impl History {
-    /// Merges records that come by stage and attempt: what a later attempt measured stands in the place of what earlier
-    /// ones had measured beyond the step it began at.
+    /// Merges records, sorted by stage and attempt: a later attempt's measurements replace what earlier ones measured beyond
+    /// the step at which it started.
     pub fn of(records: Vec<Record>) -> Self {
         let mut history = Self::default();
         for record in records {
@@ -90,7 +90,7 @@ impl History {
                         _ => continue,
                     };
                     points.retain(|p| p.attempt == attempt || p.epoch < epoch);
-                    let value = EvalRecord { loss, lr, top1, top5, best_top1, caveat };
+                    let value = ClassifierEpoch { loss, lr, top1, top5, best_top1, caveat };
                     points.push(Point { step, epoch, value, during_training, attempt });
                 }
             }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_attempt_overrides_what_it_repeats() {
+    fn later_attempt_replaces_repeated_steps() {
         let history = History::of(vec![
             record("knn", 1, 40, knn(9.0)),
             record("pretrain", 1, 0, What::Start),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_classifier_that_is_trained_again_is_shown_once() {
+    fn classifier_trained_again_is_shown_once() {
         let history = History::of(vec![
             record("linear", 1, 10, linear(1.0)),
             record("linear", 1, 20, linear(2.0)),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_a_history_too() {
+    fn history_of_no_records_is_empty() {
         assert!(History::of(Vec::new()).training.is_empty());
     }
 }

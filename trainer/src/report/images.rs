@@ -1,4 +1,4 @@
-//! Images of the data set as the page shows them.
+//! Images of the data set, rendered for the page.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +16,7 @@ const THUMBNAIL: u32 = 96;
 /// JPEG quality of pictures.
 const QUALITY: u8 = 88;
 
-/// Makes pictures of a run's images.
+/// Renders a run's images as pictures.
 pub struct ThumbnailRenderer<'a> {
     augment: &'a Augment,
     seed: u64,
@@ -26,19 +26,19 @@ pub struct ThumbnailRenderer<'a> {
 }
 
 impl<'a> ThumbnailRenderer<'a> {
-    /// For the run's augmentation and seed.
+    /// A renderer for the run's augmentation and seed.
     pub fn new(augment: &'a Augment, seed: u64) -> Self {
         Self { augment, seed, decoder: Decoder::new(), renderer: Renderer::default(), image: RgbImage::default() }
     }
 
-    /// The middle of an image as evaluation sees it, small.
+    /// Renders the centre crop of evaluation, small.
     pub fn thumbnail(&mut self, source: &dyn Source, id: u64) -> Result<Picture, Error> {
         self.load(source, id)?;
         let side = self.augment.crop_size.min(THUMBNAIL);
         self.middle(source.name(id), side)
     }
 
-    /// An image and the views that epoch 0 made of it.
+    /// Renders an image and its two views of epoch 0.
     pub fn views(&mut self, source: &dyn Source, id: u64) -> Result<Views, Error> {
         self.load(source, id)?;
         let side = self.augment.crop_size;
@@ -64,7 +64,7 @@ impl<'a> ThumbnailRenderer<'a> {
         let params = views.draw(&mut rng, self.image.width, self.image.height);
         let plane = (side * side) as usize;
         let mut planes = vec![0.0; 3 * plane];
-        // Values from 0 to 1, to be made bytes again.
+        // Values from 0 to 1, converted to bytes below.
         let normalize = Normalize::new([0.0; 3], [1.0; 3]);
         self.renderer.view(&self.image, &params, side as usize, &normalize, &mut planes);
         let name = format!("view {} of {name}", number + 1);
@@ -72,7 +72,7 @@ impl<'a> ThumbnailRenderer<'a> {
     }
 }
 
-/// A picture of `side` × `side` pixels, each given by channel and place.
+/// A picture of `side` × `side` pixels, each given by channel and index.
 fn picture(name: String, side: u32, pixel: impl Fn(usize, usize) -> u8) -> Result<Picture, Error> {
     let length = side as usize;
     let pixels = (0..length * length * 3).map(|i| pixel(i % 3, i / 3)).collect();

@@ -1,15 +1,16 @@
 //! The page about a run: one HTML file with everything in it, from the journal, the images and the latest checkpoint.
 //!
-//! This module gathers; [`history`] merges what all attempts measured and [`curves`] makes charts of it, [`images`]
-//! draws views and thumbnails, [`features`] looks at the encoder; [`mod@page`] and [`svg`] turn the result into text. What
-//! cannot be had (labels, a checkpoint, the images) is said in its place on the page.
+//! This module collects the content; [`history`] merges the measurements of all attempts and [`curves`] makes charts of it, [`images`]
+//! draws views and thumbnails, [`similarity`] compares features of the encoder; [`mod@page`] and [`svg`] turn the result into text. What
+//! is missing (labels, a checkpoint, the images) is named in its section of the page.
 
 pub mod curves;
-pub mod features;
+pub mod escape;
 pub mod history;
 pub mod images;
 pub mod page;
 pub mod sample;
+pub mod similarity;
 pub mod svg;
 
 use std::collections::BTreeMap;
@@ -28,11 +29,11 @@ use crate::model::SimSiam;
 use crate::storage::Storage;
 use crate::telemetry::event::{Event, Phase};
 use crate::telemetry::journal;
-use features::{Features, extract, nearest, principal};
 use history::History;
 use images::ThumbnailRenderer;
-use page::{Figure, Neighbour, Neighbours, Page, Part, Projection, Row, Views};
+use page::{Figure, Neighbour, NeighbourRow, Neighbours, Page, Part, Projection, Views};
 use sample::spread;
+use similarity::{Features, extract, nearest, principal};
 use svg::{MOST_CLASSES, Scatter, number};
 
 /// The page's name in the run's output.
@@ -50,7 +51,7 @@ pub struct Run<'a> {
     pub text: &'a str,
 }
 
-/// Writes the page into the run's output and gives its address.
+/// Writes the page into the run's output and returns its address.
 ///
 /// # Errors
 /// If the output cannot be read or written, or libtorch fails. Missing images or checkpoints are no errors.
@@ -67,20 +68,20 @@ pub fn write(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error>
 pub fn page(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error> {
     rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
     let history = History::of(journal::read(storage)?);
-    let gatherer = ReportBuilder::new(rank, run, storage)?;
-    let features = gatherer.model().and_then(|model| gatherer.look(&model));
+    let builder = ReportBuilder::new(rank, run, storage)?;
+    let features = builder.model().and_then(|model| builder.feature_sections(&model));
     let (neighbours, projection) = match features {
-        Ok(looked) => looked,
+        Ok(sections) => sections,
         Err(Error::Terminated) => return Err(Error::Terminated),
         Err(why) => (Err(why.to_string()), Err(why.to_string())),
     };
     Ok(page::html(&Page {
         run: run.name.to_owned(),
-        summary: gatherer.summary(),
-        figures: figures(&history, gatherer.found.as_ref()),
+        summary: builder.summary(),
+        figures: figures(&history, builder.found.as_ref()),
         charts: curves::charts(&history),
         classifiers: curves::classifiers(&history),
-        views: gatherer.views(),
+        views: builder.views(),
         neighbours,
         projection,
         settings: settings(run.recipe),
@@ -93,20 +94,20 @@ struct ReportBuilder<'a> {
     recipe: &'a Recipe,
     settings: Report,
     train: Part<Arc<dyn Source>>,
-    /// Images that are judged; `None` where the run has none.
+    /// The validation images; `None` if the run has none.
     val: Option<Part<Arc<dyn Source>>>,
     found: Option<Found>,
 }
 
-type Looked = (Part<Neighbours>, Part<Projection>);
+type FeatureSections = (Part<Neighbours>, Part<Projection>);
 
 impl<'a> ReportBuilder<'a> {
     fn new(rank: &'a Rank, run: &Run<'a>, storage: &Storage) -> Result<Self, Error> {
         let datasets = Datasets::new(run.recipe, storage.runtime().clone());
-        let said = |e: Error| format!("The images cannot be read: {e}");
-        let train = datasets.train().map_err(said);
+        let text_of = |e: Error| format!("The images cannot be read: {e}");
+        let train = datasets.train().map_err(text_of);
         let val = match &train {
-            Ok(train) if run.recipe.dataset.val.is_some() => Some(datasets.val(train.classes()).map_err(said)),
+            Ok(train) if run.recipe.dataset.val.is_some() => Some(datasets.val(train.classes()).map_err(text_of)),
             _ => None,
         };
         let found = Checkpoints::new(storage.clone()).latest()?;
@@ -145,10 +146,10 @@ impl<'a> ReportBuilder<'a> {
     fn views(&self) -> Part<Vec<Views>> {
         let train = self.train.as_ref().map_err(Clone::clone)?;
         let pretrain = self.pretrain().map_err(|e| e.to_string())?;
-        let mut painter = ThumbnailRenderer::new(&pretrain.augment, pretrain.seed);
+        let mut renderer = ThumbnailRenderer::new(&pretrain.augment, pretrain.seed);
         let sample = spread(train, self.settings.views as usize, |_| true);
         // An image that cannot be read is missing here as it is in training.
-        let views: Vec<_> = sample.ids().iter().filter_map(|id| painter.views(&**train, *id).ok()).collect();
+        let views: Vec<_> = sample.ids().iter().filter_map(|id| renderer.views(&**train, *id).ok()).collect();
         if views.is_empty() { Err("No image is shown.".into()) } else { Ok(views) }
     }
 
@@ -157,7 +158,7 @@ impl<'a> ReportBuilder<'a> {
         let pretrain = self.pretrain()?;
         let found = self.found.as_ref().ok_or_else(|| Error::Checkpoint {
             uri: self.recipe.output.uri.clone(),
-            message: "there is none yet, so there are no features to look at".into(),
+            message: "there is none yet, so there are no features to show".into(),
         })?;
         let model = SimSiam::new(pretrain, Kind::Float, self.rank.device)?;
         snapshot::restore_model(model.params(), &found.model, &found.uri)?;
@@ -165,68 +166,69 @@ impl<'a> ReportBuilder<'a> {
     }
 
     /// Neighbours and projection: of the validation images, or of training images where there are none.
-    fn look(&self, model: &SimSiam) -> Result<Looked, Error> {
+    fn feature_sections(&self, model: &SimSiam) -> Result<FeatureSections, Error> {
         let train = match &self.train {
             Ok(train) => train,
             Err(why) => return Ok((Err(why.clone()), Err(why.clone()))),
         };
-        let (judged, same) = match &self.val {
+        let (evaluated, same) = match &self.val {
             None => (train, true),
             Some(Ok(val)) => (val, false),
             Some(Err(why)) => return Ok((Err(why.clone()), Err(why.clone()))),
         };
         let augment = &self.pretrain()?.augment;
-        let threads = loader_threads(&self.recipe.dataset, self.rank);
+        let threads = loader_threads(&self.recipe.dataset, self.rank.info.threads);
         let view = eval_view(augment);
         let extract = |sample, what: &str| extract(self.rank, model, sample, &view, threads, what);
         let bank = extract(spread(train, self.settings.bank as usize, |_| true), "images to compare with")?;
-        let queries = extract(spread(judged, self.settings.queries as usize, |_| true), "images to look up")?;
-        let neighbours = self.neighbours(&bank, &queries, judged, same);
-        let shown = shown_classes(judged.classes().len());
-        let wanted = |id| judged.label(id).is_none_or(|label| shown.contains_key(&label));
-        let points = extract(spread(judged, self.settings.points as usize, wanted), "images to project")?;
-        Ok((neighbours, projection(&points, judged, same, &shown)))
+        let queries = extract(spread(evaluated, self.settings.queries as usize, |_| true), "images to look up")?;
+        let neighbours = self.neighbours(&bank, &queries, evaluated, same);
+        let shown = shown_classes(evaluated.classes().len());
+        let wanted = |id| evaluated.label(id).is_none_or(|label| shown.contains_key(&label));
+        let points = extract(spread(evaluated, self.settings.points as usize, wanted), "images to project")?;
+        Ok((neighbours, projection(&points, evaluated, same, &shown)))
     }
 
     fn neighbours(
         &self,
         bank: &Features,
         queries: &Features,
-        judged: &Arc<dyn Source>,
+        evaluated: &Arc<dyn Source>,
         same: bool,
     ) -> Part<Neighbours> {
-        let said = |e: Error| e.to_string();
+        let text_of = |e: Error| e.to_string();
         let train = self.train.as_ref().map_err(Clone::clone)?;
         if queries.ids.is_empty() || bank.ids.len() < 2 {
             return Err("There are too few readable images.".into());
         }
-        let pretrain = self.pretrain().map_err(said)?;
-        let mut painter = ThumbnailRenderer::new(&pretrain.augment, pretrain.seed);
+        let pretrain = self.pretrain().map_err(text_of)?;
+        let mut renderer = ThumbnailRenderer::new(&pretrain.augment, pretrain.seed);
         let class = |source: &Arc<dyn Source>, id| Some(source.classes().get(source.label(id)? as usize)?.clone());
         let mut rows = Vec::new();
-        for (id, found) in queries.ids.iter().zip(nearest(queries, bank, NEIGHBOURS, same).map_err(said)?) {
-            let query = painter.thumbnail(&**judged, *id).map_err(said)?;
+        for (id, found) in queries.ids.iter().zip(nearest(queries, bank, NEIGHBOURS, same).map_err(text_of)?) {
+            let query = renderer.thumbnail(&**evaluated, *id).map_err(text_of)?;
             let mut nearest = Vec::new();
-            for (place, similarity) in found {
-                let id = bank.ids[place];
-                let picture = painter.thumbnail(&**train, id).map_err(said)?;
+            for (index, similarity) in found {
+                let id = bank.ids[index];
+                let picture = renderer.thumbnail(&**train, id).map_err(text_of)?;
                 nearest.push(Neighbour { picture, class: class(train, id), similarity });
             }
-            rows.push(Row { query, class: class(judged, *id), nearest });
+            rows.push(NeighbourRow { query, class: class(evaluated, *id), nearest });
         }
         let kind = if same { "training" } else { "validation" };
-        let marks = if train.classes().is_empty() { "" } else { " ✓ is the same class, ✗ another." };
+        let marks = if train.classes().is_empty() { "" } else { " ✓ marks the same class, ✗ another." };
         let step = self.found.as_ref().map_or(0, |f| f.state.step);
         let note = format!(
-            "First in each row a {kind} image, then the training images whose features are nearest, out of {}, with the \
-             cosine of the angle between the features. Encoder of the checkpoint after step {step}.{marks}",
+            "Each row starts with a {kind} image, followed by its nearest training images by feature, out of {}, with their \
+             cosine similarity. Encoder of the checkpoint after step {step}.{marks}",
             bank.ids.len(),
         );
         Ok(Neighbours { note, rows })
     }
 }
 
-/// The classes of the projection, with their places in the legend: all, or as many as can be told apart, spread evenly.
+/// The classes of the projection, with their positions in the legend: all, or as many as can be distinguished, spread
+/// evenly.
 fn shown_classes(count: usize) -> BTreeMap<u32, usize> {
     let shown = count.min(MOST_CLASSES);
     (0..shown).map(|i| ((i * count / shown) as u32, i)).collect()
@@ -234,7 +236,7 @@ fn shown_classes(count: usize) -> BTreeMap<u32, usize> {
 
 fn projection(
     points: &Features,
-    judged: &Arc<dyn Source>,
+    evaluated: &Arc<dyn Source>,
     same: bool,
     shown: &BTreeMap<u32, usize>,
 ) -> Part<Projection> {
@@ -242,20 +244,20 @@ fn projection(
         return Err("There are too few readable images.".into());
     }
     let (places, share) = principal(&points.rows).map_err(|e| e.to_string())?;
-    let class = |id| judged.label(id).and_then(|label| shown.get(&label)).copied().unwrap_or(0);
+    let class = |id| evaluated.label(id).and_then(|label| shown.get(&label)).copied().unwrap_or(0);
     let points = places.iter().zip(&points.ids);
-    let points: Vec<_> = points.map(|([x, y], id)| (*x, *y, class(*id), judged.name(*id).to_owned())).collect();
+    let points: Vec<_> = points.map(|([x, y], id)| (*x, *y, class(*id), evaluated.name(*id).to_owned())).collect();
     let classes: Vec<String> =
-        shown.keys().filter_map(|label| judged.classes().get(*label as usize)).cloned().collect();
+        shown.keys().filter_map(|label| evaluated.classes().get(*label as usize)).cloned().collect();
     let kind = if same { "training" } else { "validation" };
-    let of = match judged.classes().len() {
-        0 => " They have no labels, so all have one colour.".to_owned(),
-        all if all > classes.len() => format!(" {} of {all} classes, spread evenly over them.", classes.len()),
+    let of = match evaluated.classes().len() {
+        0 => " The images have no labels, so all have one colour.".to_owned(),
+        all if all > classes.len() => format!(" {} of {all} classes are shown, spread evenly.", classes.len()),
         _ => " One colour and shape for each class.".to_owned(),
     };
     let note = format!(
-        "The features of {} {kind} images by their first two principal components, which have {} % and {} % of the \
-         variance. Classes that the features tell apart lie apart, though two dimensions show only a part of it.{of}",
+        "The first two principal components of the features of {} {kind} images, which explain {} % and {} % of the \
+         variance. Classes that the features separate appear apart, though two dimensions show only part of it.{of}",
         points.len(),
         number((share[0] * 1000.0).round() / 10.0),
         number((share[1] * 1000.0).round() / 10.0),
@@ -264,7 +266,7 @@ fn projection(
     Ok(Projection { note, plot: Scatter { axes, classes, points } })
 }
 
-/// The results, those that there are.
+/// The results that are available.
 fn figures(history: &History, found: Option<&Found>) -> Vec<Figure> {
     let mut figures = Vec::new();
     let mut figure = |label: &str, value: String, detail: String| {
@@ -276,8 +278,7 @@ fn figures(history: &History, found: Option<&Found>) -> Vec<Figure> {
     for (name, points, untrained) in classifiers {
         if let Some(last) = points.last() {
             let last = &last.value;
-            let mut detail =
-                format!("of the best epoch; of the last {}, top-5 {}", percent(last.top1), percent(last.top5));
+            let mut detail = format!("best epoch; last epoch {}, top-5 {}", percent(last.top1), percent(last.top5));
             if let Some(untrained) = untrained.last() {
                 detail = format!("{detail}; untrained {}", percent(untrained.value.best_top1));
             }
@@ -294,13 +295,17 @@ fn figures(history: &History, found: Option<&Found>) -> Vec<Figure> {
     }
     if let Some(last) = history.training.last() {
         let t = &last.value;
-        figure("Loss", number(t.loss), "−1 is agreement".into());
+        figure("Loss", number(t.loss), "−1 is full agreement".into());
         if let (Some(std), Some(healthy)) = (t.output_std, t.healthy_std) {
             figure("Output std", number(std), format!("healthy is near {}", number(healthy)));
         }
         let mut rates: Vec<f64> = history.training.iter().map(|p| p.value.images_per_second).collect();
         rates.sort_by(f64::total_cmp);
-        figure("Images/s", format!("{:.0}", rates[rates.len() / 2]), "median; an image is two views".into());
+        figure(
+            "Images/s",
+            format!("{:.0}", rates[rates.len() / 2]),
+            "median; each image counts once, as two views".into(),
+        );
         figure("Epochs", number(last.epoch), format!("of {}, {} of {} steps", t.epochs, last.step, t.steps));
     }
     if history.attempts > 1 {
@@ -312,7 +317,7 @@ fn figures(history: &History, found: Option<&Found>) -> Vec<Figure> {
     figures
 }
 
-/// Every field of the recipe with its value, by its path.
+/// Lists every field of the recipe with its value, by path.
 fn settings(recipe: &Recipe) -> Vec<(String, String)> {
     fn walk(path: &str, value: &Value, rows: &mut Vec<(String, String)>) {
         match value {
@@ -336,7 +341,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_classes_are_spread_evenly() {
+    fn classes_beyond_the_limit_are_spread_evenly() {
         assert_eq!(shown_classes(3).into_iter().collect::<Vec<_>>(), [(0, 0), (1, 1), (2, 2)]);
         let of_many = shown_classes(1000);
         assert_eq!((of_many.len(), of_many.get(&41)), (MOST_CLASSES, Some(&1)));
@@ -344,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_has_nothing_yet_has_a_page() {
+    fn report_of_a_run_without_measurements_is_written() {
         let history = History::of(Vec::new());
         assert!(figures(&history, None).is_empty());
         assert!(curves::charts(&history).iter().all(|chart| svg::chart(chart).contains("No measurements")));

@@ -1,10 +1,11 @@
-//! The page: one HTML document with everything in it. Pure: from a [`Page`] to text.
+//! The page: one self-contained HTML document, a pure function of a [`Page`].
 
 use std::fmt::Write;
 
+use super::escape::escape;
 use super::svg::{self, Chart, Scatter};
 
-/// What a page shows, or why it cannot.
+/// The content of a section, or the reason why it is missing.
 pub type Part<T> = Result<T, String>;
 
 /// Everything a page shows.
@@ -19,7 +20,7 @@ pub struct Page {
     /// The curves.
     pub charts: Vec<Chart>,
     /// The classifiers that were trained on the encoder.
-    pub classifiers: Vec<Classifier>,
+    pub classifiers: Vec<ClassifierSection>,
     /// Training images with their two views.
     pub views: Part<Vec<Views>>,
     /// Validation images with their nearest training images.
@@ -35,20 +36,20 @@ pub struct Page {
 /// A result.
 #[derive(Debug)]
 pub struct Figure {
-    /// What it is.
+    /// What was measured.
     pub label: String,
     /// Its value with the unit.
     pub value: String,
-    /// What to compare it with, or how it was measured.
+    /// A value to compare with, or how it was measured.
     pub detail: String,
 }
 
 /// A stage that trained a classifier.
 #[derive(Debug)]
-pub struct Classifier {
+pub struct ClassifierSection {
     /// The stage's name.
     pub id: &'static str,
-    /// What a person calls it.
+    /// Its heading.
     pub title: &'static str,
     /// What was trained, and on what.
     pub note: String,
@@ -61,7 +62,7 @@ pub struct Classifier {
 pub struct Picture {
     /// `data:image/jpeg;base64,…`.
     pub data: String,
-    /// What a person calls it.
+    /// Its name, for captions and screen readers.
     pub name: String,
     /// Its side in pixels.
     pub side: u32,
@@ -79,15 +80,15 @@ pub struct Views {
 /// Nearest neighbours of some images.
 #[derive(Debug)]
 pub struct Neighbours {
-    /// Which checkpoint, out of how many images.
+    /// The checkpoint, and the number of images compared with.
     pub note: String,
-    /// An image each.
-    pub rows: Vec<Row>,
+    /// One row per image.
+    pub rows: Vec<NeighbourRow>,
 }
 
-/// An image and its nearest others.
+/// An image and its nearest neighbours.
 #[derive(Debug)]
-pub struct Row {
+pub struct NeighbourRow {
     /// The image.
     pub query: Picture,
     /// Its class, where it has one.
@@ -96,7 +97,7 @@ pub struct Row {
     pub nearest: Vec<Neighbour>,
 }
 
-/// One of the nearest.
+/// A nearest neighbour.
 #[derive(Debug)]
 pub struct Neighbour {
     /// The image.
@@ -110,32 +111,16 @@ pub struct Neighbour {
 /// Features in two dimensions.
 #[derive(Debug)]
 pub struct Projection {
-    /// Of what, and how much of the variance it shows.
+    /// The images, and the share of the variance explained.
     pub note: String,
     /// The plot.
     pub plot: Scatter,
 }
 
-/// Text as it may stand in HTML, also within quotes.
-pub fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
-
-/// The document.
+/// Renders the document.
 pub fn html(page: &Page) -> String {
     let mut html = String::new();
-    // The policy is the proof: the page may load nothing.
+    // The policy enforces that the page loads nothing.
     let _ = write!(
         html,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -171,8 +156,8 @@ pub fn html(page: &Page) -> String {
             charts(html, "charts small", &classifier.charts);
         });
     }
-    let note = "Training images as they are, and the two views that training made of each in its first epoch. \
-                The network learns to predict one view's features from the other's.";
+    let note = "Training images, and the two views of each in the first epoch of training. \
+                The network learns to predict the features of one view from the other.";
     section(&mut html, "views", "Augmented views", note, |html| {
         part(html, &page.views, |html, rows| views(html, rows))
     });
@@ -184,14 +169,14 @@ pub fn html(page: &Page) -> String {
     section(&mut html, "projection", "Features in two dimensions", note, |html| {
         part(html, &page.projection, |html, p| html.push_str(&svg::scatter(&p.plot)));
     });
-    section(&mut html, "settings", "Settings", "Defaults and presets filled in.", |html| {
+    section(&mut html, "settings", "Settings", "All settings, with defaults and presets filled in.", |html| {
         html.push_str("<table><tbody>");
         for (name, value) in &page.settings {
             let _ = write!(html, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escape(name), escape(value));
         }
         html.push_str("</tbody></table>");
     });
-    section(&mut html, "recipe", "Recipe", "The run's file.", |html| {
+    section(&mut html, "recipe", "Recipe", "The run file.", |html| {
         let _ = write!(html, "<pre tabindex=\"0\"><code>{}</code></pre>", escape(&page.yaml));
     });
     let _ = writeln!(html, "</main><script>{}</script></body></html>", include_str!("script.js"));
@@ -213,7 +198,7 @@ fn charts(html: &mut String, class: &str, charts: &[Chart]) {
     html.push_str("</div>");
 }
 
-/// The content, or why there is none.
+/// Renders the content, or the reason why there is none.
 fn part<T>(html: &mut String, part: &Part<T>, content: impl FnOnce(&mut String, &T)) {
     match part {
         Ok(found) => content(html, found),
@@ -224,7 +209,7 @@ fn part<T>(html: &mut String, part: &Part<T>, content: impl FnOnce(&mut String, 
 }
 
 fn picture(html: &mut String, picture: &Picture, caption: &str) {
-    // What is smaller than its place is shown pixel by pixel.
+    // A small image is scaled without smoothing.
     let class = if picture.side < 80 { " class=\"pixels\"" } else { "" };
     let (data, name, side) = (&picture.data, escape(&picture.name), picture.side);
     let _ = write!(
@@ -246,7 +231,7 @@ fn views(html: &mut String, rows: &[Views]) {
     html.push_str("</div>");
 }
 
-fn row(html: &mut String, row: &Row) {
+fn row(html: &mut String, row: &NeighbourRow) {
     html.push_str("<div class=\"row\">");
     let class = row.class.as_deref().unwrap_or("image");
     picture(html, &row.query, &format!("<b>{}</b>", escape(class)));
@@ -280,13 +265,18 @@ mod tests {
 
     fn page() -> Page {
         let near = Neighbour { picture: evil_picture(), class: Some(EVIL.into()), similarity: f64::NAN };
-        let row = Row { query: evil_picture(), class: Some(EVIL.into()), nearest: vec![near] };
+        let row = NeighbourRow { query: evil_picture(), class: Some(EVIL.into()), nearest: vec![near] };
         Page {
             run: EVIL.into(),
             summary: EVIL.into(),
             figures: vec![Figure { label: EVIL.into(), value: EVIL.into(), detail: EVIL.into() }],
             charts: vec![Chart { title: EVIL.into(), note: EVIL.into(), ..Chart::default() }],
-            classifiers: vec![Classifier { id: "linear", title: "Linear", note: EVIL.into(), charts: Vec::new() }],
+            classifiers: vec![ClassifierSection {
+                id: "linear",
+                title: "Linear",
+                note: EVIL.into(),
+                charts: Vec::new(),
+            }],
             views: Ok(vec![Views { original: evil_picture(), views: [evil_picture(), evil_picture()] }]),
             neighbours: Ok(Neighbours { note: EVIL.into(), rows: vec![row] }),
             projection: Err(EVIL.into()),
@@ -296,14 +286,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_users_is_taken_for_html() {
+    fn text_from_the_run_is_escaped() {
         let html = html(&page());
         assert!(!html.contains("<img src=x") && !html.contains(EVIL));
         assert!(html.matches("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;").count() >= 16, "{html}");
     }
 
     #[test]
-    fn what_is_missing_is_said_in_its_place() {
+    fn missing_section_shows_its_reason() {
         let page = Page {
             views: Err("there are no images".into()),
             neighbours: Err("there is no checkpoint".into()),
@@ -318,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn it_names_nothing_outside_itself() {
+    fn page_refers_to_no_external_resource() {
         let html = html(&page());
         assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("url("));
         assert!(html.contains("default-src 'none'"));

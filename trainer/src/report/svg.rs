@@ -1,8 +1,8 @@
-//! Charts as inline SVG: axes, units, a legend, and the values that the page's script reads out.
+//! Charts as inline SVG: axes, units, a legend, and the values that the page's script shows.
 
 use std::fmt::Write;
 
-use super::page::escape;
+use super::escape::escape;
 
 /// A line chart.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +15,7 @@ pub struct Chart {
     pub x: String,
     /// Label of the vertical axis, with the unit.
     pub y: String,
-    /// Does the vertical axis begin at 0?
+    /// Whether the vertical axis starts at 0.
     pub from_zero: bool,
     /// Its lines.
     pub series: Vec<Series>,
@@ -30,22 +30,22 @@ pub struct Series {
 }
 
 impl Series {
-    /// Measured values. What is not finite is left out.
+    /// A line of measured values. Values that are not finite are left out.
     pub fn line(name: &str, mut points: Vec<(f64, f64)>) -> Self {
         points.retain(|(x, y)| x.is_finite() && y.is_finite());
         Self { name: name.to_owned(), points: thinned(points), reference: false }
     }
 
-    /// What others are compared with, drawn dashed.
+    /// A reference line, drawn dashed.
     pub fn reference(name: &str, points: Vec<(f64, f64)>) -> Self {
         Self { reference: true, ..Self::line(name, points) }
     }
 }
 
-/// Most points that a line is drawn with.
+/// Maximum number of points of a line.
 const MOST_POINTS: usize = 600;
 
-/// At most [`MOST_POINTS`]: of each run of neighbours the least and the greatest, so that peaks stay.
+/// At most [`MOST_POINTS`]: of each group of neighbours the smallest and the largest, so that peaks are kept.
 fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     if points.len() <= MOST_POINTS {
         return points;
@@ -70,7 +70,7 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 46.0;
 
-/// Where values lie on the paper.
+/// The mapping from values to pixels.
 struct Scale {
     from: f64,
     to: f64,
@@ -84,7 +84,7 @@ impl Scale {
     }
 }
 
-/// Round numbers from at most `from` to at least `to`, some five of them.
+/// About five round numbers from at most `from` to at least `to`.
 fn ticks(from: f64, to: f64) -> Vec<f64> {
     let span = if to > from { to - from } else { to.abs().max(1.0) };
     let raw = span / 4.0;
@@ -95,7 +95,7 @@ fn ticks(from: f64, to: f64) -> Vec<f64> {
     (first..=last).map(|i| i as f64 * step).collect()
 }
 
-/// A number as people write it.
+/// Formats a number for readers.
 pub fn number(value: f64) -> String {
     let text = match value.abs() {
         0.0 => return "0".into(),
@@ -109,7 +109,7 @@ pub fn number(value: f64) -> String {
     text.replace('-', "−")
 }
 
-/// The chart as a `<figure>`; without a single point a line of text in its place.
+/// Renders the chart as a `<figure>`; a chart without points is a line of text.
 pub fn chart(chart: &Chart) -> String {
     let mut html = format!("<figure class=\"chart\"><figcaption><h3>{}</h3></figcaption>", escape(&chart.title));
     let points = || chart.series.iter().flat_map(|s| &s.points);
@@ -185,7 +185,7 @@ pub fn chart(chart: &Chart) -> String {
     html
 }
 
-/// A colour for each line; references have one of their own.
+/// A colour for each line; reference lines have one of their own.
 fn classes(chart: &Chart) -> impl Iterator<Item = String> + '_ {
     let mut colour = 0;
     chart.series.iter().map(move |series| {
@@ -210,7 +210,7 @@ fn line(html: &mut String, series: &Series, class: &str, x: &Scale, y: &Scale) {
         values.trim_end(),
         path.trim_end(),
     );
-    // A lone point has no line, and a few are worth seeing each.
+    // A single point has no line, and a few points are worth marking.
     if series.points.len() <= 40 && !series.reference {
         for (px, py) in &series.points {
             let _ = write!(html, "<circle class=\"{class}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>", x.px(*px), y.px(*py));
@@ -218,7 +218,7 @@ fn line(html: &mut String, series: &Series, class: &str, x: &Scale, y: &Scale) {
     }
 }
 
-/// The chart in words, for who does not see it.
+/// Describes the chart in words, for screen readers.
 fn description(chart: &Chart) -> String {
     let mut text = format!("{} over {}.", chart.y, chart.x);
     for series in &chart.series {
@@ -238,7 +238,7 @@ fn description(chart: &Chart) -> String {
     text
 }
 
-/// Colours of the style sheet, `c0` and on: Okabe and Ito's, told apart by colour-blind people too.
+/// Colours of the style sheet, `c0` and on: Okabe and Ito's, which colour-blind people can distinguish.
 pub const COLOURS: usize = 6;
 /// Shapes of a scatter plot's points.
 const SHAPES: usize = 4;
@@ -252,15 +252,15 @@ pub struct Scatter {
     pub axes: [String; 2],
     /// The classes' names; empty where there are none.
     pub classes: Vec<String>,
-    /// RankInfo, index of the class and name of each point.
+    /// Position, index of the class and name of each point.
     pub points: Vec<(f64, f64, usize, String)>,
 }
 
-/// The plot as a `<figure>` with its legend.
+/// Renders the plot as a `<figure>` with its legend.
 pub fn scatter(plot: &Scatter) -> String {
     const SIDE: f64 = 440.0;
     let finite = || plot.points.iter().filter(|p| p.0.is_finite() && p.1.is_finite());
-    // The same scale both ways: distances are what the picture is about.
+    // The same scale on both axes, so that distances are comparable.
     let reach = finite().map(|p| p.0.abs().max(p.1.abs())).fold(1e-12, f64::max);
     let px = |value: f64| SIDE / 2.0 + value / reach * (SIDE / 2.0 - 24.0);
     let mut html = format!(
@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_round_and_enclose() {
+    fn ticks_are_round_and_enclose_the_range() {
         assert_eq!(ticks(0.0, 100.0), [0.0, 25.0, 50.0, 75.0, 100.0]);
         assert_eq!(ticks(-0.93, -0.02).len(), 5);
         for (from, to) in [(3.0, 3.0), (0.0, 0.0), (-1.0, -1.0), (0.0, 1e-9), (0.0, 1e12)] {
@@ -336,13 +336,13 @@ mod tests {
     }
 
     #[test]
-    fn numbers_read_well() {
-        let said: Vec<_> = [0.0, -0.9213, 1234.5, 0.05, 3.0, 1.5e-5].map(number).into();
-        assert_eq!(said, ["0", "−0.9213", "1234", "0.05", "3", "1.50e-5"]);
+    fn numbers_are_formatted_for_readers() {
+        let texts: Vec<_> = [0.0, -0.9213, 1234.5, 0.05, 3.0, 1.5e-5].map(number).into();
+        assert_eq!(texts, ["0", "−0.9213", "1234", "0.05", "3", "1.50e-5"]);
     }
 
     #[test]
-    fn what_is_not_a_number_is_left_out() {
+    fn values_that_are_not_finite_are_left_out() {
         let points = vec![(0.0, f64::NAN), (1.0, 2.0), (2.0, f64::INFINITY), (3.0, 4.0)];
         let html = chart(&Chart { series: vec![Series::line("a", points)], ..Chart::default() });
         assert!(html.contains("data-values=\"1,2 3,4\"") && !html.contains("NaN") && !html.contains("inf"), "{html}");
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn peaks_survive_thinning() {
+    fn thinned_line_keeps_its_peaks() {
         let mut points: Vec<_> = (0..100_000).map(|i| (f64::from(i), 0.0)).collect();
         points[54_321].1 = 9.0;
         let line = Series::line("a", points);
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_escaped() {
+    fn names_in_a_scatter_plot_are_escaped() {
         let plot = Scatter {
             classes: vec!["<b>".into()],
             points: vec![(1.0, 1.0, 0, "a\"<script>.jpg".into())],

@@ -1,4 +1,4 @@
-//! The export stage: the latest checkpoint's weights in the formats that are asked for.
+//! The export stage: the latest checkpoint's weights in the requested formats.
 
 use simsiam_recipe::{ExportFormat, Recipe};
 
@@ -15,26 +15,19 @@ pub const FOLDER: &str = "export";
 /// Writes `spec.export` into the output.
 pub fn run(rank: &Rank, recipe: &Recipe, storage: &Storage) -> Result<StageResult, Error> {
     rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
-    let found = if rank.is_first() {
-        export(&recipe.export, storage, &|name| format!("{FOLDER}/{name}"), storage)?
-    } else {
-        Vec::new()
-    };
-    rank.barrier("export")?;
+    let found =
+        rank.on_rank_0("export", || export(&recipe.export, storage, &|name| format!("{FOLDER}/{name}"), storage))?;
     Ok(StageResult { exports: Some(found), ..StageResult::default() })
 }
 
-/// Writes the latest checkpoint of `run` into `to`, each format as one file under the path that `path` makes of its name.
+/// Writes the latest checkpoint of `run` into `to`, one file per format, at the path that `path` returns for its name.
 pub fn export(
     formats: &[ExportFormat],
     run: &Storage,
     path: &dyn Fn(&str) -> String,
     to: &Storage,
 ) -> Result<Vec<Exported>, Error> {
-    let found = Checkpoints::new(run.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
-        uri: run.uri("checkpoints"),
-        message: "there is no valid checkpoint to export; run the pretrain stage first".into(),
-    })?;
+    let found = Checkpoints::new(run.clone()).require_latest("export")?;
     let weights = Weights::from_checkpoint(&found)?;
     weights.warn_of_other_shapes(formats);
     let mut exported = Vec::new();

@@ -11,11 +11,11 @@ use simsiam_recipe::{Recipe, Stage};
 use tch::Kind;
 
 use self::classify::{Encoder, Protocol};
-use crate::checkpoint::{Checkpoints, snapshot};
+use crate::checkpoint::{Checkpoints, Found, require_latest, snapshot};
 use crate::data::datasets::{Datasets, eval_view, loader_threads};
 use crate::dist::rank::{Rank, RankInfo};
 use crate::error::Error;
-use crate::eval::knn::{Evaluation, Features};
+use crate::eval::knn::{Evaluation, FeatureSource};
 use crate::model::SimSiam;
 use crate::report;
 use crate::storage::Storage;
@@ -111,7 +111,13 @@ fn classify(
 ) -> Result<StageResult, Error> {
     let (recipe, attempt, buckets) = (&order.recipe, order.attempt, order.buckets);
     let protocol = protocol(recipe)?;
-    let weights = weights::open_in_place(order.weights.as_deref(), &recipe.output, storage.runtime())?;
+    // Read by rank 0 alone; the encoder is broadcast from there.
+    let mut weights = None;
+    rank.on_rank_0("reading --weights", || {
+        weights = weights::open_in_place(order.weights.as_deref(), &recipe.output, storage.runtime())?;
+        Ok(())
+    })?;
+    let given = if order.weights.is_some() { Encoder::Other(weights.as_ref()) } else { Encoder::Trained };
     let on = |encoder| {
         let (storage, protocol) = (storage.clone(), protocol.clone());
         classify::run(rank, classify::Request { recipe, storage, attempt, buckets, protocol, encoder })
@@ -120,7 +126,7 @@ fn classify(
         Protocol::Linear(linear) if linear.untrained_too => on(Encoder::Untrained)?.linear_untrained,
         _ => None,
     };
-    Ok(StageResult { linear_untrained: untrained, ..on(weights.as_ref().map_or(Encoder::Trained, Encoder::Other))? })
+    Ok(StageResult { linear_untrained: untrained, ..on(given)? })
 }
 
 /// Packs the recipe's data sets into its output.
@@ -128,7 +134,7 @@ fn prepare(rank: &Rank, recipe: &Recipe, storage: &Storage) -> Result<StageResul
     if rank.is_first() {
         rank.sink.send(&Event::Phase { phase: Phase::Starting });
         let datasets = Datasets::new(recipe, storage.runtime().clone());
-        datasets.prepare(loader_threads(&recipe.dataset, rank), |part, done, of| {
+        datasets.prepare(loader_threads(&recipe.dataset, rank.info.threads), |part, done, of| {
             let (done, of) = (done as u64, of as u64);
             rank.sink.send(&Event::Evaluated { done, of, what: format!("{part} images packed") });
         })?;
@@ -151,36 +157,31 @@ pub fn knn(
     let datasets = Datasets::new(recipe, storage.runtime().clone());
     let train = datasets.train()?;
     let val = datasets.val(train.classes())?;
-    let loader_threads = loader_threads(&recipe.dataset, rank);
+    let loader_threads = loader_threads(&recipe.dataset, rank.info.threads);
     let evaluation = Evaluation { train, val, view: eval_view(&pretrain.augment), knn: &protocols, loader_threads };
-    let latest = || {
-        Checkpoints::new(storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
-            uri: storage.uri("checkpoints"),
-            message: "there is no valid checkpoint to judge; run the pretrain stage first".into(),
-        })
-    };
-    let found = if weights.is_some() { None } else { Some(latest()?) };
     let model = SimSiam::new(pretrain, Kind::Float, rank.device)?;
+    let (uri, epoch, step) = match weights {
+        Some(weights) => {
+            weights.fill_simsiam_backbone(model.params())?;
+            (weights.uri.clone(), weights.epochs.unwrap_or(0), None)
+        }
+        None => {
+            let fill = |found: &Found| snapshot::restore_model(model.params(), &found.model, &found.uri);
+            let tensors = model.params().entries().iter().map(|e| &e.tensor);
+            let found = require_latest(rank, &Checkpoints::new(storage.clone()), "evaluate", fill, tensors)?;
+            (found.uri, found.state.epoch, Some(found.state.step))
+        }
+    };
     let tell = |features: &str, epoch, step, scores: &Vec<_>| {
         rank.sink.send(&Event::Knn { epoch, step, features: features.into(), scores: scores.clone() });
     };
-    let untrained = evaluation.run(rank, &Features::Backbone(&model))?;
+    let untrained =
+        evaluation.run(rank, &FeatureSource::Backbone(&SimSiam::new(pretrain, Kind::Float, rank.device)?))?;
     tell("untrained", 0, 0, &untrained);
-    let (uri, epoch) = match (weights, &found) {
-        (Some(weights), _) => {
-            weights.fill_simsiam_backbone(model.params())?;
-            (Some(weights.uri.clone()), weights.epochs.unwrap_or(0))
-        }
-        (None, Some(found)) => {
-            snapshot::restore_model(model.params(), &found.model, &found.uri)?;
-            (Some(found.uri.clone()), found.state.epoch)
-        }
-        (None, None) => (None, 0),
-    };
-    let trained = evaluation.run(rank, &Features::Backbone(&model))?;
-    tell("trained", epoch, found.as_ref().map_or(0, |found| found.state.step), &trained);
+    let trained = evaluation.run(rank, &FeatureSource::Backbone(&model))?;
+    tell("trained", epoch, step.unwrap_or(0), &trained);
     let pixels = if pixels {
-        let scores = evaluation.run(rank, &Features::Pixels)?;
+        let scores = evaluation.run(rank, &FeatureSource::Pixels)?;
         tell("pixels", 0, 0, &scores);
         Some(scores)
     } else {
@@ -188,8 +189,8 @@ pub fn knn(
     };
     Ok(StageResult {
         epoch: Some(epoch),
-        step: found.map(|found| found.state.step),
-        checkpoint: uri,
+        step,
+        checkpoint: Some(uri),
         knn: Some(trained),
         knn_untrained: Some(untrained),
         knn_pixels: pixels,

@@ -28,8 +28,8 @@ impl<T: Task> Driver<'_, T> {
     /// Rank 0 finds the latest valid checkpoint, or lets the task begin; every rank gets the same state. Then the Reducer
     /// is made.
     pub(super) fn resume(&mut self) -> Result<(), Error> {
-        let own = if self.rank.is_first() { Some(self.origin()?) } else { None };
-        let origin = self.rank.broadcast_object("resume", own)?;
+        let rank = self.rank;
+        let origin = rank.on_rank_0("resume", || self.origin())?;
         self.attempt = origin.attempt;
         self.clock.step = origin.start.step;
         self.bucket_order = origin.bucket_order;
@@ -58,7 +58,7 @@ impl<T: Task> Driver<'_, T> {
         };
         let state = self.adopt(found)?;
         let start = Start { step: state.step, momentum: state.step > 0 };
-        Ok(Origin { attempt, start, bucket_order: state.bucket_order, record: state.judged, resumed: true })
+        Ok(Origin { attempt, start, bucket_order: state.bucket_order, record: state.eval_record, resumed: true })
     }
 
     /// Takes a checkpoint's tensors, after checking that it belongs to this run.
@@ -113,7 +113,7 @@ impl<T: Task> Driver<'_, T> {
             digest: digest_of(&self.spec.arithmetic),
             arithmetic: self.spec.arithmetic.clone(),
             bucket_order: self.bucket_order.clone(),
-            judged: self.task.eval_record(),
+            eval_record: self.task.eval_record(),
             environment: Environment::of(self.rank),
         };
         let snapshot = Snapshot::of(self.task.checkpoint_tensors(), self.sgd.state(), state)?;

@@ -1,25 +1,25 @@
-//! Which architecture tensors are of.
+//! Recognises the architecture of a backbone by its tensors.
 
 use std::fmt;
 
 use simsiam_pth::Tensor;
 use simsiam_recipe::Arch;
 
-use super::Weights;
+use super::state_dict::Weights;
 use crate::model::resnet::Layout;
 
-/// A backbone as its tensors show it.
+/// The architecture of a backbone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct Architecture {
     /// torchvision's name.
     pub arch: Arch,
     /// Channels of the first convolution; 64 in every published model.
     pub base_width: usize,
-    /// Its kernel's width: 7, or 3 in the stem for small images.
+    /// Kernel width of the first convolution: 7, or 3 in the stem for small images.
     pub stem: usize,
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.arch)?;
         if self.base_width != 64 {
@@ -33,8 +33,8 @@ impl fmt::Display for Found {
 }
 
 impl Weights {
-    /// The architecture of the backbone, if it is a whole one that is known.
-    pub fn architecture(&self) -> Option<Found> {
+    /// Recognises the architecture of the backbone; `None` if it is incomplete or unknown.
+    pub fn architecture(&self) -> Option<Architecture> {
         let shape = |name: &str| self.tensors.get(&format!("encoder.{name}")).map(|t: &Tensor| t.shape.as_slice());
         let &[base_width, _, _, stem] = shape("conv1.weight")? else { return None };
         let has = |stage, block| shape(&format!("layer{stage}.{block}.conv1.weight")).is_some();
@@ -47,6 +47,6 @@ impl Weights {
         let (groups, width_per_group) = (i64::try_from(groups).ok()?, i64::try_from(width_per_group).ok()?);
         let found = Layout { bottleneck, blocks, groups, width_per_group };
         let arch = Arch::ALL.into_iter().find(|&arch| Layout::of(arch) == found)?;
-        Some(Found { arch, base_width, stem })
+        Some(Architecture { arch, base_width, stem })
     }
 }

@@ -1,25 +1,25 @@
-//! From [`Weights`] into a network and its optimiser.
+//! Copies [`Weights`] into a network and its optimiser.
 
 use simsiam_pth::{Dtype, Tensor as HostTensor};
 use tch::{Kind, Tensor};
 
-use super::{Weights, names};
+use super::names;
+use super::state_dict::Weights;
 use crate::error::Error;
 use crate::model::Params;
 use crate::model::simsiam::{ENCODER, PREDICTOR, PROJECTOR};
-use crate::training::sgd::Sgd;
 
-/// Which of SimSiam's heads a file had; what it had not keeps its initial values.
+/// Which of SimSiam's heads a file has; a missing head keeps its initial values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
     /// The projector, `encoder.fc`.
     pub projector: bool,
-    /// The predictor; also true of a network without one.
+    /// The predictor; true as well if the network has none.
     pub predictor: bool,
 }
 
 impl Weights {
-    /// Fills a SimSiam network: the backbone must be there, and whatever head is there must fit.
+    /// Fills a SimSiam network. The backbone must be present, and each head that is present must fit.
     pub fn fill_network(&self, params: &Params) -> Result<Heads, Error> {
         let wanted: Vec<_> = params.entries().iter().map(|e| (e.name.as_str(), &e.tensor)).collect();
         let is_predictor = |name: &str| name.starts_with(PREDICTOR);
@@ -42,20 +42,20 @@ impl Weights {
         self.fill_backbone(backbone.filter_map(|e| Some((e.name.strip_prefix(ENCODER)?, &e.tensor))))
     }
 
-    /// Fills a backbone whose tensors have torchvision's names, all but `fc`.
+    /// Fills a backbone under torchvision's names, without `fc`.
     pub fn fill_backbone<'a>(&self, backbone: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<(), Error> {
         let names: Vec<_> = backbone.into_iter().map(|(name, tensor)| (format!("{ENCODER}{name}"), tensor)).collect();
         let wanted: Vec<_> = names.iter().map(|(name, tensor)| (name.as_str(), *tensor)).collect();
         self.fill(&wanted, &|name| name.starts_with(ENCODER) && !name.starts_with(PROJECTOR))
     }
 
-    /// Fills `wanted`, which is all of the part of the network that `belongs` tells.
+    /// Fills `wanted`, the tensors of that part of the network whose names `belongs` accepts.
     fn fill(&self, wanted: &[(&str, &Tensor)], belongs: &dyn Fn(&str) -> bool) -> Result<(), Error> {
         let stranger =
             self.in_order().into_iter().map(|(name, _)| name).find(|name| {
                 belongs(name) && !names::is_counter(name) && !wanted.iter().any(|(wanted, _)| wanted == name)
             });
-        // What does not fit tells more than what is missing.
+        // A shape that does not fit explains more than a name that is missing.
         for (name, tensor) in wanted {
             if let Some(found) = self.tensors.get(*name)
                 && (size(found) != tensor.size() || found.dtype.is_float() != is_float(tensor))
@@ -66,7 +66,7 @@ impl Weights {
             }
         }
         if let Some(name) = stranger {
-            return Err(self.refused(format!("has {name}, which the network has not; {}", self.hint())));
+            return Err(self.refused(format!("has {name}, which the network does not have; {}", self.hint())));
         }
         for (name, tensor) in wanted {
             match self.tensors.get(*name) {
@@ -78,37 +78,38 @@ impl Weights {
         Ok(())
     }
 
-    /// What to do about a file that does not fit.
+    /// Returns advice on a file that does not fit.
     fn hint(&self) -> String {
         match (self.architecture(), &self.arch) {
             (Some(found), _) => {
                 format!("the file holds a {found}: set spec.pretrain's arch, stem, baseWidth and heads accordingly")
             }
-            (None, Some(arch)) => format!("the file says it is of {arch}: set spec.pretrain.arch accordingly"),
+            (None, Some(arch)) => {
+                format!("the file names {arch} as its architecture: set spec.pretrain.arch accordingly")
+            }
             (None, None) => "check spec.pretrain.arch, stem and baseWidth".to_owned(),
         }
     }
 
-    /// Fills all momentum buffers, if the file has them all with their shapes; else none of them.
-    pub fn fill_optimizer(&self, sgd: &Sgd) -> Result<bool, Error> {
+    /// Fills the momentum `buffers`, by parameter, if the file has them all with their shapes; otherwise none of them.
+    pub fn fill_momentum<'a>(&self, buffers: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<bool, Error> {
         let Some(optimizer) = &self.optimizer else { return Ok(false) };
-        let fits = |(name, buffer): (&str, &Tensor)| {
-            optimizer.momentum.get(name).is_some_and(|found| size(found) == buffer.size() && found.dtype.is_float())
-        };
-        if !sgd.buffers().all(fits) {
-            return Ok(false);
-        }
-        for (name, buffer) in sgd.buffers() {
-            if let Some(found) = optimizer.momentum.get(name) {
-                copy(found, buffer)?;
+        let mut pairs = Vec::new();
+        for (name, buffer) in buffers {
+            match optimizer.momentum.get(name) {
+                Some(found) if size(found) == buffer.size() && found.dtype.is_float() => pairs.push((found, buffer)),
+                _ => return Ok(false),
             }
+        }
+        for (found, buffer) in pairs {
+            copy(found, buffer)?;
         }
         Ok(true)
     }
 }
 
 fn size(tensor: &HostTensor) -> Vec<i64> {
-    // A dimension beyond i64 is no tensor's that lies in memory.
+    // No tensor in memory has a dimension beyond i64.
     tensor.shape.iter().map(|&n| i64::try_from(n).unwrap_or(-1)).collect()
 }
 
@@ -116,7 +117,7 @@ fn is_float(tensor: &Tensor) -> bool {
     matches!(tensor.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)
 }
 
-/// Copies the values, whatever their precision.
+/// Copies the values, converting their precision.
 fn copy(from: &HostTensor, to: &Tensor) -> Result<(), Error> {
     let kind = match from.dtype {
         Dtype::F16 => Kind::Half,

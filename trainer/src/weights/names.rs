@@ -1,11 +1,11 @@
-//! What tensors are called elsewhere.
+//! Names of tensors in other programs' files.
 
-/// How a file's names begin, and what the rest belongs to.
+/// The naming scheme of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum Naming {
     /// SimSiam's reference and our checkpoints: `module.encoder.…` and `module.predictor.…`, or without `module.`.
     SimSiam,
-    /// MoCo: `module.encoder_q.…`; the momentum encoder, the queue and the head are left.
+    /// MoCo: `module.encoder_q.…`; the momentum encoder, the queue and the head are ignored.
     Moco,
     /// A classifier's backbone: torchvision, timm, the reference's linear checkpoints (`module.…`).
     Classifier,
@@ -13,8 +13,8 @@ pub enum Layout {
     Detectron2,
 }
 
-impl Layout {
-    /// The layout of a file with these names.
+impl Naming {
+    /// Recognises the scheme of a file with these names.
     pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let mut found = None;
         for name in names {
@@ -31,7 +31,7 @@ impl Layout {
         found
     }
 
-    /// Our name of a file's tensor; `None` for what a SimSiam network does not have.
+    /// Maps a file's name to ours; `None` for a tensor that a SimSiam network does not have.
     pub fn ours(self, name: &str) -> Option<String> {
         let name = bare(name);
         match self {
@@ -43,7 +43,7 @@ impl Layout {
     }
 }
 
-/// A name without the prefix of `DistributedDataParallel`.
+/// Returns a name without the prefix of `DistributedDataParallel`.
 fn bare(name: &str) -> &str {
     name.strip_prefix("module.").unwrap_or(name)
 }
@@ -100,12 +100,12 @@ fn rank(part: &str) -> u32 {
     }
 }
 
-/// Is it trained (or frozen), rather than counted?
+/// Returns whether the name is a parameter's (trained or frozen) rather than a buffer's.
 pub fn is_parameter(name: &str) -> bool {
     name.ends_with(".weight") || name.ends_with(".bias")
 }
 
-/// A batch norm's counter, which files of old and other programs lack.
+/// Returns whether the name is a batch norm's counter, which files of older and other programs lack.
 pub fn is_counter(name: &str) -> bool {
     name.ends_with(".num_batches_tracked")
 }
@@ -115,30 +115,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_each_layout() {
+    fn names_of_each_scheme_map_to_ours() {
         for (layout, theirs, ours) in [
-            (Layout::SimSiam, "module.encoder.fc.3.weight", Some("encoder.fc.3.weight")),
-            (Layout::SimSiam, "predictor.0.weight", Some("predictor.0.weight")),
-            (Layout::Moco, "module.encoder_q.layer1.0.bn1.bias", Some("encoder.layer1.0.bn1.bias")),
-            (Layout::Moco, "module.encoder_q.fc.0.weight", None),
-            (Layout::Moco, "module.encoder_k.conv1.weight", None),
-            (Layout::Moco, "module.queue", None),
-            (Layout::Classifier, "module.bn1.weight", Some("encoder.bn1.weight")),
-            (Layout::Classifier, "fc.weight", None),
-            (Layout::Detectron2, "res5.2.conv3.norm.bias", Some("encoder.layer4.2.bn3.bias")),
-            (Layout::Detectron2, "roi_heads.box_predictor.weight", None),
+            (Naming::SimSiam, "module.encoder.fc.3.weight", Some("encoder.fc.3.weight")),
+            (Naming::SimSiam, "predictor.0.weight", Some("predictor.0.weight")),
+            (Naming::Moco, "module.encoder_q.layer1.0.bn1.bias", Some("encoder.layer1.0.bn1.bias")),
+            (Naming::Moco, "module.encoder_q.fc.0.weight", None),
+            (Naming::Moco, "module.encoder_k.conv1.weight", None),
+            (Naming::Moco, "module.queue", None),
+            (Naming::Classifier, "module.bn1.weight", Some("encoder.bn1.weight")),
+            (Naming::Classifier, "fc.weight", None),
+            (Naming::Detectron2, "res5.2.conv3.norm.bias", Some("encoder.layer4.2.bn3.bias")),
+            (Naming::Detectron2, "roi_heads.box_predictor.weight", None),
         ] {
             assert_eq!(layout.ours(theirs).as_deref(), ours, "{theirs}");
             // The momentum encoder alone does not make a file MoCo's.
-            let telling = theirs.contains("encoder.") || theirs.contains("encoder_q.");
-            assert_eq!(Layout::of([theirs, "x"]).is_some(), telling, "{theirs}");
+            let recognised = theirs.contains("encoder.") || theirs.contains("encoder_q.");
+            assert_eq!(Naming::of([theirs, "x"]).is_some(), recognised, "{theirs}");
         }
-        assert_eq!(Layout::of(["fc.bias", "module.conv1.weight"]), Some(Layout::Classifier));
-        assert_eq!(Layout::of(["stem.conv1.weight"]), Some(Layout::Detectron2));
+        assert_eq!(Naming::of(["fc.bias", "module.conv1.weight"]), Some(Naming::Classifier));
+        assert_eq!(Naming::of(["stem.conv1.weight"]), Some(Naming::Detectron2));
     }
 
     #[test]
-    fn detectron2_and_back() {
+    fn detectron2_names_survive_a_round_trip() {
         for (torchvision, detectron2) in [
             ("conv1.weight", "stem.conv1.weight"),
             ("bn1.running_var", "stem.conv1.norm.running_var"),

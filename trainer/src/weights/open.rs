@@ -1,17 +1,16 @@
-//! Fetching a file, or one of our checkpoints, from where it lies.
+//! Reading a file, or the checkpoint of a run, by its path or address.
 
 use simsiam_data::store::local_folder;
 use simsiam_recipe::Output;
 use tokio::runtime::Handle;
 
-use super::Weights;
-use crate::checkpoint::Found;
-use crate::checkpoint::store::{self, Name};
+use super::state_dict::Weights;
+use crate::checkpoint::store::{self, Name, Verification};
 use crate::error::Error;
 use crate::storage::Storage;
 
-/// Reads what lies at `uri`: a file of any kind that is known, or the folder of one of our checkpoints. `field` is what
-/// the user named it by; an address in object storage is reached as `output` is.
+/// Reads the file of any supported format, or the folder of a run's checkpoint, at `uri`. Errors name `field`, which is
+/// what the user gave it as; object storage is reached with the endpoint, region and credentials of `output`.
 pub fn open(field: &str, uri: &str, output: &Output, runtime: &Handle) -> Result<Weights, Error> {
     let uri = uri.trim_end_matches('/');
     if let Some(path) = local_folder(uri) {
@@ -33,25 +32,27 @@ pub fn open(field: &str, uri: &str, output: &Output, runtime: &Handle) -> Result
     }
 }
 
-/// Reads what `--weights` names, if anything: weights to use in the place of a run's latest checkpoint.
+/// Reads what `--weights` names, if given: weights to use instead of a run's latest checkpoint.
 pub fn open_in_place(uri: Option<&str>, output: &Output, runtime: &Handle) -> Result<Option<Weights>, Error> {
     uri.map(|uri| open("--weights", uri, output, runtime)).transpose()
 }
 
-fn directory(uri: &str, found: Result<Found, String>) -> Result<Weights, Error> {
-    let refused = |why| Error::Checkpoint {
-        uri: uri.to_owned(),
-        message: format!("is neither a file nor a complete checkpoint of ours: {why}"),
-    };
-    Weights::from_checkpoint(&found.map_err(refused)?)
+fn directory(uri: &str, directory: Verification) -> Result<Weights, Error> {
+    match directory {
+        Verification::Valid(found) => Weights::from_checkpoint(&found),
+        Verification::Invalid(why) => Err(Error::Checkpoint {
+            uri: uri.to_owned(),
+            message: format!("is neither a file nor a complete checkpoint of a run: {why}"),
+        }),
+    }
 }
 
 fn storage(field: &str, uri: &str, output: &Output, runtime: &Handle) -> Result<Storage, Error> {
-    let place = Output { uri: uri.to_owned(), ..output.clone() };
-    Storage::open(&place, runtime.clone()).map_err(|e| in_field(field, e))
+    let output = Output { uri: uri.to_owned(), ..output.clone() };
+    Storage::open(&output, runtime.clone()).map_err(|e| in_field(field, e))
 }
 
-/// The storage speaks of the output, which this is not.
+/// Errors of the storage name `spec.output.uri`, but this is another address.
 fn in_field(field: &str, error: Error) -> Error {
     match error {
         Error::Config { message, .. } => Error::config(field, message),
@@ -59,7 +60,7 @@ fn in_field(field: &str, error: Error) -> Error {
     }
 }
 
-/// Writes one file whole, by path or address.
+/// Writes one file atomically, by path or address.
 pub fn put(field: &str, uri: &str, bytes: Vec<u8>, output: &Output, runtime: &Handle) -> Result<(), Error> {
     let (parent, name) = uri.rsplit_once('/').unwrap_or((".", uri));
     let parent = if parent.is_empty() { "/" } else { parent };

@@ -1,21 +1,20 @@
-//! SGD's state as PyTorch saves it: momentum by the parameters' numbers, settings by group.
+//! SGD's state as PyTorch saves it: momentum by parameter index, settings by group.
 
 use std::collections::BTreeMap;
 
 use simsiam_pth::{Tensor, Value};
 use simsiam_recipe::Pretrain;
 
-use super::Weights;
 use crate::checkpoint::State;
 use crate::model::simsiam::PREDICTOR;
 use crate::training::schedule::LearningRate;
 
-/// The optimiser of a SimSiam checkpoint.
+/// The optimiser's state in a SimSiam checkpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Optimizer {
-    /// Momentum buffers by parameter name; a parameter that is not trained has none.
+pub struct OptimizerState {
+    /// Momentum buffers by parameter name; a frozen parameter has none.
     pub momentum: BTreeMap<String, Tensor>,
-    /// What it was set to, as far as it is known.
+    /// Its settings, if known.
     pub settings: Option<Settings>,
 }
 
@@ -24,7 +23,7 @@ pub struct Optimizer {
 pub struct Settings {
     /// Learning rate of the encoder.
     pub lr: f64,
-    /// Learning rate of the predictor, where it is one of its own (`fixPredLr`).
+    /// Learning rate of the predictor, if constant (`fixPredLr`).
     pub fixed_lr: Option<f64>,
     /// Momentum factor.
     pub momentum: f64,
@@ -33,7 +32,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Those of the last step of a run of ours.
+    /// Returns the settings of the last step of a run's checkpoint.
     pub fn of(state: &State) -> Option<Self> {
         let pretrain: Pretrain = serde_json::from_value(state.arithmetic.get("pretrain")?.clone()).ok()?;
         let rates = LearningRate::new(&pretrain, state.steps_per_epoch.max(1)).at(state.step.saturating_sub(1));
@@ -46,11 +45,11 @@ impl Settings {
     }
 }
 
-impl Optimizer {
-    /// Reads the `optimizer` of a PyTorch checkpoint with these parameters; `None` if it is not one for them.
+impl OptimizerState {
+    /// Reads the `optimizer` of a PyTorch checkpoint with these parameters; `None` if it does not match them.
     ///
     /// PyTorch numbers parameters in the order of the groups, which is that of `parameters()`: the encoder's, then the
-    /// predictor's. (Before PyTorch 1.4 the numbers were addresses, so the place in the groups counts, not the number.)
+    /// predictor's. (Before PyTorch 1.4 the numbers were addresses, so the position in the groups counts, not the number.)
     pub fn read(value: &Value, parameters: &[&str]) -> Option<Self> {
         let groups = value.get("param_groups")?.items()?;
         let numbers: Vec<i64> = groups
@@ -72,7 +71,7 @@ impl Optimizer {
         Some(Self { momentum, settings: settings(groups) })
     }
 
-    /// The `optimizer` of a PyTorch checkpoint with these parameters, as `torch.optim.SGD` loads it.
+    /// Returns the `optimizer` of a PyTorch checkpoint with these parameters, as `torch.optim.SGD` loads it.
     pub fn to_value(&self, parameters: &[&str]) -> Value {
         let state = parameters.iter().enumerate().filter_map(|(number, name)| {
             let buffer = self.momentum.get(*name)?.clone();
@@ -123,11 +122,4 @@ fn group(settings: Settings, lr: f64, fixed: Option<bool>, numbers: std::ops::Ra
 /// A dict with text keys.
 pub(super) fn dict<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     Value::Dict(entries.into_iter().map(|(key, value)| (key.into(), value)).collect())
-}
-
-impl Weights {
-    /// Does each buffer have the shape of its parameter?
-    pub(super) fn fits(&self, optimizer: &Optimizer) -> bool {
-        optimizer.momentum.iter().all(|(name, buffer)| self.tensors.get(name).is_some_and(|t| t.shape == buffer.shape))
-    }
 }

@@ -1,4 +1,4 @@
-//! From [`Weights`] to files.
+//! Writes [`Weights`] in the formats of other programs.
 
 use std::collections::HashMap;
 
@@ -7,8 +7,9 @@ use safetensors::{Dtype as SafeDtype, SafeTensorError};
 use simsiam_pth::{Dtype, Tensor, Value};
 use simsiam_recipe::ExportFormat;
 
+use super::names;
 use super::optimizer::dict;
-use super::{Weights, names};
+use super::state_dict::Weights;
 use crate::checkpoint::snapshot::PREFIX;
 use crate::error::Error;
 
@@ -22,7 +23,7 @@ pub struct File {
 }
 
 impl Weights {
-    /// The file of a format.
+    /// Returns the file in a format.
     pub fn file(&self, format: ExportFormat) -> Result<File, Error> {
         if self.backbone().is_empty() {
             return Err(self.refused("has no backbone to write"));
@@ -42,9 +43,10 @@ impl Weights {
     pub fn warn_of_other_shapes(&self, formats: &[ExportFormat]) {
         let published = self.architecture().filter(|found| found.base_width == 64 && found.stem == 7).is_some();
         if !published && formats.iter().any(|format| *format != ExportFormat::Pth) {
-            let what = self.architecture().map_or_else(|| "a network of its own".to_owned(), |found| found.to_string());
+            let what =
+                self.architecture().map_or_else(|| "an unknown architecture".to_owned(), |found| found.to_string());
             tracing::warn!(
-                "{}: is {what}, which torchvision, timm and Detectron2 do not have: build it there first",
+                "{}: is {what}, which torchvision, timm and Detectron2 do not have; define the network there before loading it",
                 self.uri
             );
         }
@@ -96,7 +98,7 @@ impl Weights {
         }
     }
 
-    /// A checkpoint as the reference writes it, with what there is of it.
+    /// A checkpoint as the reference writes it, with the parts that are present.
     fn pth(&self) -> Result<Vec<u8>, Error> {
         let arch = self.architecture().map(|found| found.arch.name().to_owned()).or_else(|| self.arch.clone());
         let state = state_dict(self.in_order(), |name| format!("{PREFIX}{name}"));

@@ -4,10 +4,10 @@ use simsiam_recipe::Pretrain;
 use tch::{Device, Kind};
 
 use super::task::Request;
-use crate::checkpoint::{Checkpoints, snapshot, store};
+use crate::checkpoint::{Checkpoints, Found, require_latest, snapshot, store};
+use crate::dist::Rank;
 use crate::error::Error;
-use crate::model::Classifier;
-use crate::model::SimSiam;
+use crate::model::{Classifier, SimSiam};
 use crate::weights::Weights;
 
 /// The encoder that a classifier is trained on.
@@ -15,44 +15,52 @@ use crate::weights::Weights;
 pub enum Encoder<'a> {
     /// That of the latest valid checkpoint.
     Trained,
-    /// That of other weights, which are not the run's.
-    Other(&'a Weights),
+    /// That of other weights, which are not the run's: rank 0 has them, the other ranks `None`.
+    Other(Option<&'a Weights>),
     /// As it was initialised: the baseline of the architecture alone.
     Untrained,
 }
 
-/// Fills the network's backbone; returns its address and the SHA-256 of its weights.
-pub(super) fn load(request: &Request, pretrain: &Pretrain, network: &Classifier) -> Result<(String, String), Error> {
-    let (uri, model) = match request.encoder {
-        Encoder::Trained => trained(request, pretrain)?,
+/// Fills the network's backbone on every rank and returns where it is from, with a SHA-256 of it.
+pub(super) fn load(
+    rank: &Rank,
+    request: &Request,
+    pretrain: &Pretrain,
+    network: &Classifier,
+) -> Result<(String, String), Error> {
+    let backbone = || network.backbone_tensors().map(|(_, tensor)| tensor);
+    match request.encoder {
+        Encoder::Trained => {
+            let checkpoints = Checkpoints::new(request.storage.clone());
+            let fill = |found: &Found| snapshot::restore_backbone(network.backbone_tensors(), &found.model, &found.uri);
+            let found = require_latest(rank, &checkpoints, "evaluate", fill, backbone())?;
+            if rank.is_first() && found.state.epoch < u64::from(pretrain.epochs) {
+                tracing::warn!(
+                    "{} evaluates {}, of epoch {} of {}: pre-training has not finished",
+                    request.protocol.name(),
+                    found.uri,
+                    found.state.epoch,
+                    pretrain.epochs
+                );
+            }
+            Ok((found.uri, found.model_sha256))
+        }
         Encoder::Other(weights) => {
-            weights.fill_backbone(network.backbone_tensors())?;
-            let file = snapshot::tensor_file(network.backbone_tensors())?;
-            return Ok((weights.uri.clone(), store::sha256(&file)));
+            let source = rank.on_rank_0("reading --weights", || {
+                let weights = weights.ok_or_else(|| Error::config("--weights", "were not read on rank 0"))?;
+                weights.fill_backbone(network.backbone_tensors())?;
+                let file = snapshot::tensor_file(network.backbone_tensors())?;
+                Ok((weights.uri.clone(), store::sha256(&file)))
+            })?;
+            rank.broadcast(backbone(), "the broadcast of the encoder")?;
+            Ok(source)
         }
         Encoder::Untrained => {
+            // Every rank draws the same values from the seed.
             let model = SimSiam::new(pretrain, Kind::Float, Device::Cpu)?;
-            ("the untrained encoder".to_owned(), snapshot::model_file(model.params())?)
+            let (model, uri) = (snapshot::model_file(model.params())?, "the untrained encoder");
+            snapshot::restore_backbone(network.backbone_tensors(), &model, uri)?;
+            Ok((uri.to_owned(), store::sha256(&model)))
         }
-    };
-    network.restore_backbone(&model, &uri)?;
-    Ok((uri, store::sha256(&model)))
-}
-
-/// The latest valid checkpoint's address and `model.safetensors`.
-fn trained(request: &Request, pretrain: &Pretrain) -> Result<(String, Vec<u8>), Error> {
-    let found = Checkpoints::new(request.storage.clone()).latest()?.ok_or_else(|| Error::Checkpoint {
-        uri: request.storage.uri("checkpoints"),
-        message: "there is no valid checkpoint to evaluate; run the pretrain stage first".into(),
-    })?;
-    if found.state.epoch < u64::from(pretrain.epochs) {
-        tracing::warn!(
-            "{} evaluates {}, of epoch {} of {}: pre-training is not finished",
-            request.protocol.name(),
-            found.uri,
-            found.state.epoch,
-            pretrain.epochs
-        );
     }
-    Ok((found.uri, found.model))
 }

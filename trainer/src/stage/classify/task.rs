@@ -109,12 +109,12 @@ impl<'a> ClassifyTask<'a> {
         let validation = Validation {
             source: datasets.val(all.classes())?,
             view: eval_view(&pretrain.augment),
-            loader_threads: loader_threads(&recipe.dataset, rank),
+            loader_threads: loader_threads(&recipe.dataset, rank.info.threads),
             field: protocol.field(),
         };
         let (source, steps_per_epoch) = training_set(protocol, all)?;
         let mut network = Classifier::new(pretrain, validation.source.classes().len(), protocol.seed(), rank.device)?;
-        let encoder = encoder::load(request, pretrain, &network)?;
+        let encoder = encoder::load(rank, request, pretrain, &network)?;
         let mut frozen = None;
         if protocol.freezes_backbone() {
             network.freeze_backbone();
@@ -284,7 +284,7 @@ impl Task for ClassifyTask<'_> {
 
     fn batches(&mut self, clock: &Clock) -> Result<LabelledBatches, Error> {
         let (recipe, protocol) = (self.request.recipe, self.protocol());
-        let threads = loader_threads(&recipe.dataset, self.rank);
+        let threads = loader_threads(&recipe.dataset, self.rank.info.threads);
         let options = LoaderOptions {
             seed: protocol.seed(),
             epoch: clock.epoch(),
@@ -366,7 +366,7 @@ impl Task for ClassifyTask<'_> {
         if let Some(frozen) = self.frozen.as_ref().filter(|_| epoch == 1 || epoch == clock.epochs) {
             frozen.verify(self.network.backbone_tensors())?;
         }
-        let accuracy = self.validation.judge(self.rank, |images| self.logits(images))?;
+        let accuracy = self.validation.evaluate(self.rank, |images| self.logits(images))?;
         let record = &mut self.record;
         let better = record.epochs == 0 || accuracy.top1 > record.best_top1;
         (record.epochs, record.last_top1, record.images) = (epoch, accuracy.top1, accuracy.images);

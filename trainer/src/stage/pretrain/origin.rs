@@ -17,7 +17,7 @@ pub(super) fn begin(
 ) -> Result<Start, Error> {
     let heads = weights.fill_network(params)?;
     let whole = heads.projector && heads.predictor;
-    let momentum = whole && weights.fill_optimizer(sgd)?;
+    let momentum = whole && weights.fill_momentum(sgd.buffers())?;
     let epochs = u64::from(epochs);
     // Weights that are trained to the end need no optimiser.
     let done = weights.epochs.filter(|&done| whole && (momentum || done >= epochs)).unwrap_or(0).min(epochs);

@@ -17,7 +17,7 @@ use crate::data::datasets::{Datasets, decode_mode, eval_view, loader_threads, tw
 use crate::data::photometric::Photometric;
 use crate::dist::{Rank, device};
 use crate::error::Error;
-use crate::eval::knn::{Evaluation, Features};
+use crate::eval::knn::{Evaluation, FeatureSource};
 use crate::model::simsiam::{effective_rank, output_std};
 use crate::model::{Outputs, Params, Pass, SimSiam, flops, peak_flops};
 use crate::storage::Storage;
@@ -176,7 +176,7 @@ impl<'a> PretrainTask<'a> {
             world: self.rank.info.world,
             first_batch: clock.step_in_epoch() as usize,
             first_view,
-            threads: loader_threads(&self.recipe.dataset, self.rank),
+            threads: loader_threads(&self.recipe.dataset, self.rank.info.threads),
             prefetch: 2,
             max_corrupt: self.recipe.dataset.max_corrupt,
             decode: decode_mode(&self.recipe.dataset),
@@ -328,9 +328,9 @@ impl Task for PretrainTask<'_> {
             val,
             view: eval_view(&self.pretrain.augment),
             knn,
-            loader_threads: loader_threads(&self.recipe.dataset, self.rank),
+            loader_threads: loader_threads(&self.recipe.dataset, self.rank.info.threads),
         };
-        let scores = evaluation.run(self.rank, &Features::Backbone(&self.model))?;
+        let scores = evaluation.run(self.rank, &FeatureSource::Backbone(&self.model))?;
         if self.rank.is_first() {
             let features = "trained".into();
             self.rank.sink.send(&Event::Knn { epoch: clock.epoch(), step: clock.step, features, scores });

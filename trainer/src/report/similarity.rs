@@ -1,4 +1,4 @@
-//! Features of the latest checkpoint: who is near whom, and the two directions that differ most.
+//! Features of the latest checkpoint: nearest neighbours by cosine similarity, and the first two principal components.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub struct Features {
     pub ids: Vec<u64>,
 }
 
-/// Computes the features of some images.
+/// Computes the features of a sample of images.
 pub fn extract(
     rank: &Rank,
     model: &SimSiam,
@@ -33,10 +33,10 @@ pub fn extract(
 ) -> Result<Features, Error> {
     let outer = sample.ids().to_vec();
     let source: Arc<dyn Source> = Arc::new(sample);
-    let sweep = FeatureExtraction { source: &source, view: view.clone(), batch: BATCH, loader_threads, what };
+    let extraction = FeatureExtraction { source: &source, view: view.clone(), batch: BATCH, loader_threads, what };
     let mut rows = vec![Tensor::f_zeros([0, model.feature_width()], (Kind::Float, Device::Cpu))?];
     let mut ids = Vec::new();
-    sweep.run(
+    extraction.run(
         rank,
         |images| normalised(&model.features(images, Pass::EVAL)?),
         |part| {
@@ -48,23 +48,23 @@ pub fn extract(
     Ok(Features { rows: Tensor::f_cat(&rows, 0)?, ids })
 }
 
-/// For each row of `queries` the places in `bank` of the `k` nearest by cosine, with their similarities, nearest first.
-/// With `same` the two are of one source, and an image is not its own neighbour.
+/// Returns, for each row of `queries`, the indices in `bank` of the `k` nearest by cosine similarity, with their
+/// similarities, nearest first. With `same`, both are of one source and an image is not its own neighbour.
 pub fn nearest(queries: &Features, bank: &Features, k: usize, same: bool) -> Result<Vec<Vec<(usize, f64)>>, Error> {
     let similarity = queries.rows.f_matmul(&bank.rows.f_tr()?)?.f_to_kind(Kind::Double)?;
     let width = bank.ids.len();
     let flat = Vec::<f64>::try_from(similarity.f_flatten(0, -1)?)?;
     let row = |(row, query): (&[f64], &u64)| {
-        let mut places: Vec<(usize, f64)> = row.iter().copied().enumerate().collect();
-        places.retain(|(place, _)| !same || bank.ids[*place] != *query);
-        places.sort_by(|a, b| b.1.total_cmp(&a.1));
-        places.truncate(k);
-        places
+        let mut ranked: Vec<(usize, f64)> = row.iter().copied().enumerate().collect();
+        ranked.retain(|(index, _)| !same || bank.ids[*index] != *query);
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        ranked.truncate(k);
+        ranked
     };
     Ok(flat.chunks(width.max(1)).zip(&queries.ids).map(row).collect())
 }
 
-/// The first two principal components of rows `[N, F]` and the share of the variance that each has.
+/// Returns the first two principal components of rows `[N, F]` and the share of the variance that each explains.
 /// The sign of a component is such that its largest loading is positive.
 pub fn principal(rows: &Tensor) -> Result<(Vec<[f64; 2]>, [f64; 2]), Error> {
     let rows = rows.f_to_kind(Kind::Double)?;
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_come_first_and_nobody_is_its_own_neighbour() {
+    fn neighbours_are_sorted_and_exclude_the_image_itself() {
         let set = features(&[[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]]);
         let found = nearest(&set, &set, 2, true).unwrap();
         assert_eq!(found[0].iter().map(|n| n.0).collect::<Vec<_>>(), [1, 2]);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_component_is_the_direction_of_most_variance() {
+    fn first_component_is_the_direction_of_most_variance() {
         // Along (0, −3, 4)/5 by ±5, along x by ±1.
         let set = features(&[[1.0, -3.0, 4.0], [-1.0, -3.0, 4.0], [1.0, 3.0, -4.0], [-1.0, 3.0, -4.0]]);
         let (points, share) = principal(&set.rows).unwrap();
