@@ -2,83 +2,8 @@
 
 use std::path::PathBuf;
 
-/// Exit codes of every `simsiam` process (BSD `sysexits.h` where one fits).
-///
-/// The operator decides by them: 64, 65, 78 and 86 end a run, 75 and crashes are retried and counted, 85 is
-/// retried and not counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ExitCode {
-    /// The stage is done.
-    Done,
-    /// Bad command line or environment.
-    Usage,
-    /// Bad data: no images, an unreadable image or shard, an incompatible checkpoint.
-    Data,
-    /// Temporary: a peer was lost, rendezvous timed out, storage is unreachable.
-    Temporary,
-    /// Bad configuration: a field of the run.
-    Config,
-    /// SIGTERM arrived and a checkpoint was written.
-    Preempted,
-    /// The loss is not finite, or the representation collapsed for longer than allowed.
-    Diverged,
-    /// A crash, by its code as the shell shows it.
-    Crash(u8),
-}
-
-impl ExitCode {
-    /// The number a process ends with.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Done => 0,
-            Self::Usage => 64,
-            Self::Data => 65,
-            Self::Temporary => 75,
-            Self::Config => 78,
-            Self::Preempted => 85,
-            Self::Diverged => 86,
-            Self::Crash(code) => code,
-        }
-    }
-
-    /// The meaning of a number that a process ended with.
-    pub fn from_code(code: u8) -> Self {
-        match code {
-            0 => Self::Done,
-            64 => Self::Usage,
-            65 => Self::Data,
-            75 => Self::Temporary,
-            78 => Self::Config,
-            85 => Self::Preempted,
-            86 => Self::Diverged,
-            other => Self::Crash(other),
-        }
-    }
-
-    /// How much a code explains: of several ranks' codes the agent reports the most specific.
-    pub fn specificity(self) -> u8 {
-        match self {
-            Self::Usage | Self::Config | Self::Data | Self::Diverged => 3,
-            Self::Preempted => 2,
-            Self::Temporary | Self::Crash(_) => 1,
-            Self::Done => 0,
-        }
-    }
-
-    /// One word for logs, Events and the termination message.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Done => "Done",
-            Self::Usage => "BadUsage",
-            Self::Data => "BadData",
-            Self::Temporary => "Temporary",
-            Self::Config => "BadConfiguration",
-            Self::Preempted => "Preempted",
-            Self::Diverged => "Diverged",
-            Self::Crash(_) => "Crashed",
-        }
-    }
-}
+pub use simsiam_contract::ExitCode;
+use simsiam_contract::FailureReason;
 
 /// Everything the trainer reports to a user.
 #[derive(Debug, thiserror::Error)]
@@ -241,6 +166,14 @@ impl Error {
         }
     }
 
+    /// Why a process ends after this error: finer than its exit code where the two ways to diverge are concerned.
+    pub fn reason(&self) -> FailureReason {
+        match self {
+            Self::Collapsed { .. } => FailureReason::Collapsed,
+            other => other.exit_code().into(),
+        }
+    }
+
     /// The field or file the message is about, for the termination message.
     pub fn subject(&self) -> Option<String> {
         match self {
@@ -299,14 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_survive_the_way_through_a_process() {
-        for code in 0..=255u8 {
-            assert_eq!(ExitCode::from_code(code).code(), code);
-        }
-    }
-
-    #[test]
-    fn a_stale_mount_is_temporary_and_a_missing_folder_is_not() {
+    fn exit_code_of_a_stale_mount_is_temporary_and_of_a_missing_folder_bad_data() {
         let failed = |errno| {
             let source = std::io::Error::from_raw_os_error(errno);
             Error::from(simsiam_data::Error::Io { path: "/data/a.jpg".into(), action: "read this file", source })
@@ -321,9 +247,10 @@ mod tests {
     }
 
     #[test]
-    fn a_typo_explains_more_than_the_crash_it_caused() {
-        assert!(ExitCode::Config.specificity() > ExitCode::Preempted.specificity());
-        assert!(ExitCode::Preempted.specificity() > ExitCode::Crash(137).specificity());
-        assert!(ExitCode::Crash(137).specificity() > ExitCode::Done.specificity());
+    fn reason_of_a_collapse_differs_from_that_of_a_loss_that_is_not_finite() {
+        let collapsed = Error::Collapsed { std: 0.0, bound: 0.1, healthy: 0.5, steps: 10 };
+        let diverged = Error::NotFinite { loss: f64::NAN, step: 1, epoch: 0, field: "spec.pretrain.lr" };
+        assert_eq!((collapsed.exit_code(), collapsed.reason()), (ExitCode::Diverged, FailureReason::Collapsed));
+        assert_eq!((diverged.exit_code(), diverged.reason()), (ExitCode::Diverged, FailureReason::Diverged));
     }
 }

@@ -7,6 +7,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use simsiam_contract::names::{HEALTH_PATH, METRICS_PATH, PROGRESS_PATH};
 use tokio::net::TcpListener;
 
 use crate::agent::RunStatus;
@@ -19,9 +20,9 @@ pub async fn serve(address: SocketAddr, board: RunStatus) -> Result<SocketAddr, 
     })?;
     let bound = listener.local_addr().map_err(Error::io("the metrics socket"))?;
     let app = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/progress", get(progress))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route(METRICS_PATH, get(metrics))
+        .route(PROGRESS_PATH, get(progress))
+        .route(HEALTH_PATH, get(|| async { "ok\n" }))
         .with_state(board);
     tokio::spawn(async move {
         if let Err(e) = axum::serve(listener, app).await {

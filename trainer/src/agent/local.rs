@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use simsiam_contract::names::{METRICS_PATH, METRICS_PORT};
+use simsiam_contract::{ClassifierScore, Exported, KnnScore, StageResult, headline};
 use simsiam_recipe::{RunFile, Stage};
 use tokio::runtime::Runtime;
 
@@ -16,8 +18,6 @@ use crate::error::{Error, ExitCode};
 use crate::stage::pretrain;
 use crate::storage::Storage;
 use crate::telemetry::display::duration;
-use crate::telemetry::event::{ClassifierScore, Exported, KnnScore, StageResult};
-use crate::telemetry::progress::reported;
 
 /// How the run uses this machine.
 pub struct Local {
@@ -95,7 +95,7 @@ pub fn execute(run: &RunFile, local: &Local, only: Option<Stage>) -> Result<(), 
     let storage = Storage::open(&run.recipe.output, runtime.handle().clone())?;
     let board = RunStatus::new(&run.name)?;
     let address = runtime.block_on(serve(local.metrics_addr, &board))?;
-    tracing::info!("run {}: {nproc} ranks, metrics on http://{address}/metrics", run.name);
+    tracing::info!("run {}: {nproc} ranks, metrics on http://{address}{METRICS_PATH}", run.name);
     let mut result = RunResult { run: run.name.clone(), ..RunResult::default() };
     for stage in stages {
         let start = Instant::now();
@@ -146,7 +146,7 @@ pub fn record(run: &RunFile, stage: Stage, done: StageResult, took: Duration, ru
 async fn serve(asked: Option<SocketAddr>, board: &RunStatus) -> Result<SocketAddr, Error> {
     match asked {
         Some(address) => http::serve(address, board.clone()).await,
-        None => match http::serve((Ipv4Addr::LOCALHOST, 9400).into(), board.clone()).await {
+        None => match http::serve((Ipv4Addr::LOCALHOST, METRICS_PORT).into(), board.clone()).await {
             Ok(address) => Ok(address),
             Err(_) => http::serve((Ipv4Addr::LOCALHOST, 0).into(), board.clone()).await,
         },
@@ -156,7 +156,7 @@ async fn serve(asked: Option<SocketAddr>, board: &RunStatus) -> Result<SocketAdd
 impl RunResult {
     fn take(&mut self, done: StageResult) {
         let knn = |scores: Option<Vec<KnnScore>>| {
-            reported(&scores).map(|top1| Knn { top1, protocols: scores.unwrap_or_default() })
+            headline(scores.as_deref()).map(|top1| Knn { top1, protocols: scores.unwrap_or_default() })
         };
         self.knn = knn(done.knn).or(self.knn.take());
         self.knn_untrained = knn(done.knn_untrained).or(self.knn_untrained.take());

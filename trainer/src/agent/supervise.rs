@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use simsiam_contract::StageResult;
+use simsiam_contract::names::env;
 use simsiam_recipe::Stage;
 use tch_ext::c10d::Store;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -20,9 +22,8 @@ use tokio::task::JoinSet;
 
 use super::outcome::{Ending, Outcome};
 use super::{RunStatus, Topology, reap, rendezvous};
-use crate::error::{Error, ExitCode};
+use crate::error::Error;
 use crate::telemetry::Event;
-use crate::telemetry::event::StageResult;
 
 /// What an agent runs.
 #[derive(Clone, Debug)]
@@ -184,8 +185,9 @@ impl Gang {
         while let Ok((rank, event)) = self.words.try_recv() {
             match event {
                 Event::Done(done) if rank == 0 => result = *done,
-                Event::Failed { message, subject, .. } => {
+                Event::Failed { reason, message, subject, .. } => {
                     for ending in endings.iter_mut().filter(|e| e.rank == rank) {
+                        ending.reason = Some(reason.clone());
                         (ending.message, ending.subject) = (Some(message.clone()), subject.clone());
                     }
                 }
@@ -194,7 +196,7 @@ impl Gang {
         }
         if let Some(seconds) = stalled {
             let message = format!("no rank made progress for {seconds} s, so all were ended");
-            return Ok(Outcome { code: ExitCode::Temporary, message, subject: None, result });
+            return Ok(Outcome::temporary(message, result));
         }
         Ok(Outcome::of(&endings, asked, result))
     }
@@ -236,11 +238,11 @@ fn start_rank(spec: &Spec, index: usize, port: u16, socket: &Path) -> Result<Chi
         .arg("rank")
         .args(["--stage", spec.stage.name()])
         .args(&spec.arguments)
-        .env("RANK", (topology.first_rank + index).to_string())
-        .env("LOCAL_RANK", (topology.first_local_rank + index).to_string())
-        .env("WORLD_SIZE", topology.world.to_string())
-        .env("MASTER_ADDR", &topology.master_addr)
-        .env("MASTER_PORT", port.to_string())
+        .env(env::RANK, (topology.first_rank + index).to_string())
+        .env(env::LOCAL_RANK, (topology.first_local_rank + index).to_string())
+        .env(env::WORLD_SIZE, topology.world.to_string())
+        .env(env::MASTER_ADDR, &topology.master_addr)
+        .env(env::MASTER_PORT, port.to_string())
         .env("SIMSIAM_AGENT_SOCKET", socket)
         .env("SIMSIAM_AGENT_PID", std::process::id().to_string())
         .env("SIMSIAM_THREADS", spec.threads.to_string())

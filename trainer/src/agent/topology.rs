@@ -1,5 +1,7 @@
 //! Who runs where: from torchrun's flags, from the reference's `--dist-url` flags, or from the environment.
 
+use simsiam_contract::names::{RENDEZVOUS_PORT, env};
+
 use crate::error::Error;
 
 /// What the command line and the environment may say.
@@ -45,9 +47,6 @@ pub struct Topology {
     /// Its port; 0 lets a lone node choose any.
     pub master_port: u16,
 }
-
-/// torchrun's default.
-const DEFAULT_PORT: u16 = 29500;
 
 impl Topology {
     /// `nproc` ranks on this machine alone.
@@ -110,7 +109,7 @@ impl Topology {
                     (None, 0) if nnodes == 1 => "127.0.0.1".to_owned(),
                     (None, _) => return usage("--master-addr is missing: the address of node 0".into()),
                 };
-                (address, asked.master_port.unwrap_or(DEFAULT_PORT))
+                (address, asked.master_port.unwrap_or(RENDEZVOUS_PORT))
             }
         };
         let world = nnodes * nproc;
@@ -125,8 +124,8 @@ impl Topology {
                  MASTER_PORT must all be"
             ))
         };
-        let world = asked.env_world_size.ok_or_else(|| missing("WORLD_SIZE"))?;
-        let first_rank = asked.env_rank.ok_or_else(|| missing("RANK"))?;
+        let world = asked.env_world_size.ok_or_else(|| missing(env::WORLD_SIZE))?;
+        let first_rank = asked.env_rank.ok_or_else(|| missing(env::RANK))?;
         if first_rank >= world {
             return Err(Error::Usage(format!("RANK={first_rank} does not exist with WORLD_SIZE={world}")));
         }
@@ -135,8 +134,8 @@ impl Topology {
             first_local_rank: asked.env_local_rank.unwrap_or(0),
             nproc: 1,
             world,
-            master_addr: asked.master_addr.clone().ok_or_else(|| missing("MASTER_ADDR"))?,
-            master_port: asked.master_port.ok_or_else(|| missing("MASTER_PORT"))?,
+            master_addr: asked.master_addr.clone().ok_or_else(|| missing(env::MASTER_ADDR))?,
+            master_port: asked.master_port.ok_or_else(|| missing(env::MASTER_PORT))?,
         })
     }
 

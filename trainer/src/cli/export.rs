@@ -23,8 +23,8 @@ pub struct Args {
 
 /// A format by its name in `spec.export`.
 pub fn parse_format(text: &str) -> Result<ExportFormat, String> {
-    serde_json::from_value(serde_json::Value::String(text.to_owned()))
-        .map_err(|_| "expected safetensors, torchvision, timm, detectron2 or pth".to_owned())
+    let format = ExportFormat::ALL.into_iter().find(|format| format.name() == text);
+    format.ok_or_else(|| format!("expected one of {}", ExportFormat::ALL.map(ExportFormat::name).join(", ")))
 }
 
 /// `simsiam export`.

@@ -1,5 +1,7 @@
 //! `simsiam knn`.
 
+use simsiam_contract::KnnScore;
+
 use super::file::FileArgs;
 use super::weights::WeightsArgs;
 use super::worker::default_threads;
@@ -7,7 +9,6 @@ use crate::dist::rank::Rank;
 use crate::error::Error;
 use crate::stage;
 use crate::storage::Storage;
-use crate::telemetry::event::KnnScore;
 
 /// Arguments of `simsiam knn`.
 #[derive(clap::Args)]

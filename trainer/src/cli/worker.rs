@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use simsiam_contract::names::{METRICS_PORT, TERMINATION_LOG, env};
 use simsiam_recipe::Stage;
 
 use super::file::FileArgs;
@@ -24,7 +25,7 @@ pub struct StageArgs {
     #[command(flatten)]
     pub file: FileArgs,
     /// Number of this attempt; by default one more than any checkpoint's
-    #[arg(long, env = "SIMSIAM_ATTEMPT")]
+    #[arg(long, env = env::ATTEMPT)]
     pub attempt: Option<u32>,
     /// First and other gradient bucket sizes of DDP in bytes
     #[arg(long, hide = true, value_name = "FIRST,OTHER", value_parser = parse_buckets, default_value = "1048576,26214400")]
@@ -85,10 +86,10 @@ pub struct Args {
     #[arg(long, value_parser = at_least_one())]
     nproc_per_node: Option<usize>,
     /// Address of node 0
-    #[arg(long, env = "MASTER_ADDR")]
+    #[arg(long, env = env::MASTER_ADDR)]
     master_addr: Option<String>,
     /// Port of node 0's rendezvous store [default: 29500]
-    #[arg(long, env = "MASTER_PORT")]
+    #[arg(long, env = env::MASTER_PORT)]
     master_port: Option<u16>,
     /// tcp://host:port of node 0, with --world-size and --rank counting nodes
     #[arg(long, value_name = "URL")]
@@ -103,10 +104,10 @@ pub struct Args {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     threads_per_rank: Option<u32>,
     /// Where /metrics, /progress and /healthz are served
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9400")]
+    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from(([0, 0, 0, 0], METRICS_PORT)))]
     metrics_addr: SocketAddr,
     /// Where the termination message goes, if its folder exists
-    #[arg(long, value_name = "PATH", default_value = "/dev/termination-log")]
+    #[arg(long, value_name = "PATH", default_value = TERMINATION_LOG)]
     termination_log: PathBuf,
     #[command(flatten)]
     patience: Patience,
@@ -143,9 +144,7 @@ pub fn execute(args: &Args) -> Result<(), Error> {
     let outcome = attempt(args);
     // Without ranks there is no message of theirs: what stopped this agent is the termination message.
     if let Err(e) = &outcome {
-        let outcome =
-            Outcome { code: e.exit_code(), message: e.to_string(), subject: e.subject(), result: Default::default() };
-        write_termination_message(args, &outcome, &RunStatus::new("")?);
+        write_termination_message(args, &Outcome::from(e), &RunStatus::new("")?);
     }
     let outcome = outcome?;
     match outcome.code {
@@ -165,9 +164,9 @@ fn attempt(args: &Args) -> Result<Outcome, Error> {
         dist_url: args.dist_url.clone(),
         world_size: args.world_size,
         rank: args.rank,
-        env_world_size: number("WORLD_SIZE")?,
-        env_rank: number("RANK")?,
-        env_local_rank: number("LOCAL_RANK")?,
+        env_world_size: number(env::WORLD_SIZE)?,
+        env_rank: number(env::RANK)?,
+        env_local_rank: number(env::LOCAL_RANK)?,
     };
     let topology = Topology::resolve(&asked, device::count())?;
     if let Some(p) = run.recipe.pretrain.as_ref().filter(|_| args.stage == Stage::Pretrain) {
@@ -206,7 +205,7 @@ fn attempt(args: &Args) -> Result<Outcome, Error> {
 
 fn write_termination_message(args: &Args, outcome: &Outcome, board: &RunStatus) {
     if args.termination_log.parent().is_some_and(|p| p.exists()) && inside_container(&args.termination_log) {
-        termination::write(&args.termination_log, outcome, &board.progress());
+        termination::write(&args.termination_log, &termination::message(outcome, &board.progress()));
     }
 }
 

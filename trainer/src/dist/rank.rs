@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use simsiam_contract::RankPhase;
 use tch::{Device, Tensor};
 use tch_ext::c10d::{Backend, Op, ProcessGroup, Reducer, ReducerOptions, Store};
 
@@ -14,7 +15,7 @@ use crate::error::Error;
 use crate::model::Params;
 use crate::model::params::Role;
 use crate::telemetry::Sink;
-use crate::telemetry::event::{Event, Phase};
+use crate::telemetry::event::Event;
 
 /// Identity of a rank and how it reaches its peers, as its agent (or torchrun, or Slurm) set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Rank {
             signal_hook::flag::register(signal, stop.clone()).map_err(Error::io("a signal handler"))?;
         }
         sink.send(&Event::Hello { rank: info.rank });
-        sink.send(&Event::Phase { phase: Phase::Rendezvous });
+        sink.send(&Event::Phase { phase: RankPhase::Rendezvous });
         let device = prepare(info.threads, info.local_rank)?;
         let (store, group) = if info.world > 1 || device.is_cuda() {
             let lost = |e: tch_ext::Error| Error::Rendezvous {

@@ -1,6 +1,7 @@
 //! The journal of all attempts as one history, as if the run had never been interrupted.
 
-use crate::telemetry::event::KnnScore;
+use simsiam_contract::KnnScore;
+
 use crate::telemetry::journal::{Record, Training, What};
 
 /// What a run measured, in order.

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
+use simsiam_contract::RankPhase;
 use simsiam_data::Source;
 use simsiam_recipe::{Pretrain, Recipe, Report};
 use tch::Kind;
@@ -26,7 +27,7 @@ use crate::dist::rank::Rank;
 use crate::error::Error;
 use crate::model::SimSiam;
 use crate::storage::Storage;
-use crate::telemetry::event::{Event, Phase};
+use crate::telemetry::event::Event;
 use crate::telemetry::journal;
 use features::{Features, extract, nearest, principal};
 use history::History;
@@ -65,7 +66,7 @@ pub fn write(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error>
 /// # Errors
 /// As [`write()`].
 pub fn page(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error> {
-    rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
+    rank.sink.send(&Event::Phase { phase: RankPhase::Evaluating });
     let history = History::of(journal::read(storage)?);
     let gatherer = ReportBuilder::new(rank, run, storage)?;
     let features = gatherer.model().and_then(|model| gatherer.look(&model));

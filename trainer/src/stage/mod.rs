@@ -7,6 +7,8 @@ pub mod pretrain;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use simsiam_contract::names::env;
+use simsiam_contract::{RankPhase, StageResult};
 use simsiam_recipe::{Recipe, Stage};
 use tch::Kind;
 
@@ -20,7 +22,7 @@ use crate::model::SimSiam;
 use crate::report;
 use crate::storage::Storage;
 use crate::telemetry::Sink;
-use crate::telemetry::event::{Event, Phase, StageResult};
+use crate::telemetry::event::Event;
 use crate::telemetry::journal::{self, Journal};
 use crate::weights::{self, Weights};
 
@@ -49,7 +51,12 @@ pub fn run(order: &Order) -> Result<(), Error> {
     match &result {
         Ok(result) => sink.send(&Event::Done(Box::new(result.clone()))),
         Err(e) => {
-            sink.send(&Event::Failed { code: e.exit_code().code(), message: e.to_string(), subject: e.subject() });
+            sink.send(&Event::Failed {
+                code: e.exit_code().code(),
+                reason: e.reason(),
+                message: e.to_string(),
+                subject: e.subject(),
+            });
         }
     }
     result.map(drop).map_err(|e| Error::AlreadyReported(e.exit_code()))
@@ -126,7 +133,7 @@ fn classify(
 /// Packs the recipe's data sets into its output.
 fn prepare(rank: &Rank, recipe: &Recipe, storage: &Storage) -> Result<StageResult, Error> {
     if rank.is_first() {
-        rank.sink.send(&Event::Phase { phase: Phase::Starting });
+        rank.sink.send(&Event::Phase { phase: RankPhase::Starting });
         let datasets = Datasets::new(recipe, storage.runtime().clone());
         datasets.prepare(loader_threads(&recipe.dataset, rank), |part, done, of| {
             let (done, of) = (done as u64, of as u64);
@@ -206,11 +213,11 @@ fn from_environment() -> Result<(RankInfo, Sink), Error> {
     }
     die_with_agent()?;
     let place = RankInfo {
-        rank: variable("RANK")?,
-        world: variable("WORLD_SIZE")?,
-        local_rank: variable("LOCAL_RANK")?,
-        master_addr: variable("MASTER_ADDR")?,
-        master_port: variable("MASTER_PORT")?,
+        rank: variable(env::RANK)?,
+        world: variable(env::WORLD_SIZE)?,
+        local_rank: variable(env::LOCAL_RANK)?,
+        master_addr: variable(env::MASTER_ADDR)?,
+        master_port: variable(env::MASTER_PORT)?,
         timeout: Duration::from_secs(variable("SIMSIAM_TIMEOUT")?),
         threads: variable("SIMSIAM_THREADS")?,
     };

@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use simsiam_contract::Progress;
 
-use super::Progress;
 use super::event::{Event, Step};
 
 /// Draws progress and prints lines beside it, all on standard error.

@@ -1,31 +1,7 @@
 //! Events: one JSON document a line, from a rank to its agent over a Unix socket.
 
-use std::io::Write;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
-
 use serde::{Deserialize, Serialize};
-use simsiam_recipe::ExportFormat;
-
-use super::journal::JournalSender;
-use crate::error::Error;
-
-/// What a rank is at, so that a watchdog knows how long silence is normal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Phase {
-    /// Looking for its peers.
-    Rendezvous,
-    /// Reading the data's listing and the checkpoint, first step.
-    Starting,
-    /// Optimiser steps.
-    Training,
-    /// Waiting for a checkpoint.
-    Checkpointing,
-    /// kNN or another evaluation.
-    Evaluating,
-}
+use simsiam_contract::{FailureReason, KnnScore, RankPhase, StageResult};
 
 /// A measurement of training, over the steps since the one before.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -72,18 +48,6 @@ pub struct Step {
     pub gpu_memory: Option<u64>,
 }
 
-/// Accuracy of one kNN protocol.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct KnnScore {
-    /// Neighbours that vote.
-    pub k: u32,
-    /// Temperature of their weights.
-    pub temperature: f64,
-    /// Share of validation images whose class won, in percent.
-    pub top1: f64,
-}
-
 /// What a rank reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "event")]
@@ -96,7 +60,7 @@ pub enum Event {
     /// What it is at now.
     Phase {
         /// The phase.
-        phase: Phase,
+        phase: RankPhase,
     },
     /// Training goes on from a checkpoint.
     Resumed {
@@ -154,7 +118,7 @@ pub enum Event {
         top5: f64,
         /// The best top-1 so far.
         best_top1: f64,
-        /// See [`ClassifierScore::caveat`].
+        /// See [`ClassifierScore::caveat`](simsiam_contract::ClassifierScore::caveat).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caveat: Option<String>,
     },
@@ -173,135 +137,13 @@ pub enum Event {
     Failed {
         /// Its exit code.
         code: u8,
+        /// Why, in one word.
+        reason: FailureReason,
         /// One line for the user.
         message: String,
         /// The field or file it is about.
         subject: Option<String>,
     },
-}
-
-/// A classifier's accuracy on the validation images, in percent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ClassifierScore {
-    /// The best epoch's top-1.
-    pub top1: f64,
-    /// That epoch's top-5.
-    pub top5: f64,
-    /// That epoch, counted from 1.
-    pub best_epoch: u64,
-    /// The last epoch's top-1.
-    pub last_top1: f64,
-    /// Validation images that it was judged by.
-    pub images: u64,
-    /// How it was trained, where that is not the protocol; such a figure is not comparable with published ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub caveat: Option<String>,
-}
-
-/// What a stage leaves to tell.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct StageResult {
-    /// Mean loss of the last interval.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub loss: Option<f64>,
-    /// Output std at the last step.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output_std: Option<f64>,
-    /// Images over seconds of training, this attempt.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub images_per_second: Option<f64>,
-    /// Finished epochs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<u64>,
-    /// Finished steps.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub step: Option<u64>,
-    /// The last checkpoint.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint: Option<String>,
-    /// SHA-256 of its `model.safetensors`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights_sha256: Option<String>,
-    /// kNN of the trained encoder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub knn: Option<Vec<KnnScore>>,
-    /// kNN of the encoder as it was initialised.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub knn_untrained: Option<Vec<KnnScore>>,
-    /// kNN of raw pixels.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub knn_pixels: Option<Vec<KnnScore>>,
-    /// Linear classification on the frozen backbone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub linear: Option<ClassifierScore>,
-    /// Linear classification on the encoder as it was initialised.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub linear_untrained: Option<ClassifierScore>,
-    /// The fine-tuned network.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub finetune: Option<ClassifierScore>,
-    /// Files that were written for other programs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exports: Option<Vec<Exported>>,
-    /// Address of the report.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub report: Option<String>,
-}
-
-/// A file written for other programs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Exported {
-    /// Its format, as in `spec.export`.
-    pub format: ExportFormat,
-    /// Its path within the output.
-    pub file: String,
-    /// Its size.
-    pub bytes: u64,
-    /// SHA-256 of its content.
-    pub sha256: String,
-}
-
-/// Where a rank's events go: to its agent and, of rank 0, into the journal. Cheap to clone; sending never fails the
-/// training.
-#[derive(Clone, Debug, Default)]
-pub struct Sink {
-    agent: Option<Arc<Mutex<UnixStream>>>,
-    journal: Option<JournalSender>,
-}
-
-impl Sink {
-    /// Connects to the agent's socket.
-    pub fn connect(socket: &Path) -> Result<Self, Error> {
-        let stream = UnixStream::connect(socket).map_err(Error::io(socket))?;
-        Ok(Self { agent: Some(Arc::new(Mutex::new(stream))), journal: None })
-    }
-
-    /// A sink that forgets.
-    pub fn none() -> Self {
-        Self::default()
-    }
-
-    /// The same, into a journal as well.
-    #[must_use]
-    pub fn with_journal(self, feed: JournalSender) -> Self {
-        Self { journal: Some(feed), ..self }
-    }
-
-    /// Sends one event. An agent that is gone is not this rank's problem: the kernel ends orphans.
-    pub fn send(&self, event: &Event) {
-        if let Some(journal) = &self.journal {
-            journal.send(event);
-        }
-        let Some(stream) = &self.agent else { return };
-        let Ok(mut line) = serde_json::to_vec(event) else { return };
-        line.push(b'\n');
-        if let Ok(mut stream) = stream.lock() {
-            let _ = stream.write_all(&line);
-        }
-    }
 }
 
 #[cfg(test)]

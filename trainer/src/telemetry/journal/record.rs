@@ -3,8 +3,9 @@
 use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use simsiam_contract::KnnScore;
 
-use crate::telemetry::event::{Event, KnnScore, Step};
+use crate::telemetry::event::{Event, Step};
 
 /// One measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

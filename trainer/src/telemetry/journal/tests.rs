@@ -1,11 +1,12 @@
 //! A journal written and read again, by a reader that checks every frame.
 
 use serde_json::Value;
+use simsiam_contract::KnnScore;
 use simsiam_recipe::Output;
 
 use super::crc32c::masked;
 use super::*;
-use crate::telemetry::event::{KnnScore, Step};
+use crate::telemetry::event::Step;
 
 /// What one event of a file says: its step, whether it is a start, its scalars.
 #[derive(Debug, PartialEq)]
