@@ -22,8 +22,14 @@ pub fn message(outcome: &Outcome, progress: &Progress) -> TerminationMessage {
     }
 }
 
-/// Writes the message to `path`; a failure is a warning, since the exit code still says how the stage ended.
+/// Writes the message to `path`, if a container runtime or the user made a place for it. A failure is a warning, since
+/// the exit code still says how the stage ended.
 pub fn write(path: &Path, message: &TerminationMessage) {
+    // Kubernetes creates the default file; outside a container /dev is not ours to write into.
+    let expected = path.exists() || !path.starts_with("/dev");
+    if !expected || !path.parent().is_some_and(Path::exists) {
+        return;
+    }
     if let Err(e) = std::fs::write(path, message.to_json()) {
         tracing::warn!("cannot write the termination message {}: {e}", path.display());
     }

@@ -10,6 +10,7 @@ use simsiam_contract::RankPhase;
 use tch::{Device, Tensor};
 use tch_ext::c10d::{Backend, Op, ProcessGroup, Reducer, ReducerOptions, Store};
 
+use crate::dist::bucket_sizes::BucketSizes;
 use crate::dist::device;
 use crate::error::Error;
 use crate::model::Params;
@@ -57,7 +58,7 @@ impl Rank {
     pub fn join(info: RankInfo, sink: Sink) -> Result<Self, Error> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register(signal, stop.clone()).map_err(Error::io("a signal handler"))?;
+            signal_hook::flag::register(signal, stop.clone()).map_err(Error::system("register a signal handler"))?;
         }
         sink.send(&Event::Hello { rank: info.rank });
         sink.send(&Event::Phase { phase: RankPhase::Rendezvous });
@@ -140,19 +141,23 @@ impl Rank {
         serde_json::from_slice(&text).map_err(|e| lost_it(e.to_string()))
     }
 
-    /// DDP's Reducer for the trained tensors of `params`; `None` for a single rank. `buckets` are the sizes of the first
-    /// and of the other buckets in bytes, `order` is the rebuilt order of an interrupted run.
+    /// DDP's Reducer for the trained tensors of `params`; `None` for a single rank. `order` is the rebuilt order of an
+    /// interrupted run.
     pub fn reducer(
         &self,
         params: &Params,
-        buckets: (usize, usize),
+        buckets: BucketSizes,
         order: Option<Vec<Vec<usize>>>,
     ) -> Result<Option<Reducer>, Error> {
         let Some(group) = self.peers() else { return Ok(None) };
         let trained: Vec<_> =
             params.with_role(Role::Trained).map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
-        let (first_bucket_bytes, bucket_bytes) = buckets;
-        let options = ReducerOptions { first_bucket_bytes, bucket_bytes, order, ..ReducerOptions::default() };
+        let options = ReducerOptions {
+            first_bucket_bytes: buckets.first,
+            bucket_bytes: buckets.other,
+            order,
+            ..ReducerOptions::default()
+        };
         Reducer::new(group, &trained, &options).map(Some).map_err(lost("creation of the Reducer"))
     }
 

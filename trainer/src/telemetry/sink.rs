@@ -19,7 +19,7 @@ pub struct Sink {
 impl Sink {
     /// Connects to the agent's socket.
     pub fn connect(socket: &Path) -> Result<Self, Error> {
-        let stream = UnixStream::connect(socket).map_err(Error::io(socket))?;
+        let stream = UnixStream::connect(socket).map_err(Error::io("connect to", socket))?;
         Ok(Self { agent: Some(Arc::new(Mutex::new(stream))), journal: None })
     }
 

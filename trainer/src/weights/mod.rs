@@ -7,6 +7,7 @@
 //! [`fill`] takes a network's tensors and [`write`](mod@write) makes files.
 
 pub mod architecture;
+pub mod convert;
 pub mod fill;
 pub mod names;
 pub mod open;

@@ -54,7 +54,7 @@ impl JournalSender {
 /// A journal that is being written. Dropping it writes what is left and waits for that.
 #[derive(Debug)]
 pub struct Journal {
-    feed: JournalSender,
+    sender: JournalSender,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -81,19 +81,19 @@ impl Journal {
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || work.run(&queue))
-            .map_err(Error::io("the journal's thread"))?;
-        Ok(Self { feed: JournalSender(sender), thread: Some(thread) })
+            .map_err(Error::system("start the journal thread"))?;
+        Ok(Self { sender: JournalSender(sender), thread: Some(thread) })
     }
 
     /// Where its events go in.
-    pub fn feed(&self) -> JournalSender {
-        self.feed.clone()
+    pub fn sender(&self) -> JournalSender {
+        self.sender.clone()
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        let _ = self.feed.0.send(Message::Close);
+        let _ = self.sender.0.send(Message::Close);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

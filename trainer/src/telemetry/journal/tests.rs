@@ -134,7 +134,7 @@ fn all_events(storage: &Storage) -> Vec<Read> {
 
 fn write(storage: &Storage, attempt: u32, events: &[Event]) {
     let journal = Journal::start(storage.clone(), "pretrain", attempt).unwrap();
-    events.iter().for_each(|event| journal.feed().send(event));
+    events.iter().for_each(|event| journal.sender().send(event));
 }
 
 /// Two attempts: the second goes on from step 10, which voids step 20.
@@ -179,8 +179,8 @@ fn what_was_measured_can_be_read_again() {
 fn a_checkpoint_writes_at_once_and_an_attempt_of_the_same_number_is_continued() {
     let Folder { storage, .. } = &folder();
     let journal = Journal::start(storage.clone(), "pretrain", 1).unwrap();
-    journal.feed().send(&step(10));
-    journal.feed().send(&checkpoint(10));
+    journal.sender().send(&step(10));
+    journal.sender().send(&checkpoint(10));
     let start = Instant::now();
     while read(storage).unwrap().len() < 3 {
         assert!(start.elapsed() < Duration::from_secs(10), "no journal after a checkpoint");
@@ -198,8 +198,8 @@ fn a_journal_that_cannot_be_written_ends_nothing() {
     std::fs::write(folder.path().join("out").join(FOLDER), "in the way").unwrap();
     let started = Journal::start(storage, "pretrain", 1);
     if let Ok(journal) = started {
-        journal.feed().send(&step(10));
-        journal.feed().send(&checkpoint(10));
+        journal.sender().send(&step(10));
+        journal.sender().send(&checkpoint(10));
     }
 }
 
