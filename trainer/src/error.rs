@@ -125,7 +125,7 @@ pub enum Error {
         message: String,
     },
     /// A data set has images or shards that cannot be used.
-    #[error("{uri}: {faults} faults in {images} images; they are listed above")]
+    #[error("{uri}: {faults} faults among {images} images; they are listed above")]
     Faults {
         /// The data set.
         uri: String,

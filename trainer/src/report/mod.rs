@@ -28,7 +28,8 @@ use crate::error::Error;
 use crate::model::SimSiam;
 use crate::storage::Storage;
 use crate::telemetry::event::Event;
-use crate::telemetry::journal;
+use crate::telemetry::journal::{self, Training};
+use crate::telemetry::metric_table;
 use features::{Features, extract, nearest, principal};
 use history::History;
 use images::ThumbnailRenderer;
@@ -295,13 +296,19 @@ fn figures(history: &History, found: Option<&Found>) -> Vec<Figure> {
     }
     if let Some(last) = history.training.last() {
         let t = &last.value;
-        figure("Loss", number(t.loss), "−1 is agreement".into());
-        if let (Some(std), Some(healthy)) = (t.output_std, t.healthy_std) {
+        figure("Loss", number(t.get(&metric_table::LOSS).unwrap_or(f64::NAN)), "−1 is agreement".into());
+        if let (Some(std), Some(healthy)) = (t.get(&metric_table::OUTPUT_STD), t.get(&metric_table::OUTPUT_STD_HEALTHY))
+        {
             figure("Output std", number(std), format!("healthy is near {}", number(healthy)));
         }
-        let mut rates: Vec<f64> = history.training.iter().map(|p| p.value.images_per_second).collect();
+        let rate = |p: &history::Point<Training>| p.value.get(&metric_table::IMAGES_PER_SECOND);
+        let mut rates: Vec<f64> = history.training.iter().filter_map(rate).collect();
         rates.sort_by(f64::total_cmp);
-        figure("Images/s", format!("{:.0}", rates[rates.len() / 2]), "median; an image is two views".into());
+        figure(
+            "Images/s",
+            rates.get(rates.len() / 2).map_or(String::new(), |rate| format!("{rate:.0}")),
+            "median; an image is two views".into(),
+        );
         figure("Epochs", number(last.epoch), format!("of {}, {} of {} steps", t.epochs, last.step, t.steps));
     }
     if history.attempts > 1 {

@@ -1,4 +1,4 @@
-//! The export stage: the latest checkpoint's weights in the formats that are asked for.
+//! The export stage: writes the latest checkpoint's weights in the requested formats.
 
 use simsiam_contract::{Exported, RankPhase, StageResult};
 use simsiam_recipe::{ExportFormat, Recipe};
@@ -25,7 +25,7 @@ pub fn run(rank: &Rank, recipe: &Recipe, storage: &Storage) -> Result<StageResul
     Ok(StageResult { exports: Some(found), ..StageResult::default() })
 }
 
-/// Writes the latest checkpoint of `run` into `to`, each format as one file under the path that `path` makes of its name.
+/// Writes the latest checkpoint of `run` to `to`: one file per format, at the path that `path` returns for its name.
 pub fn export(
     formats: &[ExportFormat],
     run: &Storage,

@@ -1,9 +1,11 @@
-//! Events: one JSON document a line, from a rank to its agent over a Unix socket.
+//! Events: one JSON document per line, from a rank to its agent over a Unix socket.
 
 use serde::{Deserialize, Serialize};
 use simsiam_contract::{FailureReason, KnnScore, RankPhase, StageResult};
 
-/// A measurement of training, over the steps since the one before.
+use super::values::Values;
+
+/// A measurement of training over the steps since the previous one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Step {
@@ -11,58 +13,59 @@ pub struct Step {
     pub step: u64,
     /// Steps of the whole run.
     pub steps: u64,
-    /// Epoch under way, from 0.
+    /// Epoch in progress, from 0.
     pub epoch: u64,
     /// Epochs of the whole run.
     pub epochs: u64,
     /// Mean loss over the interval and the ranks: SimSiam's within [−1, 1], a cross-entropy (a classifier's, or an
     /// ablation's) above 0.
     pub loss: f64,
-    /// Mean per-channel standard deviation of z/‖z‖ at the last step, mean over the ranks; in pre-training.
-    pub output_std: Option<f64>,
-    /// 1/√dim, what `output_std` is near while all is well.
-    pub healthy_std: Option<f64>,
-    /// Effective rank of z at the last step, where it was computed.
-    pub effective_rank: Option<f64>,
-    /// Learning rate of the backbone (and projector), where it is trained.
-    pub lr_encoder: Option<f64>,
-    /// Learning rate of the predictor, in pre-training.
-    pub lr_predictor: Option<f64>,
-    /// Learning rate of the classifier, where there is one.
-    pub lr_classifier: Option<f64>,
     /// Images of the interval, over all ranks; an image is two views in pre-training.
     pub images: u64,
     /// Wall time of the interval in seconds.
     pub seconds: f64,
     /// Wall time of each of the interval's steps in seconds.
     pub step_seconds: Vec<f64>,
-    /// Of it, time this rank waited for data.
+    /// Part of it that this rank waited for data.
     pub data_wait: f64,
-    /// Of the steps that were timed, how long gradients were still being reduced when all were computed, in seconds.
+    /// How long gradients were still being reduced when all were computed, in seconds; of the steps that were timed.
     pub allreduce_seconds: Vec<f64>,
-    /// FLOP/s of the network over what the devices can do at most, 0 to 1; where that is known, in pre-training.
-    pub model_flops_utilization: Option<f64>,
-    /// Images that could not be read so far in this attempt and were replaced, by this rank.
+    /// Images that this rank replaced in this attempt because they could not be read.
     pub corrupt: u64,
     /// Bytes of GPU memory held by this rank, where there is a GPU.
     pub gpu_memory: Option<u64>,
+    /// What only some kinds of training measure, by the keys of [`metric_table`](super::metric_table).
+    #[serde(flatten)]
+    pub values: Values,
 }
 
-/// What a rank reports.
+impl Step {
+    /// Wall time of the interval in seconds, above 0.
+    pub fn duration(&self) -> f64 {
+        self.seconds.max(1e-9)
+    }
+
+    /// Finished epochs of the whole run.
+    pub fn finished_epochs(&self) -> u64 {
+        self.step * self.epochs / self.steps.max(1)
+    }
+}
+
+/// What a rank reports to its agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "event")]
 pub enum Event {
-    /// The first word of a rank.
+    /// The first event of a rank.
     Hello {
         /// Its global rank.
         rank: usize,
     },
-    /// What it is at now.
+    /// What the rank is doing now.
     Phase {
         /// The phase.
         phase: RankPhase,
     },
-    /// Training goes on from a checkpoint.
+    /// Training continues from a checkpoint.
     Resumed {
         /// Finished steps.
         step: u64,
@@ -71,7 +74,7 @@ pub enum Event {
     },
     /// A sign of life of a rank whose steps are slow.
     Alive,
-    /// A measurement; rank 0's carries the means over the ranks, the others' serve as signs of life.
+    /// A measurement. Rank 0's has the means over the ranks; the others' are signs of life.
     Step(Step),
     /// A checkpoint was completed.
     Checkpoint {
@@ -84,9 +87,9 @@ pub enum Event {
         /// Bytes of its files.
         bytes: u64,
     },
-    /// Training stood still for a checkpoint.
+    /// Training waited for a checkpoint.
     CheckpointStall {
-        /// For so many seconds.
+        /// Duration of the wait.
         seconds: f64,
     },
     /// kNN accuracy.
@@ -95,9 +98,9 @@ pub enum Event {
         epoch: u64,
         /// Finished optimiser steps.
         step: u64,
-        /// Of which features: `trained`, `untrained` or `pixels`.
+        /// The features: `trained`, `untrained` or `pixels`.
         features: String,
-        /// One score a protocol, the first is the one that tables show.
+        /// One score per protocol; the first is the headline.
         scores: Vec<KnnScore>,
     },
     /// Accuracy of a classifier after an epoch of `linear` or `finetune`.
@@ -112,9 +115,9 @@ pub enum Event {
         loss: f64,
         /// The classifier's learning rate in that epoch.
         lr: f64,
-        /// Share of validation images whose class came first, in percent.
+        /// Top-1 accuracy on the validation images in percent.
         top1: f64,
-        /// Share of validation images whose class is among the first five, in percent.
+        /// Top-5 accuracy on the validation images in percent.
         top5: f64,
         /// The best top-1 so far.
         best_top1: f64,
@@ -122,18 +125,18 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caveat: Option<String>,
     },
-    /// A long evaluation moves on.
+    /// Progress of a long evaluation.
     Evaluated {
-        /// Images done.
+        /// Finished images.
         done: u64,
         /// Images in all.
         of: u64,
-        /// Which.
+        /// What is being done.
         what: String,
     },
-    /// The stage's results, the last word of rank 0.
+    /// The stage's results, the last event of rank 0.
     Done(Box<StageResult>),
-    /// The last word of a rank that gives up.
+    /// The last event of a rank that fails.
     Failed {
         /// Its exit code.
         code: u8,
@@ -141,7 +144,7 @@ pub enum Event {
         reason: FailureReason,
         /// One line for the user.
         message: String,
-        /// The field or file it is about.
+        /// The field or file that the message is about.
         subject: Option<String>,
     },
 }
@@ -151,8 +154,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_survive_the_socket() {
-        let event = Event::Step(Step { step: 3, loss: -0.5, step_seconds: vec![0.25], ..Step::default() });
+    fn event_of_a_step_round_trips_through_json() {
+        let mut step = Step { step: 3, loss: -0.5, step_seconds: vec![0.25], gpu_memory: Some(7), ..Step::default() };
+        step.values.set("outputStd", 0.03);
+        let event = Event::Step(step);
         let line = serde_json::to_string(&event).unwrap();
         assert!(line.starts_with(r#"{"event":"step","#), "{line}");
         assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);

@@ -2,14 +2,17 @@
 //!
 //! Every rank sends [`event`]s through its [`sink`] to the agent, which turns them into [`metrics`] and a [`progress`]
 //! document and shows them on a terminal ([`display`]). Rank 0 also keeps them in the run's output, as the
-//! [`journal`].
+//! [`journal`]. What is measured is defined once, in the [`metric_table`].
 
 pub mod display;
 pub mod event;
 pub mod journal;
+pub mod metric;
+pub mod metric_table;
 pub mod metrics;
 pub mod progress;
 pub mod sink;
+pub mod values;
 
 pub use event::Event;
 pub use metrics::Metrics;

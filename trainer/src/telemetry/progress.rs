@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use simsiam_contract::{Checkpoint, Progress, RankPhase};
 
 use super::event::{Event, Step};
+use super::metric_table;
 
 /// The [`Progress`] document of a stage, kept up to date by the events of this node's ranks.
 #[derive(Clone, Debug)]
@@ -89,11 +90,12 @@ impl ProgressTracker {
     fn measured(&mut self, step: &Step) {
         let document = &mut self.document;
         (document.step, document.steps, document.epochs) = (step.step, step.steps, step.epochs);
-        document.epoch = step.step * step.epochs / step.steps.max(1);
-        document.loss = Some(step.loss);
-        (document.output_std, document.healthy_std) = (step.output_std, step.healthy_std);
+        document.epoch = step.finished_epochs();
+        document.loss = metric_table::LOSS.of_step(step);
+        document.output_std = metric_table::OUTPUT_STD.of_step(step);
+        document.healthy_std = metric_table::OUTPUT_STD_HEALTHY.of_step(step);
         document.corrupt = step.corrupt;
-        let now = step.images as f64 / step.seconds.max(1e-9);
+        let now = metric_table::IMAGES_PER_SECOND.of_step(step).unwrap_or_default();
         let smoothed = document.images_per_second.map_or(now, |before| 0.7 * before + 0.3 * now);
         document.images_per_second = Some(smoothed);
         if let Some(end) = time_left(step, smoothed).and_then(|left| SystemTime::now().checked_add(left)) {

@@ -26,6 +26,7 @@ use crate::model::classifier::CLASSIFIER;
 use crate::model::{Classifier, Params, Pass};
 use crate::storage::Storage;
 use crate::telemetry::event::{Event, Step};
+use crate::telemetry::metric_table;
 use crate::training::clock::Clock;
 use crate::training::driver::{Options, train};
 use crate::training::schedule::half_cosine;
@@ -345,11 +346,13 @@ impl Task for ClassifyTask<'_> {
         Ok(loss)
     }
 
-    fn report(&mut self, clock: &Clock, _: &[f64], step: Step) -> Result<Step, Error> {
+    fn report(&mut self, clock: &Clock, _: &[f64], mut step: Step) -> Result<Step, Error> {
         let factor = half_cosine(clock.last_epoch(), clock.epochs);
         let peaks = self.protocol().peak_rates();
         let rate = |group: usize| peaks.get(group).map(|peak| peak * factor);
-        Ok(Step { lr_classifier: rate(0), lr_encoder: rate(1), ..step })
+        step.values.set(metric_table::LR_CLASSIFIER.key, rate(0));
+        step.values.set(metric_table::LR_ENCODER.key, rate(1));
+        Ok(step)
     }
 
     /// Checkpoints are written after each epoch's evaluation.
