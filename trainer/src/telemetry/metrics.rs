@@ -47,7 +47,8 @@ impl Metrics {
             let Some(row) = &metric.series else { continue };
             let Some(registered) = self.series.get(row.name) else { continue };
             metric.of_event(rank, event, &mut |label, value| {
-                registered.record(if row.label.is_some() { &[label] } else { &[] }, value);
+                let labels: Vec<&str> = row.label.map(|_| label).into_iter().collect();
+                registered.record(&labels, value);
             });
         }
     }
