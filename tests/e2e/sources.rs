@@ -44,7 +44,7 @@ impl Fixture {
         let pack = ["data", "pack", text(&from), text(&to), "--shard-samples", "25"];
         let (code, out, err) = simsiam_tests::run(&pack);
         assert_eq!(code, 0, "{err}");
-        assert!(out.contains("60 images in 3 shards (0 were there)"), "{out}");
+        assert!(out.contains("60 images in 3 shards (0 reused)"), "{out}");
         fs::create_dir(bucket.join("tars")).unwrap();
         for shard in 0..3 {
             let name = format!("shard-{shard:05}.tar");

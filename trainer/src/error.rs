@@ -1,91 +1,27 @@
-//! What can go wrong, in words a user can act on, and the exit code of each.
+//! Everything that can go wrong, as messages that a user can act on, with the exit code of each.
 
 use std::path::PathBuf;
 
-/// Exit codes of every `simsiam` process (BSD `sysexits.h` where one fits).
-///
-/// The operator decides by them: 64, 65, 78 and 86 end a run, 75 and crashes are retried and counted, 85 is
-/// retried and not counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ExitCode {
-    /// The stage is done.
-    Done,
-    /// Bad command line or environment.
-    Usage,
-    /// Bad data: no images, an unreadable image or shard, an incompatible checkpoint.
-    Data,
-    /// Temporary: a peer was lost, rendezvous timed out, storage is unreachable.
-    Temporary,
-    /// Bad configuration: a field of the run.
-    Config,
-    /// SIGTERM arrived and a checkpoint was written.
-    Preempted,
-    /// The loss is not finite, or the representation collapsed for longer than allowed.
-    Diverged,
-    /// A crash, by its code as the shell shows it.
-    Crash(u8),
-}
+pub use simsiam_contract::ExitCode;
+use simsiam_contract::FailureReason;
 
-impl ExitCode {
-    /// The number a process ends with.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Done => 0,
-            Self::Usage => 64,
-            Self::Data => 65,
-            Self::Temporary => 75,
-            Self::Config => 78,
-            Self::Preempted => 85,
-            Self::Diverged => 86,
-            Self::Crash(code) => code,
-        }
-    }
-
-    /// The meaning of a number that a process ended with.
-    pub fn from_code(code: u8) -> Self {
-        match code {
-            0 => Self::Done,
-            64 => Self::Usage,
-            65 => Self::Data,
-            75 => Self::Temporary,
-            78 => Self::Config,
-            85 => Self::Preempted,
-            86 => Self::Diverged,
-            other => Self::Crash(other),
-        }
-    }
-
-    /// How much a code explains: of several ranks' codes the agent reports the most specific.
-    pub fn specificity(self) -> u8 {
-        match self {
-            Self::Usage | Self::Config | Self::Data | Self::Diverged => 3,
-            Self::Preempted => 2,
-            Self::Temporary | Self::Crash(_) => 1,
-            Self::Done => 0,
-        }
-    }
-
-    /// One word for logs, Events and the termination message.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Done => "Done",
-            Self::Usage => "BadUsage",
-            Self::Data => "BadData",
-            Self::Temporary => "Temporary",
-            Self::Config => "BadConfiguration",
-            Self::Preempted => "Preempted",
-            Self::Diverged => "Diverged",
-            Self::Crash(_) => "Crashed",
-        }
-    }
-}
-
-/// Everything the trainer reports to a user.
+/// An error as the trainer reports it to a user.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The command line or the environment contradicts itself.
+    /// The command line or the environment is wrong or contradicts itself.
     #[error("{0}")]
     Usage(String),
+    /// Two parts of this program disagree: a defect of this program, or a process started in an unexpected way.
+    #[error("internal error: {0}")]
+    Internal(String),
+    /// The system refused a thread, a signal handler or another resource.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried, as in `start a thread`.
+        action: &'static str,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// A field of the run cannot be honoured.
     #[error("{field}: {message}")]
     Config {
@@ -103,17 +39,17 @@ pub enum Error {
     /// A checkpoint does not belong to this run.
     #[error("checkpoint {uri}: {message}")]
     Checkpoint {
-        /// Where it lies.
+        /// Its address.
         uri: String,
         /// What was expected, what was found, what to do.
         message: String,
     },
-    /// The output cannot be written or read just now.
+    /// The output cannot be read or written at the moment.
     #[error("storage {uri}: {message}")]
     Storage {
         /// The object or folder.
         uri: String,
-        /// What the storage said, and what to do.
+        /// The storage's error, and what to do.
         message: String,
     },
     /// Node 0 could not be reached, or not every rank arrived.
@@ -124,12 +60,12 @@ pub enum Error {
         /// What happened, and what to do.
         message: String,
     },
-    /// A collective failed, most often since a peer is gone.
+    /// A collective failed, usually because a peer is gone.
     #[error("lost contact with the other ranks during {during}: {message}")]
     PeerLost {
-        /// The step or operation under way.
+        /// The step or operation in progress.
         during: String,
-        /// What c10d said.
+        /// c10d's error.
         message: String,
     },
     /// SIGTERM arrived; a checkpoint was written in response.
@@ -140,7 +76,7 @@ pub enum Error {
         /// The checkpoint.
         uri: String,
     },
-    /// SIGTERM arrived, and no checkpoint could be written.
+    /// SIGTERM arrived and no checkpoint could be written.
     #[error("stopped by SIGTERM; no checkpoint was written in response")]
     Terminated,
     /// The loss is not finite.
@@ -148,11 +84,11 @@ pub enum Error {
     NotFinite {
         /// Mean loss over the ranks.
         loss: f64,
-        /// The step it was seen at.
+        /// The step at which it was found.
         step: u64,
-        /// The epoch it was seen in.
+        /// The epoch in which it was found.
         epoch: u64,
-        /// The field that most often is to blame.
+        /// The field that is the usual cause.
         field: &'static str,
     },
     /// The representation collapsed for longer than `spec.pretrain.collapse.patienceSteps`.
@@ -162,38 +98,50 @@ pub enum Error {
     Collapsed {
         /// Mean per-channel standard deviation of z/‖z‖.
         std: f64,
-        /// The bound it stayed below.
+        /// The bound that it stayed below.
         bound: f64,
         /// 1/√dim.
         healthy: f64,
-        /// For how many steps.
+        /// For this many steps.
         steps: u64,
     },
-    /// A tensor that must not change was changed: a defect of this program.
+    /// A frozen tensor changed: a defect of this program.
     #[error(
-        "the frozen backbone changed during linear classification: {name} has other values than before; the accuracy is not that of the checkpoint, so nothing is reported (please report this as a defect)"
+        "the frozen backbone changed during linear classification: {name} no longer has its initial values, so the accuracy is not that of the checkpoint and is not reported (please report this as a bug)"
     )]
     BackboneChanged {
         /// The first such tensor.
         name: String,
     },
-    /// An error that the agent was told of, and that the agent tells the user.
-    #[error("the agent was told")]
+    /// A rank reported the error to its agent, which reports it to the user.
+    #[error("already reported to the agent")]
     AlreadyReported(ExitCode),
-    /// A rank reported this and ended.
+    /// A stage failed, as its agent found.
     #[error("{message}")]
-    Rank {
-        /// Its exit code.
+    Stage {
+        /// The agent's exit code.
         code: ExitCode,
-        /// Its message.
+        /// The message of the rank that failed first.
         message: String,
     },
+    /// A data set has images or shards that cannot be used.
+    #[error("{uri}: {faults} faults among {images} images; they are listed above")]
+    Faults {
+        /// The data set.
+        uri: String,
+        /// Images and shards that cannot be used.
+        faults: usize,
+        /// Images in all.
+        images: usize,
+    },
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}", path.display())]
     Io {
+        /// What was tried, as in `read`.
+        action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// libtorch refused an operation.
@@ -210,38 +158,52 @@ impl Error {
         Self::Config { field: field.into(), message: message.into() }
     }
 
-    /// A failed file operation.
-    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+    /// A failed file operation: `action` is a verb, as in `read`.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { path, source }
+        move |source| Self::Io { action, path, source }
     }
 
-    /// The code a process ends with after this error.
+    /// A resource that the system refused: `action` is what was tried, as in `start a thread`.
+    pub fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::System { action, source }
+    }
+
+    /// The code that a process exits with after this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::Usage,
             Self::Config { .. } | Self::Recipe(_) => ExitCode::Config,
             Self::Data(simsiam_data::Error::Refused { .. } | simsiam_data::Error::Option { .. }) => ExitCode::Config,
-            Self::Data(e) if is_passing(e) => ExitCode::Temporary,
-            Self::Data(_) | Self::Checkpoint { .. } => ExitCode::Data,
+            Self::Data(e) if is_temporary(e) => ExitCode::Temporary,
+            Self::Data(_) | Self::Checkpoint { .. } | Self::Faults { .. } => ExitCode::Data,
             Self::AlreadyReported(code) => *code,
-            Self::Storage { .. } | Self::Rendezvous { .. } | Self::PeerLost { .. } | Self::Terminated => {
-                ExitCode::Temporary
-            }
+            Self::System { .. }
+            | Self::Storage { .. }
+            | Self::Rendezvous { .. }
+            | Self::PeerLost { .. }
+            | Self::Terminated => ExitCode::Temporary,
             Self::Ext(e) if e.is_temporary() => ExitCode::Temporary,
-            Self::Ext(_) | Self::BackboneChanged { .. } => ExitCode::Crash(1),
+            Self::Internal(_) | Self::Torch(_) | Self::Ext(_) | Self::BackboneChanged { .. } => ExitCode::Crash(1),
             Self::Preempted { .. } => ExitCode::Preempted,
             Self::NotFinite { .. } | Self::Collapsed { .. } => ExitCode::Diverged,
-            Self::Rank { code, .. } => *code,
+            Self::Stage { code, .. } => *code,
             Self::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => ExitCode::Config,
                 _ => ExitCode::Temporary,
             },
-            Self::Torch(_) => ExitCode::Crash(1),
         }
     }
 
-    /// The field or file the message is about, for the termination message.
+    /// Why a process ends after this error. Finer than the exit code, which is the same for both ways to diverge.
+    pub fn reason(&self) -> FailureReason {
+        match self {
+            Self::Collapsed { .. } => FailureReason::Collapsed,
+            other => other.exit_code().into(),
+        }
+    }
+
+    /// The field or file that the message is about, for the termination message.
     pub fn subject(&self) -> Option<String> {
         match self {
             Self::Config { field, .. } => Some(field.clone()),
@@ -254,8 +216,8 @@ impl Error {
     }
 }
 
-/// Is this of the machine or the network rather than of the data?
-fn is_passing(error: &simsiam_data::Error) -> bool {
+/// Whether the machine or the network is the cause rather than the data.
+fn is_temporary(error: &simsiam_data::Error) -> bool {
     match error {
         simsiam_data::Error::Worker { .. } | simsiam_data::Error::Unreachable { .. } => true,
         simsiam_data::Error::Io { .. } => !error.is_bad_image(),
@@ -299,14 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_survive_the_way_through_a_process() {
-        for code in 0..=255u8 {
-            assert_eq!(ExitCode::from_code(code).code(), code);
-        }
-    }
-
-    #[test]
-    fn a_stale_mount_is_temporary_and_a_missing_folder_is_not() {
+    fn exit_code_of_a_stale_mount_is_temporary_and_of_a_missing_folder_bad_data() {
         let failed = |errno| {
             let source = std::io::Error::from_raw_os_error(errno);
             Error::from(simsiam_data::Error::Io { path: "/data/a.jpg".into(), action: "read this file", source })
@@ -321,9 +276,10 @@ mod tests {
     }
 
     #[test]
-    fn a_typo_explains_more_than_the_crash_it_caused() {
-        assert!(ExitCode::Config.specificity() > ExitCode::Preempted.specificity());
-        assert!(ExitCode::Preempted.specificity() > ExitCode::Crash(137).specificity());
-        assert!(ExitCode::Crash(137).specificity() > ExitCode::Done.specificity());
+    fn reason_of_a_collapse_differs_from_that_of_a_loss_that_is_not_finite() {
+        let collapsed = Error::Collapsed { std: 0.0, bound: 0.1, healthy: 0.5, steps: 10 };
+        let diverged = Error::NotFinite { loss: f64::NAN, step: 1, epoch: 0, field: "spec.pretrain.lr" };
+        assert_eq!((collapsed.exit_code(), collapsed.reason()), (ExitCode::Diverged, FailureReason::Collapsed));
+        assert_eq!((diverged.exit_code(), diverged.reason()), (ExitCode::Diverged, FailureReason::Diverged));
     }
 }

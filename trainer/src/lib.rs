@@ -21,6 +21,7 @@ pub mod error;
 pub mod eval;
 pub mod model;
 pub mod report;
+pub mod runtime;
 pub mod stage;
 pub mod storage;
 pub mod telemetry;

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Value, json};
 use simsiam::checkpoint::{snapshot, store};
 use simsiam::data::datasets::two_views;
+use simsiam::dist::BucketSizes;
 use simsiam::dist::rank::Rank;
 use simsiam::model::{Outputs, Pass, SimSiam};
 use simsiam::stage::pretrain::{self, Request};
@@ -58,7 +59,7 @@ fn stage(output: &Path, pretrain: Value) -> String {
     let rank = Rank::alone(1).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let storage = Storage::open(&recipe.output, runtime.handle().clone()).unwrap();
-    let job = Request { recipe: &recipe, storage, attempt: None, buckets: (1 << 20, 25 << 20) };
+    let job = Request { recipe: &recipe, storage, attempt: None, buckets: BucketSizes::default() };
     pretrain::run(&rank, job).unwrap().weights_sha256.unwrap()
 }
 

@@ -66,7 +66,7 @@ pub fn page() -> String {
 
 /// The names of the trainer's metrics, with their help, as its source has them: not every machine shows every one.
 pub fn in_source() -> BTreeMap<String, String> {
-    let path = root().join("trainer/src/telemetry/metrics.rs");
+    let path = root().join("trainer/src/telemetry/metric_table.rs");
     let source = std::fs::read_to_string(&path).expect("the trainer's metrics");
     let code = source.split("#[cfg(test)]").next().unwrap_or_default();
     // Strings may be broken over lines.

@@ -92,6 +92,22 @@ pub enum ExportFormat {
     Pth,
 }
 
+impl ExportFormat {
+    /// Every format.
+    pub const ALL: [Self; 5] = [Self::Safetensors, Self::Torchvision, Self::Timm, Self::Detectron2, Self::Pth];
+
+    /// The name in documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::Torchvision => "torchvision",
+            Self::Timm => "timm",
+            Self::Detectron2 => "detectron2",
+            Self::Pth => "pth",
+        }
+    }
+}
+
 /// When checkpoints are written and which are kept. The one at the end of pre-training is always written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

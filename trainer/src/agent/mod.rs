@@ -1,20 +1,24 @@
-//! The agent: one process a pod or machine, which starts a rank process a GPU and answers for them.
+//! The agent: one process per pod or machine, which starts one rank per GPU and supervises them.
 //!
-//! It hosts the store of the rendezvous on node 0 ([`topology`] says who that is), relays the ranks' output,
-//! keeps the [`RunStatus`] that `/metrics` and `/progress` show, ends the others when one rank fails
-//! ([`supervise()`]), and says with one exit code and one [`termination`] message how it went ([`outcome`]).
+//! [`node`] runs one stage on one node, [`local`] a whole run on this machine. The agent hosts the rendezvous store if
+//! it is node 0's ([`topology`]), relays the ranks' output, keeps the [`RunStatus`] that [`http`] serves, stops all
+//! ranks when one fails ([`supervise()`]), and reports the [`outcome`] by one exit code and one [`termination`] message.
 
 pub mod http;
 pub mod local;
+pub mod node;
 pub mod outcome;
 pub mod reap;
 pub mod rendezvous;
+pub mod run_result;
 pub mod status;
 pub mod supervise;
 pub mod termination;
+pub mod timeouts;
 pub mod topology;
 
 pub use outcome::Outcome;
 pub use status::RunStatus;
 pub use supervise::{Spec, supervise};
+pub use timeouts::Timeouts;
 pub use topology::Topology;

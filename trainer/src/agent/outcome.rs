@@ -3,8 +3,9 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use crate::error::ExitCode;
-use crate::telemetry::event::StageResult;
+use simsiam_contract::{ExitCode, FailureReason, StageResult};
+
+use crate::error::Error;
 
 /// How one rank ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,33 +16,36 @@ pub struct Ending {
     pub code: Option<u8>,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// Its last word.
+    /// Why it failed, as it reported.
+    pub reason: Option<FailureReason>,
+    /// Its error message, as it reported.
     pub message: Option<String>,
-    /// The field or file that is about.
+    /// The field or file that the message is about.
     pub subject: Option<String>,
-    /// Whether it ended before the agent asked anyone to.
-    pub of_itself: bool,
+    /// Whether it ended on its own, before the agent stopped any rank.
+    pub on_its_own: bool,
 }
 
 impl Ending {
     /// Reads a wait status.
-    pub fn new(rank: usize, status: ExitStatus, of_itself: bool) -> Self {
+    pub fn new(rank: usize, status: ExitStatus, on_its_own: bool) -> Self {
         Self {
             rank,
             code: status.code().and_then(|c| u8::try_from(c).ok()),
             signal: status.signal(),
+            reason: None,
             message: None,
             subject: None,
-            of_itself,
+            on_its_own,
         }
     }
 
-    /// Is this a rank that did what it should?
+    /// Whether the rank finished its stage.
     pub fn is_done(&self) -> bool {
         self.code == Some(0)
     }
 
-    /// The code as the agent may report it: what no contract names is temporary.
+    /// The code that the agent reports for it: a crash is temporary.
     fn exit_code(&self) -> ExitCode {
         match self.code.map(ExitCode::from_code) {
             Some(ExitCode::Crash(_)) | None => ExitCode::Temporary,
@@ -49,30 +53,38 @@ impl Ending {
         }
     }
 
-    /// Did it end by a signal or by a code that no contract names?
+    /// Whether it ended by a signal or by a code that is not part of the contract.
     fn crashed(&self) -> bool {
         self.code.is_none_or(|code| matches!(ExitCode::from_code(code), ExitCode::Crash(_)))
+    }
+
+    /// The reason that the agent reports for it, which agrees with [`exit_code`](Self::exit_code).
+    fn reason(&self) -> FailureReason {
+        match &self.reason {
+            Some(reason) if !self.crashed() => reason.clone(),
+            _ => self.exit_code().into(),
+        }
     }
 
     fn text(&self) -> String {
         let rank = self.rank;
         match (&self.message, self.signal, self.code) {
             (Some(message), _, _) => message.clone(),
-            (None, Some(9), _) => {
-                format!("rank {rank} was killed by signal 9 (SIGKILL); if nobody did, it ran out of memory")
-            }
-            (None, Some(signal), _) => format!("rank {rank} crashed by signal {signal}"),
-            (None, None, Some(code)) => format!("rank {rank} ended with the unexpected code {code}"),
+            (None, Some(9), _) => format!("rank {rank} was killed by SIGKILL, probably by the OOM killer"),
+            (None, Some(signal), _) => format!("rank {rank} crashed with signal {signal}"),
+            (None, None, Some(code)) => format!("rank {rank} exited with the unexpected code {code}"),
             (None, None, None) => format!("rank {rank} ended in an unknown way"),
         }
     }
 }
 
-/// How a stage went on this node.
+/// How a stage ended on this node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// The agent's exit code.
     pub code: ExitCode,
+    /// Why it ended, in one word.
+    pub reason: FailureReason,
     /// One line for the user; empty when all is well.
     pub message: String,
     /// The field or file the message is about.
@@ -82,24 +94,48 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Decides from all endings: the most specific code among ranks that ended of themselves; of equal ones a crash,
-    /// which is the cause where others only lost a peer; then the first rank's. `asked` says that the agent itself was told to stop, so every ending counts.
-    pub fn of(endings: &[Ending], asked: bool, result: StageResult) -> Self {
-        let telling = endings
+    /// Decides from the endings of all ranks.
+    ///
+    /// The most specific code among ranks that ended on their own wins; of equal ones a crash, which is the cause where
+    /// others only lost a peer; then the lowest rank's. If the agent itself was stopped, every ending counts.
+    pub fn of(endings: &[Ending], stopped: bool, result: StageResult) -> Self {
+        let cause = endings
             .iter()
-            .filter(|e| asked || e.of_itself)
+            .filter(|e| stopped || e.on_its_own)
             .max_by_key(|e| (e.exit_code().specificity(), e.crashed(), std::cmp::Reverse(e.rank)));
-        match telling.filter(|e| !e.is_done()) {
-            Some(ending) => {
-                Self { code: ending.exit_code(), message: ending.text(), subject: ending.subject.clone(), result }
-            }
-            None if asked && result == StageResult::default() && endings.is_empty() => Self {
-                code: ExitCode::Temporary,
-                message: "stopped by SIGTERM before the ranks were started".into(),
-                subject: None,
+        match cause.filter(|e| !e.is_done()) {
+            Some(ending) => Self {
+                code: ending.exit_code(),
+                reason: ending.reason(),
+                message: ending.text(),
+                subject: ending.subject.clone(),
                 result,
             },
-            None => Self { code: ExitCode::Done, message: String::new(), subject: None, result },
+            None if stopped && result == StageResult::default() && endings.is_empty() => {
+                Self::temporary("stopped by SIGTERM before the ranks were started".into(), result)
+            }
+            None => {
+                let (code, reason) = (ExitCode::Done, FailureReason::Done);
+                Self { code, reason, message: String::new(), subject: None, result }
+            }
+        }
+    }
+
+    /// A failure that may pass by itself (75).
+    pub fn temporary(message: String, result: StageResult) -> Self {
+        Self { code: ExitCode::Temporary, reason: FailureReason::Temporary, message, subject: None, result }
+    }
+}
+
+impl From<&Error> for Outcome {
+    /// The outcome of an agent that failed before its ranks ran.
+    fn from(error: &Error) -> Self {
+        Self {
+            code: error.exit_code(),
+            reason: error.reason(),
+            message: error.to_string(),
+            subject: error.subject(),
+            result: StageResult::default(),
         }
     }
 }
@@ -108,22 +144,23 @@ impl Outcome {
 mod tests {
     use super::*;
 
-    fn ending(rank: usize, code: u8, of_itself: bool) -> Ending {
-        let message = Some(format!("rank {rank} says {code}"));
-        Ending { rank, code: Some(code), signal: None, message, subject: None, of_itself }
+    fn ending(rank: usize, code: u8, on_its_own: bool) -> Ending {
+        let (reason, message) = (Some(ExitCode::from_code(code).into()), Some(format!("rank {rank} says {code}")));
+        Ending { rank, code: Some(code), signal: None, reason, message, subject: None, on_its_own }
     }
 
     fn killed(rank: usize, signal: i32) -> Ending {
-        Ending { rank, code: None, signal: Some(signal), message: None, subject: None, of_itself: true }
+        let (reason, message, subject) = (None, None, None);
+        Ending { rank, code: None, signal: Some(signal), reason, message, subject, on_its_own: true }
     }
 
-    fn code(endings: &[Ending], asked: bool) -> u8 {
-        Outcome::of(endings, asked, StageResult::default()).code.code()
+    fn code(endings: &[Ending], stopped: bool) -> u8 {
+        Outcome::of(endings, stopped, StageResult::default()).code.code()
     }
 
     #[test]
-    fn the_most_specific_code_wins() {
-        for (endings, asked, expected) in [
+    fn outcome_of_several_codes_is_the_most_specific() {
+        for (endings, stopped, expected) in [
             (vec![ending(0, 0, true), ending(1, 0, true)], false, 0),
             (vec![ending(0, 75, true), ending(1, 65, true)], false, 65),
             (vec![ending(0, 85, true), ending(1, 75, true)], true, 85),
@@ -131,24 +168,33 @@ mod tests {
             // A rank that lost its peer is the consequence; the crash is what counts, as 75.
             (vec![ending(0, 75, false), killed(1, 11)], false, 75),
             (vec![ending(0, 134, true)], false, 75),
-            // What a rank says after we ended it tells nothing.
+            // How a rank ends after the agent stopped it explains nothing.
             (vec![ending(0, 85, false), ending(1, 75, true)], false, 75),
         ] {
-            assert_eq!(code(&endings, asked), expected, "{endings:?}");
+            assert_eq!(code(&endings, stopped), expected, "{endings:?}");
         }
     }
 
     #[test]
-    fn a_crash_explains_the_peers_that_lost_it() {
+    fn outcome_of_a_crash_and_lost_peers_names_the_crash() {
         let endings = [ending(0, 75, true), killed(1, 11), ending(2, 75, true)];
         let outcome = Outcome::of(&endings, false, StageResult::default());
         assert_eq!(outcome.code.code(), 75);
-        assert!(outcome.message.contains("rank 1 crashed by signal 11"), "{}", outcome.message);
+        assert!(outcome.message.contains("rank 1 crashed with signal 11"), "{}", outcome.message);
     }
 
     #[test]
-    fn a_signal_is_named_with_its_rank() {
+    fn outcome_of_a_signal_names_signal_and_rank() {
         let outcome = Outcome::of(&[killed(3, 9)], false, StageResult::default());
         assert!(outcome.message.contains("rank 3") && outcome.message.contains("SIGKILL"), "{}", outcome.message);
+    }
+
+    #[test]
+    fn outcome_reason_is_the_ranks_unless_it_crashed() {
+        let collapsed = Ending { reason: Some(FailureReason::Collapsed), ..ending(0, 86, true) };
+        let outcome = Outcome::of(&[collapsed], false, StageResult::default());
+        assert_eq!((outcome.code, outcome.reason), (ExitCode::Diverged, FailureReason::Collapsed));
+        let crashed = Ending { reason: Some(FailureReason::Crashed), ..ending(0, 1, true) };
+        assert_eq!(Outcome::of(&[crashed], false, StageResult::default()).reason, FailureReason::Temporary);
     }
 }

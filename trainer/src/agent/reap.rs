@@ -1,4 +1,4 @@
-//! As PID 1 of a container the agent inherits orphans; nobody else would wait for them.
+//! Reaps orphans, which the agent inherits as PID 1 of a container.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Ranks, which are waited for elsewhere.
+/// Process ids of the ranks, which are waited for elsewhere.
 pub type Own = Arc<Mutex<HashSet<i32>>>;
 
 /// Waits for orphans for as long as the runtime lives, if this is PID 1.
@@ -25,7 +25,7 @@ pub fn orphans(own: Own) {
     });
 }
 
-/// An ended child that is no rank, left unreaped by the look.
+/// An ended child that is not a rank; it is not reaped yet.
 fn next_orphan(own: &Own) -> Option<Pid> {
     let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     let pid = match waitid(Id::All, look) {

@@ -1,4 +1,4 @@
-//! Reaching node 0: its name may not resolve yet, its store may not listen yet.
+//! Waits for node 0, whose name may not resolve yet and whose store may not listen yet.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub async fn reach(host: &str, port: u16, timeout: Duration) -> Result<(), Error
                 address: format!("{host}:{port}"),
                 message: format!(
                     "node 0 was not reached within {}s: {why}; check --master-addr and --master-port, that node 0 runs, \
-                     and that no firewall lies between",
+                     and that no firewall is in the way",
                     timeout.as_secs()
                 ),
             });

@@ -3,62 +3,60 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use simsiam_contract::Progress;
+
 use crate::error::Error;
 use crate::telemetry::display::Display;
-use crate::telemetry::{Event, Metrics, Progress};
+use crate::telemetry::{Event, Metrics, ProgressTracker};
 
 struct Inner {
-    progress: Progress,
-    /// Bounds on silence: in a step, and until all peers have come.
+    progress: ProgressTracker,
+    /// Bounds on silence: in a training step, and until all peers have arrived.
     bounds: Option<(Duration, Duration)>,
     metrics: Metrics,
     display: Display,
 }
 
 impl Inner {
-    fn patience(&self) -> Option<Duration> {
-        self.bounds.map(|(stall, rendezvous)| self.progress.patience(stall, rendezvous))
+    fn silence_limit(&self) -> Option<Duration> {
+        self.bounds.map(|(stall, rendezvous)| self.progress.silence_limit(stall, rendezvous))
     }
 }
 
-/// A handle to it; clones are the same board.
+/// A handle to the status of a run; clones share it.
 #[derive(Clone)]
 pub struct RunStatus(Arc<Mutex<Inner>>);
 
 impl RunStatus {
-    /// An empty board of a run.
+    /// The status of a run that has not begun a stage.
     pub fn new(run: &str) -> Result<Self, Error> {
-        let (progress, metrics, display) = (Progress::new(run, ""), Metrics::new()?, Display::new());
+        let (progress, metrics, display) = (ProgressTracker::new(run, ""), Metrics::new()?, Display::new());
         Ok(Self(Arc::new(Mutex::new(Inner { progress, bounds: None, metrics, display }))))
     }
 
-    /// Another stage begins.
+    /// Begins another stage.
     pub fn begin(&self, stage: &str) {
         let mut inner = self.lock();
-        let checkpoint = inner.progress.checkpoint.take();
-        let knn_top1 = inner.progress.knn_top1;
-        let mut next = Progress::new(&inner.progress.run, stage);
-        (next.checkpoint, next.knn_top1) = (checkpoint, knn_top1);
-        inner.progress = next;
+        inner.progress = inner.progress.next_stage(stage);
     }
 
-    /// A rank said something.
+    /// Takes in an event of `rank`.
     pub fn event(&self, rank: usize, event: &Event) {
         let mut inner = self.lock();
         let inner = &mut *inner;
         inner.progress.update(rank, event);
         inner.metrics.update(rank, event);
         if rank == 0 {
-            inner.display.update(&inner.progress, event);
+            inner.display.update(inner.progress.document(), event);
         }
     }
 
-    /// Prints a line beside the live display.
+    /// Prints a line above the progress bar.
     pub fn line(&self, text: &str) {
         self.lock().display.line(text);
     }
 
-    /// The stage is over: takes the bar away.
+    /// Ends the stage: removes the progress bar.
     pub fn end(&self) {
         self.lock().display.finish();
     }
@@ -66,21 +64,20 @@ impl RunStatus {
     /// The progress document.
     pub fn progress(&self) -> Progress {
         let inner = self.lock();
-        let mut progress = inner.progress.clone();
-        progress.quiet = inner.patience().is_some_and(|patience| progress.silence() > patience / 2);
-        progress
+        let quiet = inner.silence_limit().is_some_and(|limit| inner.progress.silence() > limit / 2);
+        Progress { quiet, ..inner.progress.document().clone() }
     }
 
-    /// Sets how long the ranks may be silent: in a step of training, and until all peers have come.
+    /// Sets how long the ranks may be silent: in a training step, and until all peers have arrived.
     pub fn watch(&self, stall: Duration, rendezvous: Duration) {
         self.lock().bounds = Some((stall, rendezvous));
     }
 
-    /// How long the ranks have been silent, if that is longer than they may be.
+    /// How long the ranks have been silent, if that is longer than allowed.
     pub fn stalled(&self) -> Option<Duration> {
         let inner = self.lock();
         let silence = inner.progress.silence();
-        inner.patience().filter(|patience| silence > *patience).map(|_| silence)
+        inner.silence_limit().filter(|limit| silence > *limit).map(|_| silence)
     }
 
     /// The metrics in Prometheus' text format.

@@ -1,8 +1,10 @@
-//! Who runs where: from torchrun's flags, from the reference's `--dist-url` flags, or from the environment.
+//! Which ranks run on this node: from torchrun's flags, the reference's `--dist-url` flags, or the environment.
+
+use simsiam_contract::names::{RENDEZVOUS_PORT, env};
 
 use crate::error::Error;
 
-/// What the command line and the environment may say.
+/// What the command line and the environment say about the topology.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     /// `--nnodes`.
@@ -29,28 +31,53 @@ pub struct Asked {
     pub env_local_rank: Option<usize>,
 }
 
+impl Asked {
+    /// Adds what torchrun or Slurm set in the environment.
+    ///
+    /// # Errors
+    /// If a variable is not a number.
+    pub fn with_environment(self) -> Result<Self, Error> {
+        let number = |name: &str| match std::env::var(name) {
+            Err(_) => Ok(None),
+            Ok(text) => text
+                .parse()
+                .map(Some)
+                .map_err(|_| Error::Usage(format!("{name}={text} in the environment is not a number"))),
+        };
+        Ok(Self {
+            env_world_size: number(env::WORLD_SIZE)?,
+            env_rank: number(env::RANK)?,
+            env_local_rank: number(env::LOCAL_RANK)?,
+            ..self
+        })
+    }
+}
+
+/// Intra-op threads of each of `ranks` ranks of this machine: its cores divided by them, at least one.
+pub fn default_threads(ranks: usize) -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cores / ranks.max(1)).unwrap_or(1).max(1)
+}
+
 /// The ranks of this agent among all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
-    /// Global rank of this agent's first process.
+    /// Global rank of this agent's first rank.
     pub first_rank: usize,
-    /// Index of its first process on this machine.
+    /// Local rank of its first rank.
     pub first_local_rank: usize,
-    /// Its processes.
+    /// Number of its ranks.
     pub nproc: usize,
-    /// Processes of the whole job.
+    /// World size: the ranks of all nodes.
     pub world: usize,
-    /// Where node 0's store is.
+    /// Address of node 0.
     pub master_addr: String,
-    /// Its port; 0 lets a lone node choose any.
+    /// Port of node 0's rendezvous store; 0 on a single node takes any free one.
     pub master_port: u16,
 }
 
-/// torchrun's default.
-const DEFAULT_PORT: u16 = 29500;
-
 impl Topology {
-    /// `nproc` ranks on this machine alone.
+    /// A topology of `nproc` ranks on this machine.
     pub fn local(nproc: usize) -> Self {
         Self {
             first_rank: 0,
@@ -62,7 +89,7 @@ impl Topology {
         }
     }
 
-    /// Resolves what was asked; `devices` is the number of processes where nothing says otherwise.
+    /// Resolves what was asked; `devices` is the default number of ranks.
     pub fn resolve(asked: &Asked, devices: usize) -> Result<Self, Error> {
         let usage = |text: String| Err(Error::Usage(text));
         let torchrun = asked.nnodes.is_some() || asked.node_rank.is_some() || asked.nproc.is_some();
@@ -110,14 +137,14 @@ impl Topology {
                     (None, 0) if nnodes == 1 => "127.0.0.1".to_owned(),
                     (None, _) => return usage("--master-addr is missing: the address of node 0".into()),
                 };
-                (address, asked.master_port.unwrap_or(DEFAULT_PORT))
+                (address, asked.master_port.unwrap_or(RENDEZVOUS_PORT))
             }
         };
         let world = nnodes * nproc;
         Ok(Self { first_rank: node * nproc, first_local_rank: 0, nproc, world, master_addr, master_port })
     }
 
-    /// One process, as torchrun or Slurm started it.
+    /// One rank, as torchrun or Slurm started it.
     fn from_environment(asked: &Asked) -> Result<Self, Error> {
         let missing = |name: &str| {
             Error::Usage(format!(
@@ -125,8 +152,8 @@ impl Topology {
                  MASTER_PORT must all be"
             ))
         };
-        let world = asked.env_world_size.ok_or_else(|| missing("WORLD_SIZE"))?;
-        let first_rank = asked.env_rank.ok_or_else(|| missing("RANK"))?;
+        let world = asked.env_world_size.ok_or_else(|| missing(env::WORLD_SIZE))?;
+        let first_rank = asked.env_rank.ok_or_else(|| missing(env::RANK))?;
         if first_rank >= world {
             return Err(Error::Usage(format!("RANK={first_rank} does not exist with WORLD_SIZE={world}")));
         }
@@ -135,12 +162,12 @@ impl Topology {
             first_local_rank: asked.env_local_rank.unwrap_or(0),
             nproc: 1,
             world,
-            master_addr: asked.master_addr.clone().ok_or_else(|| missing("MASTER_ADDR"))?,
-            master_port: asked.master_port.ok_or_else(|| missing("MASTER_PORT"))?,
+            master_addr: asked.master_addr.clone().ok_or_else(|| missing(env::MASTER_ADDR))?,
+            master_port: asked.master_port.ok_or_else(|| missing(env::MASTER_PORT))?,
         })
     }
 
-    /// Does the store run in this agent?
+    /// Whether this agent hosts the rendezvous store.
     pub fn hosts_store(&self) -> bool {
         self.first_rank == 0
     }
@@ -160,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_count_nodes_and_the_environment_counts_processes() {
+    fn topology_of_flags_counts_nodes_and_of_environment_counts_ranks() {
         let flags = Asked {
             nnodes: Some(2),
             node_rank: Some(1),
@@ -188,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_bad_usage() {
+    fn topology_of_contradicting_flags_is_bad_usage() {
         let some = |f: fn(&mut Asked)| {
             let mut asked = Asked::default();
             f(&mut asked);

@@ -54,7 +54,7 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("checkpoint".into())
             .spawn(work)
-            .map_err(Error::io("the checkpoint thread"))?;
+            .map_err(Error::system("start the checkpoint thread"))?;
         Ok(Self { jobs: Some(jobs), results, thread: Some(thread), in_flight: false })
     }
 

@@ -1,14 +1,14 @@
-//! Progress of commands that have no agent.
+//! Progress of commands without an agent.
 
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar on a terminal, a line now and then elsewhere.
+/// A bar on a terminal, a line every 10 s elsewhere.
 pub struct Bar {
     what: &'static str,
     bar: Option<ProgressBar>,
-    said: std::time::Instant,
+    last_line: std::time::Instant,
 }
 
 impl Bar {
@@ -20,7 +20,7 @@ impl Bar {
             bar.set_message(what);
             bar
         });
-        Self { what, bar, said: std::time::Instant::now() }
+        Self { what, bar, last_line: std::time::Instant::now() }
     }
 
     pub fn show(&mut self, done: usize, of: usize) {
@@ -29,9 +29,9 @@ impl Bar {
                 bar.set_length(of as u64);
                 bar.set_position(done as u64);
             }
-            None if self.said.elapsed().as_secs() >= 10 => {
+            None if self.last_line.elapsed().as_secs() >= 10 => {
                 eprintln!("{done}/{of} {}", self.what);
-                self.said = std::time::Instant::now();
+                self.last_line = std::time::Instant::now();
             }
             None => {}
         }

@@ -1,66 +1,68 @@
-//! `simsiam data`: making, packing and looking into data sets.
+//! `simsiam data`: creates, packs and inspects data sets.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use simsiam_data::pack::{self, PackOptions};
 use simsiam_data::store::{Store, StoreOptions};
 use simsiam_data::synth::{self, SynthOptions};
-use simsiam_data::{Access, Decoder, RgbImage, Source, TargetSize};
+use simsiam_data::{Access, Source, TargetSize};
 use tokio::runtime::Runtime;
 
 use super::bar::Bar;
-use super::worker::default_threads;
+use crate::agent::topology::default_threads;
 use crate::data::datasets::store_options;
-use crate::error::{Error, ExitCode};
+use crate::data::inspect;
+use crate::error::Error;
+use crate::runtime;
 
 /// Subcommands of `simsiam data`.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Draw a small labelled data set: ten classes of shapes and textures, as JPEG files
+    /// Generate a small labelled data set: ten classes of shapes and textures, as JPEG files
     Synth {
-        /// The folder to make train/ and val/ in
+        /// Folder to create train/ and val/ in
         out: PathBuf,
-        /// Training images of each class
+        /// Training images per class
         #[arg(long, default_value_t = 500)]
         train_per_class: usize,
-        /// Validation images of each class
+        /// Validation images per class
         #[arg(long, default_value_t = 100)]
         val_per_class: usize,
         /// Width and height in pixels
         #[arg(long, default_value_t = 48)]
         size: usize,
-        /// Another seed draws other images
+        /// Seed; another one gives other images
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
-    /// Pack images into a few large shards, which load faster and cost few requests
+    /// Pack images into a few large shards, which load faster and need few requests
     Pack(PackArgs),
-    /// Read and decode every image; name those that cannot be used (exit code 65 if there are any)
+    /// Read and decode every image and list those that fail (exit code 65 if any do)
     Verify {
-        /// The images: a path or an address
+        /// Images, by path or address
         at: String,
         #[command(flatten)]
-        reach: Reach,
+        access: AccessArgs,
     },
     /// Count images, classes and sizes
     Stat {
-        /// The images: a path or an address
+        /// Images, by path or address
         at: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        reach: Reach,
+        access: AccessArgs,
     },
 }
 
-/// `simsiam data pack`.
+/// Arguments of `simsiam data pack`.
 #[derive(clap::Args)]
 pub struct PackArgs {
-    /// The images: a folder, tar shards or a packed set, by path or s3://, gs:// or az:// address
+    /// Images to pack: a folder, tar shards or a packed set, by path or s3://, gs:// or az:// address
     from: String,
-    /// Where the shards go, by path or address; what an interrupted packing left there is used
+    /// Destination of the shards, by path or address; an interrupted run of this command is continued
     to: String,
     /// Shrink images whose longer side has more pixels than this
     #[arg(long, conflicts_with = "short_side", value_parser = clap::value_parser!(u32).range(16..=65500))]
@@ -71,26 +73,26 @@ pub struct PackArgs {
     /// JPEG quality of images that are shrunk, and of those that were PNG
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
-    /// Images in a shard
+    /// Images per shard
     #[arg(long, default_value_t = 2048, value_parser = parse_count)]
     shard_samples: usize,
-    /// Unreadable images that are left out before packing gives up
+    /// Largest number of unreadable images to leave out before the command fails
     #[arg(long, default_value_t = 0)]
     max_corrupt: u64,
     #[command(flatten)]
-    reach: Reach,
+    access: AccessArgs,
 }
 
-/// How addresses are reached, and with how many threads.
+/// How to reach addresses, and with how many threads.
 #[derive(clap::Args)]
-pub struct Reach {
-    /// Address of an S3 service that is not Amazon's, as https://host:port
+pub struct AccessArgs {
+    /// Endpoint of an S3 service other than Amazon's, as in https://host:port
     #[arg(long)]
     endpoint: Option<String>,
     /// Region of the bucket
     #[arg(long)]
     region: Option<String>,
-    /// Threads; by default the machine's cores
+    /// Threads [default: the machine's cores]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
 }
@@ -99,7 +101,7 @@ fn parse_count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| (1..=1 << 20).contains(n)).ok_or_else(|| "expected 1 to 1048576".to_owned())
 }
 
-impl Reach {
+impl AccessArgs {
     fn store(&self) -> StoreOptions {
         StoreOptions { endpoint: self.endpoint.clone(), region: self.region.clone(), ..store_options() }
     }
@@ -108,17 +110,16 @@ impl Reach {
         self.threads.unwrap_or_else(|| default_threads(1)) as usize
     }
 
-    fn open(&self, uri: &str, runtime: &Runtime) -> Result<std::sync::Arc<dyn Source>, Error> {
-        let access = Access { store: self.store(), cache: None, runtime: runtime.handle().clone() };
-        Ok(simsiam_data::open(uri, None, &access)?)
+    fn access(&self, runtime: &Runtime) -> Access {
+        Access { store: self.store(), cache: None, runtime: runtime.handle().clone() }
+    }
+
+    fn open(&self, uri: &str, runtime: &Runtime) -> Result<Arc<dyn Source>, Error> {
+        Ok(simsiam_data::open(uri, None, &self.access(runtime))?)
     }
 }
 
-fn runtime() -> Result<Runtime, Error> {
-    Runtime::new().map_err(Error::io("the async runtime"))
-}
-
-/// `simsiam data …`.
+/// Runs `simsiam data`.
 pub fn execute(command: &Command) -> Result<(), Error> {
     match command {
         Command::Synth { out, train_per_class, val_per_class, size, seed } => {
@@ -128,22 +129,22 @@ pub fn execute(command: &Command) -> Result<(), Error> {
                 size: *size,
                 seed: *seed,
             };
-            let mut bar = Bar::new("drawn");
+            let mut bar = Bar::new("generated");
             synth::write(out, &options, &mut |done, of| bar.show(done, of))?;
             bar.finish();
             println!("{}: ten classes, {train_per_class} + {val_per_class} images each", out.display());
             Ok(())
         }
         Command::Pack(args) => pack(args),
-        Command::Verify { at, reach } => verify(at, reach),
-        Command::Stat { at, json, reach } => stat(at, *json, reach),
+        Command::Verify { at, access } => verify(at, access),
+        Command::Stat { at, json, access } => stat(at, *json, access),
     }
 }
 
 fn pack(args: &PackArgs) -> Result<(), Error> {
-    let runtime = runtime()?;
-    let source = args.reach.open(&args.from, &runtime)?;
-    let to = Store::create(&args.to, &args.reach.store(), runtime.handle().clone())?;
+    let runtime = runtime::start()?;
+    let source = args.access.open(&args.from, &runtime)?;
+    let to = Store::create(&args.to, &args.access.store(), runtime.handle().clone())?;
     let size = match (args.max_side, args.short_side) {
         (Some(side), _) => TargetSize::MaxSide(side),
         (None, Some(side)) => TargetSize::ShortSide(side),
@@ -153,7 +154,7 @@ fn pack(args: &PackArgs) -> Result<(), Error> {
         size,
         quality: args.quality,
         samples_per_shard: args.shard_samples,
-        threads: args.reach.threads(),
+        threads: args.access.threads(),
         max_corrupt: args.max_corrupt,
     };
     let mut bar = Bar::new("packed");
@@ -163,7 +164,7 @@ fn pack(args: &PackArgs) -> Result<(), Error> {
         eprintln!("left out {name}: it cannot be decoded");
     }
     println!(
-        "{}: {} images in {} shards ({} were there), {}",
+        "{}: {} images in {} shards ({} reused), {}",
         to.uri(""),
         packed.manifest.samples,
         packed.manifest.shards.len(),
@@ -173,88 +174,41 @@ fn pack(args: &PackArgs) -> Result<(), Error> {
     Ok(())
 }
 
-fn verify(at: &str, reach: &Reach) -> Result<(), Error> {
-    let runtime = runtime()?;
-    let mut faults = Vec::new();
-    let mut bar = Bar::new("shards compared");
-    // A set whose shards are cut or gone does not open; its manifest still says which.
-    if let Ok(store) = Store::open(at, &reach.store(), runtime.handle().clone()) {
-        faults.extend(pack::verify_shards(&store, &mut |done, of| bar.show(done, of))?.unwrap_or_default());
-    }
+fn verify(at: &str, access: &AccessArgs) -> Result<(), Error> {
+    let runtime = runtime::start()?;
+    let mut bar = Bar::new("shards and images read");
+    let verified = inspect::verify(at, &access.access(&runtime), access.threads(), &mut |done, of| bar.show(done, of))?;
     bar.finish();
-    let samples = match reach.open(at, &runtime) {
-        Ok(source) => {
-            let mut bar = Bar::new("images read");
-            faults.extend(pack::verify(&*source, reach.threads(), &mut |done, of| bar.show(done, of))?);
-            bar.finish();
-            source.len()
-        }
-        Err(_) if !faults.is_empty() => 0,
-        Err(e) => return Err(e),
-    };
-    for fault in &faults {
+    for fault in &verified.faults {
         println!("{}: {}", fault.name, fault.reason);
     }
-    if faults.is_empty() {
-        println!("{at}: {samples} images, all readable");
+    if verified.faults.is_empty() {
+        println!("{at}: {} images, all readable", verified.images);
         return Ok(());
     }
-    let message = format!("{at}: {} faults among {samples} images; they are listed above", faults.len());
-    Err(Error::Rank { code: ExitCode::Data, message })
+    Err(Error::Faults { uri: at.to_owned(), faults: verified.faults.len(), images: verified.images })
 }
 
-/// Images whose size is looked at: enough for a mean, and quick.
-const LOOKED_AT: usize = 1000;
-
-fn stat(at: &str, json: bool, reach: &Reach) -> Result<(), Error> {
-    let runtime = runtime()?;
-    let source = reach.open(at, &runtime)?;
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for id in 0..source.len() as u64 {
-        if let Some(class) = source.label(id).and_then(|label| source.classes().get(label as usize)) {
-            *counts.entry(class).or_default() += 1;
-        }
-    }
-    let (mut decoder, mut image, mut bytes) = (Decoder::new(), RgbImage::default(), Vec::new());
-    let (mut sizes, mut total, mut unreadable) = (Vec::new(), 0, 0);
-    let step = source.len().div_ceil(LOOKED_AT).max(1);
-    let ids: Vec<u64> = (0..source.len() as u64).step_by(step).collect();
-    let mut bar = Bar::new("images looked at");
-    for (done, id) in ids.iter().enumerate() {
-        source.read_into(*id, &mut bytes)?;
-        match decoder.decode(source.name(*id), &bytes, &mut image) {
-            Ok(()) => {
-                total += bytes.len();
-                sizes.push((image.width, image.height));
-            }
-            Err(_) => unreadable += 1,
-        }
-        bar.show(done + 1, ids.len());
-    }
+fn stat(at: &str, json: bool, access: &AccessArgs) -> Result<(), Error> {
+    let runtime = runtime::start()?;
+    let source = access.open(at, &runtime)?;
+    let mut bar = Bar::new("images inspected");
+    let statistics = inspect::statistics(&*source, &mut |done, of| bar.show(done, of))?;
     bar.finish();
-    let mean = |what: &dyn Fn(&(usize, usize)) -> usize| {
-        sizes.iter().map(|size| what(size) as f64).sum::<f64>() / sizes.len().max(1) as f64
-    };
-    let (width, height, pixels) = (mean(&|s| s.0), mean(&|s| s.1), mean(&|s| s.0 * s.1));
-    let bytes_each = total as f64 / sizes.len().max(1) as f64;
-    let (fewest, most) = (counts.values().min().copied(), counts.values().max().copied());
     if json {
-        let document = serde_json::json!({
-            "images": source.len(), "classes": counts.len(), "fewestInAClass": fewest, "mostInAClass": most,
-            "lookedAt": ids.len(), "unreadable": unreadable, "meanBytes": bytes_each, "meanWidth": width,
-            "meanHeight": height, "meanPixels": pixels, "imagesByClass": counts,
-        });
-        println!("{document:#}");
+        println!("{:#}", serde_json::json!(statistics));
         return Ok(());
     }
+    let s = statistics;
     println!("{at}");
-    println!("  images   {}", source.len());
-    match (fewest, most) {
-        (Some(fewest), Some(most)) => println!("  classes  {}, of {fewest} to {most} images", counts.len()),
+    println!("  images   {}", s.images);
+    match (s.fewest_in_a_class, s.most_in_a_class) {
+        (Some(fewest), Some(most)) => println!("  classes  {}, of {fewest} to {most} images", s.classes),
         _ => println!("  classes  none (a flat folder; kNN and linear need class folders)"),
     }
-    println!("  mean     {width:.0}×{height:.0}, {:.2} megapixel, {:.0} kB each", pixels / 1e6, bytes_each / 1e3);
-    println!("  of {} images looked at, {unreadable} cannot be decoded", ids.len());
+    let (width, height, megapixels, kilobytes) = (s.mean_width, s.mean_height, s.mean_pixels / 1e6, s.mean_bytes / 1e3);
+    println!("  mean     {width:.0}×{height:.0}, {megapixels:.2} megapixels, {kilobytes:.0} kB");
+    println!("  of {} images inspected, {} cannot be decoded", s.looked_at, s.unreadable);
     Ok(())
 }
 

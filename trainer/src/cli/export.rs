@@ -4,6 +4,7 @@ use simsiam_recipe::{ExportFormat, Output};
 
 use super::file::FileArgs;
 use crate::error::Error;
+use crate::runtime;
 use crate::stage::export;
 use crate::storage::Storage;
 
@@ -12,29 +13,29 @@ use crate::storage::Storage;
 pub struct Args {
     #[command(flatten)]
     file: FileArgs,
-    /// The format, more than once for several: safetensors, torchvision, timm, detectron2 or pth [default: those of
+    /// Format to write: safetensors, torchvision, timm, detectron2 or pth; may be repeated [default: those of
     /// spec.export]
     #[arg(long = "format", value_name = "FORMAT", value_parser = parse_format)]
     formats: Vec<ExportFormat>,
-    /// The folder to write to, by path or address [default: export/ in the run's output]
+    /// Folder to write to, by path or address [default: export/ in the run's output]
     #[arg(short, long, value_name = "DIR")]
     output: Option<String>,
 }
 
-/// A format by its name in `spec.export`.
+/// Parses a format by its name in `spec.export`.
 pub fn parse_format(text: &str) -> Result<ExportFormat, String> {
-    serde_json::from_value(serde_json::Value::String(text.to_owned()))
-        .map_err(|_| "expected safetensors, torchvision, timm, detectron2 or pth".to_owned())
+    let format = ExportFormat::ALL.into_iter().find(|format| format.name() == text);
+    format.ok_or_else(|| format!("expected one of {}", ExportFormat::ALL.map(ExportFormat::name).join(", ")))
 }
 
-/// `simsiam export`.
+/// Runs `simsiam export`.
 pub fn execute(args: &Args) -> Result<(), Error> {
     let recipe = args.file.load()?.recipe;
     let formats = if args.formats.is_empty() { &recipe.export } else { &args.formats };
     if formats.is_empty() {
-        return Err(Error::config("spec.export", "missing; list the formats there, or name them by --format"));
+        return Err(Error::config("spec.export", "missing; list the formats there, or give them with --format"));
     }
-    let runtime = tokio::runtime::Runtime::new().map_err(Error::io("the async runtime"))?;
+    let runtime = runtime::start()?;
     let run = Storage::open(&recipe.output, runtime.handle().clone())?;
     let exported = match &args.output {
         None => export::export(formats, &run, &|name| format!("{}/{name}", export::FOLDER), &run)?,

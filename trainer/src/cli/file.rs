@@ -9,19 +9,19 @@ use crate::error::Error;
 /// Arguments of every command that reads a run file.
 #[derive(clap::Args, Clone, Debug)]
 pub struct FileArgs {
-    /// The run: a SimSiamRun as YAML
+    /// The run: a SimSiamRun in YAML
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
-    /// Where a persistent volume claim of the file lies on this machine
+    /// Local path of a persistent volume claim that the file names; may be repeated
     #[arg(long, value_name = "NAME=/PATH")]
     pub mount: Vec<String>,
-    /// A field of spec to use in the place of the file's, as in --set pretrain.epochs=10; the value is YAML
+    /// Override a field of spec, as in --set pretrain.epochs=10; the value is YAML; may be repeated
     #[arg(long, value_name = "FIELD=VALUE")]
     pub set: Vec<String>,
 }
 
 impl FileArgs {
-    /// Reads and checks the file and puts paths in the place of claims.
+    /// Reads and checks the file and replaces claims by their local paths.
     pub fn load(&self) -> Result<RunFile, Error> {
         let mut run = RunFile::load_with(&self.file, &self.set)?;
         let mounts: Result<Vec<_>, _> = self.mount.iter().map(|m| parse_mount(m)).collect();
@@ -38,29 +38,20 @@ impl FileArgs {
         Ok(run)
     }
 
-    /// The file as it was written.
+    /// The text of the file.
     pub fn text(&self) -> Result<String, Error> {
-        std::fs::read_to_string(&self.file).map_err(Error::io(&self.file))
-    }
-
-    /// The same arguments for another process of this program.
-    pub fn pass_on(&self) -> Vec<String> {
-        let mut arguments = vec!["--file".to_owned(), self.file.display().to_string()];
-        for (option, values) in [("--mount", &self.mount), ("--set", &self.set)] {
-            arguments.extend(values.iter().flat_map(|value| [option.to_owned(), value.clone()]));
-        }
-        arguments
+        std::fs::read_to_string(&self.file).map_err(Error::io("read", &self.file))
     }
 }
 
 fn parse_mount(text: &str) -> Result<(&str, &str), Error> {
     match text.split_once('=') {
         Some((name, path)) if !name.is_empty() && path.starts_with('/') => Ok((name, path)),
-        _ => Err(Error::Usage(format!("--mount {text}: expected NAME=/PATH, the claim's name and where it lies here"))),
+        _ => Err(Error::Usage(format!("--mount {text}: expected NAME=/PATH, the claim's name and its local path"))),
     }
 }
 
-/// `pvc://name/rest` as a path; everything else as it is.
+/// `pvc://name/rest` as a path; other addresses unchanged.
 fn mounted(field: &str, uri: &str, mounts: &[(&str, &str)]) -> Result<String, Error> {
     let Some(rest) = uri.strip_prefix("pvc://") else { return Ok(uri.to_owned()) };
     let (name, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -68,14 +59,14 @@ fn mounted(field: &str, uri: &str, mounts: &[(&str, &str)]) -> Result<String, Er
         Some((_, root)) => Ok(format!("{}/{path}", root.trim_end_matches('/'))),
         None => Err(Error::config(
             field,
-            format!("{uri} names the persistent volume claim {name}; say where it lies here with --mount {name}=/path"),
+            format!("{uri} names the persistent volume claim {name}; give its local path with --mount {name}=/path"),
         )),
     }
 }
 
-/// `simsiam validate`.
+/// Runs `simsiam validate`.
 pub fn validate(args: &FileArgs) -> Result<(), Error> {
-    // Claims need not be mounted to be checked.
+    // Claims need not be mounted for a check.
     let run = RunFile::load_with(&args.file, &args.set)?;
     println!("{}: valid", args.file.display());
     if let Some(p) = &run.recipe.pretrain {
@@ -116,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn claims_become_paths() {
+    fn mount_of_a_claim_replaces_its_address() {
         let mounts = [("data", "/mnt/data/")];
         assert_eq!(mounted("f", "pvc://data/imagenet/train", &mounts).unwrap(), "/mnt/data/imagenet/train");
         assert_eq!(mounted("f", "s3://b/k", &mounts).unwrap(), "s3://b/k");

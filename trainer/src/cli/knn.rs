@@ -1,13 +1,16 @@
 //! `simsiam knn`.
 
+use simsiam_contract::KnnScore;
+
 use super::file::FileArgs;
+use super::stage::threads;
 use super::weights::WeightsArgs;
-use super::worker::default_threads;
+use crate::agent::topology::default_threads;
 use crate::dist::rank::Rank;
 use crate::error::Error;
+use crate::runtime;
 use crate::stage;
 use crate::storage::Storage;
-use crate::telemetry::event::KnnScore;
 
 /// Arguments of `simsiam knn`.
 #[derive(clap::Args)]
@@ -16,22 +19,22 @@ pub struct Args {
     file: FileArgs,
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Judge raw pixels, too
+    /// Also evaluate raw pixels
     #[arg(long)]
     pixels: bool,
-    /// libtorch's threads; by default the machine's cores
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    /// libtorch threads [default: the machine's cores]
+    #[arg(long, value_parser = threads())]
     threads: Option<u32>,
 }
 
-/// `simsiam knn`.
+/// Runs `simsiam knn`.
 pub fn execute(args: &Args) -> Result<(), Error> {
     let run = args.file.load()?;
     let rank = Rank::alone(args.threads.unwrap_or_else(|| default_threads(1)))?;
-    let runtime = tokio::runtime::Runtime::new().map_err(Error::io("the async runtime"))?;
+    let runtime = runtime::start()?;
     let storage = Storage::open(&run.recipe.output, runtime.handle().clone())?;
     let weights = args.weights.open(&run.recipe.output, runtime.handle())?;
-    let result = stage::knn(&rank, &run.recipe, &storage, weights.as_ref(), args.pixels)?;
+    let result = stage::knn::run(&rank, &run.recipe, &storage, weights.as_ref(), args.pixels)?;
     println!("kNN top-1 of {}", result.checkpoint.unwrap_or_default());
     let rows = [("trained", result.knn), ("untrained", result.knn_untrained), ("raw pixels", result.knn_pixels)];
     for (name, scores) in rows {

@@ -11,14 +11,12 @@ mod fixture_step;
 mod knn;
 mod report;
 mod run;
+mod stage;
 mod weights;
 mod worker;
 
-pub use worker::{Patience, default_threads};
-
-use simsiam_recipe::Stage;
-
 use clap::{Parser, Subcommand};
+use simsiam_recipe::Stage;
 use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, ExitCode};
@@ -26,44 +24,44 @@ use crate::error::{Error, ExitCode};
 /// SimSiam pre-training of image backbones, from a laptop to a GPU cluster.
 ///
 /// Write a run as YAML (see examples/), check it with `simsiam validate -f run.yaml`, and start it with
-/// `simsiam run -f run.yaml`. The same file goes to a cluster by `kubectl apply -f run.yaml`.
+/// `simsiam run -f run.yaml`. The same file runs on a cluster with `kubectl apply -f run.yaml`.
 #[derive(Parser)]
 #[command(name = "simsiam", version, propagate_version = true, after_help = EXIT_CODES)]
-struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
-    command: Command,
+    pub(crate) command: Command,
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 64 bad usage; 65 bad data; 75 temporary, try again; 78 bad configuration;
-85 stopped by SIGTERM after a checkpoint; 86 diverged or collapsed.";
+Exit codes: 0 done; 64 bad usage; 65 bad data; 75 temporary failure, try again;
+78 bad configuration; 85 stopped by SIGTERM after writing a checkpoint; 86 diverged or collapsed.";
 
 #[derive(Subcommand)]
-enum Command {
-    /// Run the whole file on this machine: every stage, with live progress and a table of results
+pub(crate) enum Command {
+    /// Run every stage of a run on this machine, with live progress and a table of results
     Run(run::Args),
-    /// Check a run file and show what it resolves to
+    /// Check a run file and print what it resolves to
     Validate(file::FileArgs),
-    /// Run one stage on this node of a multi-node job, a rank process a GPU
+    /// Run one stage on this node of a multi-node job, with one rank per GPU
     Worker(worker::Args),
-    /// Judge a run's latest checkpoint by kNN, beside the untrained encoder
+    /// Evaluate the latest checkpoint with kNN, next to the untrained encoder
     Knn(knn::Args),
-    /// Judge a run's latest checkpoint by a linear classifier (the stage alone)
-    Linear(run::JudgeArgs),
-    /// Train a run's latest checkpoint on with labels (the stage alone)
-    Finetune(run::JudgeArgs),
-    /// Write a run's features as a Parquet file
+    /// Evaluate the latest checkpoint with a linear classifier (only that stage)
+    Linear(run::ClassifierArgs),
+    /// Fine-tune the latest checkpoint with labels (only that stage)
+    Finetune(run::ClassifierArgs),
+    /// Write the features of a run's images to a Parquet file
     Embed(embed::Args),
-    /// Write a run's latest weights for torchvision, timm, Detectron2 and others
+    /// Export the latest checkpoint for torchvision, timm, Detectron2 and others
     Export(export::Args),
-    /// Turn one kind of weights file into another
+    /// Convert a weights file to another format
     Convert(convert::Args),
-    /// Write a page about a run: curves, views, nearest neighbours, a projection of the features
+    /// Write an HTML report of a run: curves, augmented views, nearest neighbours, a projection of the features
     Report(report::Args),
-    /// Make data sets
+    /// Create, pack and inspect data sets
     #[command(subcommand)]
     Data(data::Command),
-    /// One rank process (started by `simsiam worker` and `simsiam run`)
+    /// Run one rank (started by `simsiam worker` and `simsiam run`)
     #[command(hide = true)]
     Rank(worker::RankArgs),
     /// Time optimiser steps on random images
@@ -74,7 +72,7 @@ enum Command {
     FixtureStep(fixture_step::Args),
 }
 
-/// Runs the command line and gives the process's exit code. Errors go to standard error, one line each.
+/// Runs the command line and returns the exit code. Errors go to standard error, one line each.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -85,13 +83,13 @@ pub fn main() -> ExitCode {
     };
     let filter = EnvFilter::try_from_env("SIMSIAM_LOG").unwrap_or_else(|_| EnvFilter::new("simsiam=info,warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
-    // What c10d says of lost peers arrives as errors, too; its stacks are for whoever looks for defects.
+    // c10d also reports lost peers as errors, which are shown; its stack traces are for debugging.
     if !std::env::var("SIMSIAM_LOG").is_ok_and(|asked| asked.contains("debug") || asked.contains("trace")) {
         tch_ext::set_log_level(tch_ext::LogLevel::Fatal);
     }
     match execute(cli.command) {
         Ok(()) => ExitCode::Done,
-        // A rank's error reaches the user through its agent, once; before it reached the agent it is a line like any other.
+        // The agent reports a rank's error to the user, once.
         Err(Error::AlreadyReported(code)) => code,
         Err(e) => {
             eprintln!("simsiam: {e}");
@@ -103,8 +101,8 @@ pub fn main() -> ExitCode {
 fn execute(command: Command) -> Result<(), Error> {
     match command {
         Command::Run(args) => run::execute(&args),
-        Command::Linear(args) => run::judge(&args, Stage::Linear),
-        Command::Finetune(args) => run::judge(&args, Stage::Finetune),
+        Command::Linear(args) => run::execute_stage(&args, Stage::Linear),
+        Command::Finetune(args) => run::execute_stage(&args, Stage::Finetune),
         Command::Embed(args) => embed::execute(&args),
         Command::Validate(args) => file::validate(&args),
         Command::Worker(args) => worker::execute(&args),
@@ -124,7 +122,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_passes_claps_own_checks() {
         super::Cli::command().debug_assert();
     }
 }

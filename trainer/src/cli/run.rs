@@ -1,11 +1,11 @@
 //! `simsiam run`, and the commands that run one of its stages.
 
-use simsiam_recipe::Stage;
-
 use std::net::SocketAddr;
 
+use simsiam_recipe::Stage;
+
+use super::stage::{StageArgs, TimeoutArgs, at_least_one, threads};
 use super::weights::WeightsArgs;
-use super::worker::{Patience, StageArgs, at_least_one};
 use crate::agent::local::{self, Local};
 use crate::error::Error;
 
@@ -14,50 +14,54 @@ use crate::error::Error;
 pub struct Args {
     #[command(flatten)]
     stage_args: StageArgs,
-    /// Rank processes; by default one a GPU, or one
+    /// Number of ranks [default: one per GPU, or one]
     #[arg(long, value_parser = at_least_one())]
     nproc: Option<usize>,
-    /// libtorch's threads in each rank; by default the machine's cores over its ranks
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    /// libtorch threads of each rank [default: the machine's cores divided by its ranks]
+    #[arg(long, value_parser = threads())]
     threads_per_rank: Option<u32>,
-    /// Where /metrics and /progress are served [default: 127.0.0.1:9400, or any free port if that is taken]
+    /// Address to serve /metrics and /progress on [default: 127.0.0.1:9400, or any free port if that is taken]
     #[arg(long, value_name = "ADDRESS")]
     metrics_addr: Option<SocketAddr>,
     #[command(flatten)]
-    patience: Patience,
+    timeouts: TimeoutArgs,
 }
 
 /// Arguments of `simsiam linear` and `finetune`.
 #[derive(clap::Args)]
-pub struct JudgeArgs {
+pub struct ClassifierArgs {
     #[command(flatten)]
     run: Args,
     #[command(flatten)]
     weights: WeightsArgs,
 }
 
-/// `simsiam run`.
+/// Runs `simsiam run`.
 pub fn execute(args: &Args) -> Result<(), Error> {
     start(args, None, &WeightsArgs::default())
 }
 
-/// One stage alone, on the run's latest checkpoint or on other weights.
-pub fn judge(args: &JudgeArgs, stage: Stage) -> Result<(), Error> {
+/// Runs one stage alone, on the run's latest checkpoint or on other weights.
+pub fn execute_stage(args: &ClassifierArgs, stage: Stage) -> Result<(), Error> {
     start(&args.run, Some(stage), &args.weights)
 }
 
 fn start(args: &Args, only: Option<Stage>, weights: &WeightsArgs) -> Result<(), Error> {
     let run = args.stage_args.file.load()?;
+    let credentials = run.recipe.output.credentials_secret.as_ref().map(|_| "output.credentialsSecret");
+    for field in run.cluster_only.keys().map(String::as_str).chain(credentials) {
+        tracing::info!("spec.{field} is for clusters only and ignored here");
+    }
+    let stages = only.map_or_else(|| run.recipe.stages(), |stage| vec![stage]);
+    let request = |stage: Stage| args.stage_args.request(&run, stage, weights.weights.as_deref());
+    let requests = stages.into_iter().map(request).collect::<Result<Vec<_>, _>>()?;
     local::execute(
-        &run,
+        &requests,
         &Local {
             nproc: args.nproc,
             threads_per_rank: args.threads_per_rank.or(run.threads_per_rank()),
             metrics_addr: args.metrics_addr,
-            patience: args.patience.clone(),
-            arguments: [args.stage_args.pass_on(), weights.pass_on()].concat(),
-            of_the_run: weights.weights.is_none(),
+            timeouts: args.timeouts.timeouts(),
         },
-        only,
     )
 }

@@ -1,4 +1,4 @@
-//! `--weights`, of every command that judges or uses a backbone.
+//! `--weights`, of every command that evaluates or uses a backbone.
 
 use simsiam_recipe::Output;
 use tokio::runtime::Handle;
@@ -6,23 +6,18 @@ use tokio::runtime::Handle;
 use crate::error::Error;
 use crate::weights::{self, Weights};
 
-/// What to use in the place of the run's latest checkpoint.
+/// What to use instead of the run's latest checkpoint.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct WeightsArgs {
-    /// Weights to use in the place of the run's latest checkpoint: a checkpoint or backbone of any kind that `simsiam
-    /// convert` reads, by path or address
+    /// Weights to use instead of the run's latest checkpoint: any file or folder that `simsiam convert` reads, by path
+    /// or address
     #[arg(long, value_name = "FILE|URI")]
     pub weights: Option<String>,
 }
 
 impl WeightsArgs {
-    /// Reads them, if there are any; an address is reached as the run's output is.
+    /// Reads the weights, if there are any; an address is reached like the run's output.
     pub fn open(&self, output: &Output, runtime: &Handle) -> Result<Option<Weights>, Error> {
         weights::open_in_place(self.weights.as_deref(), output, runtime)
-    }
-
-    /// The same arguments for a rank.
-    pub fn pass_on(&self) -> Vec<String> {
-        self.weights.iter().flat_map(|uri| ["--weights".to_owned(), uri.clone()]).collect()
     }
 }

@@ -2,4 +2,5 @@
 //! GPU can do.
 
 pub mod datasets;
+pub mod inspect;
 pub mod photometric;

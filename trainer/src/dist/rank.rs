@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use simsiam_contract::RankPhase;
 use tch::{Device, Tensor};
 use tch_ext::c10d::{Backend, Op, ProcessGroup, Reducer, ReducerOptions, Store};
 
+use crate::dist::bucket_sizes::BucketSizes;
 use crate::dist::device;
 use crate::error::Error;
 use crate::model::Params;
 use crate::model::params::Role;
 use crate::telemetry::Sink;
-use crate::telemetry::event::{Event, Phase};
+use crate::telemetry::event::Event;
 
 /// Identity of a rank and how it reaches its peers, as its agent (or torchrun, or Slurm) set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +58,10 @@ impl Rank {
     pub fn join(info: RankInfo, sink: Sink) -> Result<Self, Error> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register(signal, stop.clone()).map_err(Error::io("a signal handler"))?;
+            signal_hook::flag::register(signal, stop.clone()).map_err(Error::system("register a signal handler"))?;
         }
         sink.send(&Event::Hello { rank: info.rank });
-        sink.send(&Event::Phase { phase: Phase::Rendezvous });
+        sink.send(&Event::Phase { phase: RankPhase::Rendezvous });
         let device = prepare(info.threads, info.local_rank)?;
         let (store, group) = if info.world > 1 || device.is_cuda() {
             let lost = |e: tch_ext::Error| Error::Rendezvous {
@@ -139,19 +141,23 @@ impl Rank {
         serde_json::from_slice(&text).map_err(|e| lost_it(e.to_string()))
     }
 
-    /// DDP's Reducer for the trained tensors of `params`; `None` for a single rank. `buckets` are the sizes of the first
-    /// and of the other buckets in bytes, `order` is the rebuilt order of an interrupted run.
+    /// DDP's Reducer for the trained tensors of `params`; `None` for a single rank. `order` is the rebuilt order of an
+    /// interrupted run.
     pub fn reducer(
         &self,
         params: &Params,
-        buckets: (usize, usize),
+        buckets: BucketSizes,
         order: Option<Vec<Vec<usize>>>,
     ) -> Result<Option<Reducer>, Error> {
         let Some(group) = self.peers() else { return Ok(None) };
         let trained: Vec<_> =
             params.with_role(Role::Trained).map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
-        let (first_bucket_bytes, bucket_bytes) = buckets;
-        let options = ReducerOptions { first_bucket_bytes, bucket_bytes, order, ..ReducerOptions::default() };
+        let options = ReducerOptions {
+            first_bucket_bytes: buckets.first,
+            bucket_bytes: buckets.other,
+            order,
+            ..ReducerOptions::default()
+        };
         Reducer::new(group, &trained, &options).map(Some).map_err(lost("creation of the Reducer"))
     }
 

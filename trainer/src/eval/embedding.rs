@@ -41,7 +41,8 @@ impl Table {
     /// Starts a file with `facts` in its key-value metadata.
     pub fn create(path: &Path, facts: &[(&str, &str)]) -> Result<Self, Error> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::Builder::new().prefix(".embedding-").tempfile_in(folder).map_err(Error::io(path))?;
+        let file =
+            tempfile::Builder::new().prefix(".embedding-").tempfile_in(folder).map_err(Error::io("write", path))?;
         let facts = facts.iter().map(|(key, value)| KeyValue::new((*key).to_owned(), (*value).to_owned())).collect();
         let properties = WriterProperties::builder().set_key_value_metadata(Some(facts)).set_dictionary_enabled(false);
         let failed = failed(path);
@@ -71,8 +72,8 @@ impl Table {
     /// Completes the file and renames it, replacing an existing one.
     pub fn finish(self) -> Result<(), Error> {
         let file = self.writer.into_inner().map_err(failed(&self.path))?;
-        file.as_file().sync_all().map_err(Error::io(&self.path))?;
-        file.persist(&self.path).map(drop).map_err(|e| Error::Io { path: self.path, source: e.error })
+        file.as_file().sync_all().map_err(Error::io("write", &self.path))?;
+        file.persist(&self.path).map(drop).map_err(|e| Error::Io { action: "write", path: self.path, source: e.error })
     }
 }
 
@@ -91,7 +92,7 @@ fn column<T: DataType>(
 /// A failed write is almost always an error of the file system.
 fn failed(path: &Path) -> impl Fn(ParquetError) -> Error + use<> {
     let path = path.to_owned();
-    move |e| Error::Io { path: path.clone(), source: std::io::Error::other(e) }
+    move |e| Error::Io { action: "write", path: path.clone(), source: std::io::Error::other(e) }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use simsiam_contract::{KnnScore, RankPhase};
 use simsiam_data::{EvalView, Source};
 use simsiam_recipe::{Knn, KnnProtocol};
 use tch::{Device, Kind, Tensor};
@@ -13,7 +14,7 @@ use crate::dist::rank::Rank;
 use crate::error::Error;
 use crate::eval::extraction::{FeatureExtraction, classes_of, unreadable};
 use crate::model::{Pass, SimSiam};
-use crate::telemetry::event::{Event, KnnScore, Phase};
+use crate::telemetry::event::Event;
 
 /// What features are computed with.
 pub enum FeatureSource<'a> {
@@ -63,7 +64,7 @@ struct Set {
 impl Evaluation<'_> {
     /// Returns the accuracy of every protocol, the same on every rank. The ranks share the work.
     pub fn run(&self, rank: &Rank, features: &FeatureSource) -> Result<Vec<KnnScore>, Error> {
-        rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
+        rank.sink.send(&Event::Phase { phase: RankPhase::Evaluating });
         tch::no_grad(|| {
             let bank = self.extract(rank, features, &self.train, "train features")?;
             let bank = Set {

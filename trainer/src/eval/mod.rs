@@ -2,6 +2,7 @@
 //! [`embedding`] writes them to a file.
 
 pub mod accuracy;
+pub mod embed;
 pub mod embedding;
 pub mod extraction;
 pub mod knn;

@@ -3,77 +3,43 @@
 use super::history::{ClassifierEpoch, History, Point};
 use super::page::ClassifierSection;
 use super::svg::{Chart, Series};
-use crate::telemetry::journal::Training;
+use crate::telemetry::{metric, metric_table};
 
 /// The charts of a run, in order; a chart without points says why in its note.
 pub fn charts(history: &History) -> Vec<Chart> {
-    let mut charts = vec![loss(history), output_std(history), knn(history)];
-    if history.training.iter().any(|p| p.value.effective_rank.is_some()) {
-        let points = history.training.iter().filter_map(|p| Some((p.epoch, p.value.effective_rank?))).collect();
-        charts.push(Chart {
-            title: "Effective rank".into(),
-            note: "How many directions the projections of one batch use, once an epoch. A fall towards 1 is collapse."
-                .into(),
-            y: "dimensions".into(),
-            from_zero: true,
-            series: vec![Series::line("effective rank", points)],
-            ..epochs()
-        });
-    }
-    charts.push(Chart {
-        title: "Learning rate".into(),
-        note: "As used: base rate × batch size ÷ 256.".into(),
-        y: "learning rate".into(),
-        from_zero: true,
-        series: vec![
-            Series::line("encoder", training(history, |t| t.lr_encoder.unwrap_or(f64::NAN))),
-            Series::line("predictor", training(history, |t| t.lr_predictor.unwrap_or(f64::NAN))),
-        ],
-        ..epochs()
-    });
-    charts.push(Chart {
-        title: "Throughput".into(),
-        note: "Over all ranks; an image is two views.".into(),
-        y: "images/s".into(),
-        from_zero: true,
-        series: vec![Series::line("images/s", training(history, |t| t.images_per_second))],
-        ..epochs()
-    });
-    charts.push(Chart {
-        title: "Waiting for data".into(),
-        note: "Share of the time that training waited for images. Near 0 the loader keeps up.".into(),
-        y: "% of the time".into(),
-        from_zero: true,
-        series: vec![Series::line("waiting", training(history, |t| 100.0 * t.data_wait))],
-        ..epochs()
-    });
+    let mut charts: Vec<_> = metric_table::CHARTS.iter().filter_map(|chart| training(history, chart)).collect();
+    // After loss and output std.
+    charts.insert(2, knn(history));
     charts
 }
 
-fn loss(history: &History) -> Chart {
-    Chart {
-        title: "Loss".into(),
-        note: "Negative cosine similarity of prediction and projection: −1 is agreement, 0 unrelated directions."
-            .into(),
-        y: "loss".into(),
-        series: vec![Series::line("loss", training(history, |t| t.loss))],
-        ..epochs()
+/// A chart of training, as the metric table defines it; `None` if it is optional and nothing was measured.
+fn training(history: &History, chart: &metric::Chart) -> Option<Chart> {
+    let mut series = Vec::new();
+    for metric in metric_table::ALL {
+        let Some(curve) = metric.curve.as_ref().filter(|curve| curve.chart == chart.title) else { continue };
+        let points = history.training.iter().map(|point| {
+            let value = point.value.get(metric);
+            (point.epoch, value.map_or(f64::NAN, |value| curve.scale * value))
+        });
+        // A metric of an optional chart may have few values: its line connects them.
+        let points: Vec<_> = points.filter(|(_, value)| !(chart.optional && value.is_nan())).collect();
+        if !points.is_empty() || !chart.optional {
+            let draw = if curve.reference { Series::reference } else { Series::line };
+            series.push(draw(curve.name, points));
+        }
     }
-}
-
-fn output_std(history: &History) -> Chart {
-    Chart {
-        title: "Output std".into(),
-        note: "Mean per-channel standard deviation of z/‖z‖. Healthy is near the dashed line, 1/√dim; 0 is collapse."
-            .into(),
-        y: "std".into(),
-        from_zero: true,
-        series: vec![
-            Series::line("output std", training(history, |t| t.output_std.unwrap_or(f64::NAN))),
-            Series::reference("healthy, 1/√dim", training(history, |t| t.healthy_std.unwrap_or(f64::NAN))),
-        ],
-        ..epochs()
+    if series.is_empty() {
+        return None;
     }
+    Some(Chart {
+        title: chart.title.into(),
+        note: chart.note.into(),
+        y: chart.y.into(),
+        from_zero: chart.from_zero,
+        series,
+        ..epochs()
+    })
 }
 
 fn knn(history: &History) -> Chart {
@@ -92,7 +58,7 @@ fn knn(history: &History) -> Chart {
         }
     }
     let note = if series.is_empty() {
-        "No kNN has judged this run yet: give it spec.knn, and labelled images in dataset.val."
+        "This run has no kNN evaluation yet: set spec.knn, and give dataset.val labelled images."
     } else {
         "On the validation images, over epochs of pre-training."
     };
@@ -102,7 +68,7 @@ fn knn(history: &History) -> Chart {
 /// The sections of the classifiers that were trained.
 pub fn classifiers(history: &History) -> Vec<ClassifierSection> {
     let linear = "One linear layer on the frozen backbone. Over its own epochs.";
-    let finetune = "The whole network, trained on with labels. Over its own epochs.";
+    let finetune = "The whole network, fine-tuned with labels. Over its own epochs.";
     let all = [
         ("linear", "Linear classification", linear, &history.linear, &history.linear_untrained),
         ("finetune", "Fine-tuning", finetune, &history.finetune, &Vec::new()),
@@ -160,8 +126,4 @@ fn classifier(points: &[Point<ClassifierEpoch>], untrained: &[Point<ClassifierEp
 
 fn epochs() -> Chart {
     Chart { x: "epoch".into(), ..Chart::default() }
-}
-
-fn training(history: &History, value: impl Fn(&Training) -> f64) -> Vec<(f64, f64)> {
-    history.training.iter().map(|p| (p.epoch, value(&p.value))).collect()
 }

@@ -1,6 +1,7 @@
 //! The journals of all attempts as one history, as if the run had never been interrupted.
 
-use crate::telemetry::event::KnnScore;
+use simsiam_contract::KnnScore;
+
 use crate::telemetry::journal::{Record, Training, What};
 
 /// What a run measured, in order.
@@ -103,25 +104,16 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metric_table;
 
     fn record(stage: &str, attempt: u32, step: u64, what: What) -> Record {
         Record { time: String::new(), stage: stage.into(), attempt, step, epoch: step as f64 / 10.0, what }
     }
 
     fn training(loss: f64) -> What {
-        What::Training(Training {
-            steps: 40,
-            epochs: 4,
-            loss,
-            output_std: None,
-            healthy_std: None,
-            effective_rank: None,
-            lr_encoder: None,
-            lr_predictor: None,
-            images_per_second: 0.0,
-            data_wait: 0.0,
-            corrupt: 0,
-        })
+        let mut training = Training { steps: 40, epochs: 4, ..Training::default() };
+        training.values.set(metric_table::LOSS.key, loss);
+        What::Training(training)
     }
 
     fn knn(top1: f64) -> What {
@@ -146,7 +138,8 @@ mod tests {
             record("pretrain", 2, 30, training(30.0)),
             record("pretrain", 2, 40, training(40.0)),
         ]);
-        let losses: Vec<_> = history.training.iter().map(|p| (p.step, p.value.loss)).collect();
+        let losses: Vec<_> =
+            history.training.iter().map(|p| (p.step, p.value.get(&metric_table::LOSS).unwrap())).collect();
         assert_eq!(losses, [(10, 1.0), (20, 2.0), (30, 30.0), (40, 40.0)]);
         let knn: Vec<_> = history.knn.iter().map(|p| (p.step, p.value[0].top1)).collect();
         assert_eq!(knn, [(20, 2.0), (40, 9.0)], "the stage's own stays, what was lost goes");

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
+use simsiam_contract::RankPhase;
 use simsiam_data::Source;
 use simsiam_recipe::{Pretrain, Recipe, Report};
 use tch::Kind;
@@ -27,8 +28,9 @@ use crate::dist::rank::Rank;
 use crate::error::Error;
 use crate::model::SimSiam;
 use crate::storage::Storage;
-use crate::telemetry::event::{Event, Phase};
-use crate::telemetry::journal;
+use crate::telemetry::event::Event;
+use crate::telemetry::journal::{self, Training};
+use crate::telemetry::metric_table;
 use history::History;
 use images::ThumbnailRenderer;
 use page::{Figure, Neighbour, NeighbourRow, Neighbours, Page, Part, Projection, Views};
@@ -66,7 +68,7 @@ pub fn write(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error>
 /// # Errors
 /// As [`write()`].
 pub fn page(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error> {
-    rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
+    rank.sink.send(&Event::Phase { phase: RankPhase::Evaluating });
     let history = History::of(journal::read(storage)?);
     let builder = ReportBuilder::new(rank, run, storage)?;
     let features = builder.model().and_then(|model| builder.feature_sections(&model));
@@ -295,15 +297,17 @@ fn figures(history: &History, found: Option<&Found>) -> Vec<Figure> {
     }
     if let Some(last) = history.training.last() {
         let t = &last.value;
-        figure("Loss", number(t.loss), "−1 is full agreement".into());
-        if let (Some(std), Some(healthy)) = (t.output_std, t.healthy_std) {
+        figure("Loss", number(t.get(&metric_table::LOSS).unwrap_or(f64::NAN)), "−1 is full agreement".into());
+        if let (Some(std), Some(healthy)) = (t.get(&metric_table::OUTPUT_STD), t.get(&metric_table::OUTPUT_STD_HEALTHY))
+        {
             figure("Output std", number(std), format!("healthy is near {}", number(healthy)));
         }
-        let mut rates: Vec<f64> = history.training.iter().map(|p| p.value.images_per_second).collect();
+        let rate = |p: &history::Point<Training>| p.value.get(&metric_table::IMAGES_PER_SECOND);
+        let mut rates: Vec<f64> = history.training.iter().filter_map(rate).collect();
         rates.sort_by(f64::total_cmp);
         figure(
             "Images/s",
-            format!("{:.0}", rates[rates.len() / 2]),
+            rates.get(rates.len() / 2).map_or(String::new(), |rate| format!("{rate:.0}")),
             "median; each image counts once, as two views".into(),
         );
         figure("Epochs", number(last.epoch), format!("of {}, {} of {} steps", t.epochs, last.step, t.steps));

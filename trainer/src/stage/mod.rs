@@ -1,123 +1,111 @@
-//! A stage as one rank process runs it, from its environment to its last word.
+//! A stage as one rank runs it: [`run()`] dispatches on the stage of its [`StageRequest`].
 
 pub mod classify;
+pub mod environment;
 pub mod export;
+pub mod knn;
+pub mod prepare;
 pub mod pretrain;
+pub mod request;
 
-use std::path::PathBuf;
-use std::time::Duration;
-
+use simsiam_contract::StageResult;
 use simsiam_recipe::{Recipe, Stage};
-use tch::Kind;
+
+pub use self::request::StageRequest;
 
 use self::classify::{Encoder, Protocol};
-use crate::checkpoint::{Checkpoints, Found, require_latest, snapshot};
-use crate::data::datasets::{Datasets, eval_view, loader_threads};
+use crate::checkpoint::Checkpoints;
 use crate::dist::rank::{Rank, RankInfo};
 use crate::error::Error;
-use crate::eval::knn::{Evaluation, FeatureSource};
-use crate::model::SimSiam;
 use crate::report;
 use crate::storage::Storage;
-use crate::telemetry::Sink;
-use crate::telemetry::event::{Event, Phase, StageResult};
 use crate::telemetry::journal::{self, Journal};
-use crate::weights::{self, Weights};
+use crate::telemetry::{Event, Sink};
+use crate::weights;
 
-/// What a rank process is told to do.
-pub struct Order {
-    /// The stage.
-    pub stage: Stage,
-    /// The run's name.
-    pub name: String,
-    /// The run.
-    pub recipe: Recipe,
-    /// The text of its file.
-    pub text: String,
-    /// Number of this attempt.
-    pub attempt: Option<u32>,
-    /// Sizes of DDP's buckets in bytes.
-    pub buckets: (usize, usize),
-    /// What a classifier is put on in the place of the latest checkpoint's encoder.
-    pub weights: Option<String>,
-}
-
-/// Runs a stage in this process; the agent hears how it went.
-pub fn run(order: &Order) -> Result<(), Error> {
-    let (place, sink) = from_environment()?;
-    let result = work(order, place, sink.clone());
+/// Runs a stage in this process, started by an agent, and reports to it how the stage ended.
+///
+/// # Errors
+/// [`Error::AlreadyReported`] with the exit code, or what kept this rank from reaching its agent.
+pub fn run(request: &StageRequest) -> Result<(), Error> {
+    let (info, sink) = environment::connect()?;
+    let result = dispatch(request, info, sink.clone());
     match &result {
         Ok(result) => sink.send(&Event::Done(Box::new(result.clone()))),
-        Err(e) => {
-            sink.send(&Event::Failed { code: e.exit_code().code(), message: e.to_string(), subject: e.subject() });
-        }
+        Err(e) => sink.send(&Event::Failed {
+            code: e.exit_code().code(),
+            reason: e.reason(),
+            message: e.to_string(),
+            subject: e.subject(),
+        }),
     }
     result.map(drop).map_err(|e| Error::AlreadyReported(e.exit_code()))
 }
 
-fn work(order: &Order, place: RankInfo, sink: Sink) -> Result<StageResult, Error> {
+fn dispatch(request: &StageRequest, info: RankInfo, sink: Sink) -> Result<StageResult, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("storage")
         .enable_all()
         .build()
-        .map_err(Error::io("the async runtime"))?;
-    let mut rank = Rank::join(place, sink)?;
-    let storage = Storage::open(&order.recipe.output, runtime.handle().clone())?;
-    let attempt = attempt(&rank, order, &storage)?;
-    // Rank 0's; written to its end when it is dropped, however the stage ends. Other weights are not in the run's history.
-    let _journal = attempt.filter(|_| rank.is_first() && order.weights.is_none()).and_then(|attempt| {
-        let journal = Journal::start(storage.clone(), order.stage.name(), attempt);
-        let journal = journal.inspect_err(|e| tracing::warn!("there will be no journal of this stage: {e}")).ok()?;
-        rank.sink = std::mem::take(&mut rank.sink).with_journal(journal.feed());
+        .map_err(Error::system("start the async runtime"))?;
+    let mut rank = Rank::join(info, sink)?;
+    let recipe = &request.recipe;
+    let storage = Storage::open(&recipe.output, runtime.handle().clone())?;
+    let attempt = attempt(&rank, request, &storage)?;
+    // Written completely when it is dropped, however the stage ends. Results of other weights are not the run's.
+    let _journal = attempt.filter(|_| rank.is_first() && request.weights.is_none()).and_then(|attempt| {
+        let journal = Journal::start(storage.clone(), request.stage.name(), attempt);
+        let journal = journal.inspect_err(|e| tracing::warn!("this stage will have no journal: {e}")).ok()?;
+        rank.sink = std::mem::take(&mut rank.sink).with_journal(journal.sender());
         Some(journal)
     });
-    match order.stage {
+    match request.stage {
         Stage::Pretrain => {
-            let (recipe, buckets) = (&order.recipe, order.buckets);
-            pretrain::run(&rank, pretrain::Request { recipe, storage, attempt, buckets })
+            pretrain::run(&rank, pretrain::Request { recipe, storage, attempt, buckets: request.bucket_sizes })
         }
-        Stage::Prepare => prepare(&rank, &order.recipe, &storage),
-        Stage::Knn => knn(&rank, &order.recipe, &storage, None, false),
-        Stage::Linear => classify(&rank, order, &storage, Protocol::linear),
-        Stage::Finetune => classify(&rank, order, &storage, Protocol::finetune),
-        Stage::Export => export::run(&rank, &order.recipe, &storage),
+        Stage::Prepare => prepare::run(&rank, recipe, &storage),
+        Stage::Knn => knn::run(&rank, recipe, &storage, None, false),
+        Stage::Linear => classify(&rank, request, &storage, Protocol::linear),
+        Stage::Finetune => classify(&rank, request, &storage, Protocol::finetune),
+        Stage::Export => export::run(&rank, recipe, &storage),
         Stage::Report => {
-            let run = report::Run { name: &order.name, recipe: &order.recipe, text: &order.text };
+            let run = report::Run { name: &request.run, recipe, text: &request.text };
             let report = report::write(&rank, &run, &storage)?;
             Ok(StageResult { report: Some(report), ..StageResult::default() })
         }
     }
 }
 
-/// The attempt as it was ordered; where nobody counts them, rank 0 counts from what earlier ones left.
-fn attempt(rank: &Rank, order: &Order, storage: &Storage) -> Result<Option<u32>, Error> {
-    if order.attempt.is_some() || !rank.is_first() {
-        return Ok(order.attempt);
+/// The requested attempt; without one, rank 0 takes the number after those of earlier attempts.
+fn attempt(rank: &Rank, request: &StageRequest, storage: &Storage) -> Result<Option<u32>, Error> {
+    if request.attempt.is_some() || !rank.is_first() {
+        return Ok(request.attempt);
     }
-    let next = journal::next_attempt(storage, order.stage.name())?;
-    Ok(Some(match order.stage {
+    let next = journal::next_attempt(storage, request.stage.name())?;
+    Ok(Some(match request.stage {
         Stage::Pretrain => next.max(Checkpoints::new(storage.clone()).next_attempt()?),
         _ => next,
     }))
 }
 
-/// Trains a classifier on the latest checkpoint's encoder and, where asked, on the untrained one before.
+/// Trains a classifier on the encoder of the latest checkpoint or of other weights and, if the protocol asks for it, on
+/// the untrained encoder before.
 fn classify(
     rank: &Rank,
-    order: &Order,
+    request: &StageRequest,
     storage: &Storage,
     protocol: fn(&Recipe) -> Result<Protocol, Error>,
 ) -> Result<StageResult, Error> {
-    let (recipe, attempt, buckets) = (&order.recipe, order.attempt, order.buckets);
+    let (recipe, attempt, buckets) = (&request.recipe, request.attempt, request.bucket_sizes);
     let protocol = protocol(recipe)?;
     // Read by rank 0 alone; the encoder is broadcast from there.
     let mut weights = None;
     rank.on_rank_0("reading --weights", || {
-        weights = weights::open_in_place(order.weights.as_deref(), &recipe.output, storage.runtime())?;
+        weights = weights::open_in_place(request.weights.as_deref(), &recipe.output, storage.runtime())?;
         Ok(())
     })?;
-    let given = if order.weights.is_some() { Encoder::Other(weights.as_ref()) } else { Encoder::Trained };
+    let given = if request.weights.is_some() { Encoder::Other(weights.as_ref()) } else { Encoder::Trained };
     let on = |encoder| {
         let (storage, protocol) = (storage.clone(), protocol.clone());
         classify::run(rank, classify::Request { recipe, storage, attempt, buckets, protocol, encoder })
@@ -127,108 +115,4 @@ fn classify(
         _ => None,
     };
     Ok(StageResult { linear_untrained: untrained, ..on(given)? })
-}
-
-/// Packs the recipe's data sets into its output.
-fn prepare(rank: &Rank, recipe: &Recipe, storage: &Storage) -> Result<StageResult, Error> {
-    if rank.is_first() {
-        rank.sink.send(&Event::Phase { phase: Phase::Starting });
-        let datasets = Datasets::new(recipe, storage.runtime().clone());
-        datasets.prepare(loader_threads(&recipe.dataset, rank.info.threads), |part, done, of| {
-            let (done, of) = (done as u64, of as u64);
-            rank.sink.send(&Event::Evaluated { done, of, what: format!("{part} images packed") });
-        })?;
-    }
-    rank.barrier("packing")?;
-    Ok(StageResult::default())
-}
-
-/// Judges the encoder of other weights or else of the latest checkpoint, the untrained one and, where asked, raw pixels.
-pub fn knn(
-    rank: &Rank,
-    recipe: &Recipe,
-    storage: &Storage,
-    weights: Option<&Weights>,
-    pixels: bool,
-) -> Result<StageResult, Error> {
-    let missing = |field| Error::config(field, "missing; kNN judges the encoder that spec.pretrain describes");
-    let pretrain = recipe.pretrain.as_ref().ok_or_else(|| missing("spec.pretrain"))?;
-    let protocols = recipe.knn.clone().unwrap_or_default();
-    let datasets = Datasets::new(recipe, storage.runtime().clone());
-    let train = datasets.train()?;
-    let val = datasets.val(train.classes())?;
-    let loader_threads = loader_threads(&recipe.dataset, rank.info.threads);
-    let evaluation = Evaluation { train, val, view: eval_view(&pretrain.augment), knn: &protocols, loader_threads };
-    let model = SimSiam::new(pretrain, Kind::Float, rank.device)?;
-    let (uri, epoch, step) = match weights {
-        Some(weights) => {
-            weights.fill_simsiam_backbone(model.params())?;
-            (weights.uri.clone(), weights.epochs.unwrap_or(0), None)
-        }
-        None => {
-            let fill = |found: &Found| snapshot::restore_model(model.params(), &found.model, &found.uri);
-            let tensors = model.params().entries().iter().map(|e| &e.tensor);
-            let found = require_latest(rank, &Checkpoints::new(storage.clone()), "evaluate", fill, tensors)?;
-            (found.uri, found.state.epoch, Some(found.state.step))
-        }
-    };
-    let tell = |features: &str, epoch, step, scores: &Vec<_>| {
-        rank.sink.send(&Event::Knn { epoch, step, features: features.into(), scores: scores.clone() });
-    };
-    let untrained =
-        evaluation.run(rank, &FeatureSource::Backbone(&SimSiam::new(pretrain, Kind::Float, rank.device)?))?;
-    tell("untrained", 0, 0, &untrained);
-    let trained = evaluation.run(rank, &FeatureSource::Backbone(&model))?;
-    tell("trained", epoch, step.unwrap_or(0), &trained);
-    let pixels = if pixels {
-        let scores = evaluation.run(rank, &FeatureSource::Pixels)?;
-        tell("pixels", 0, 0, &scores);
-        Some(scores)
-    } else {
-        None
-    };
-    Ok(StageResult {
-        epoch: Some(epoch),
-        step,
-        checkpoint: Some(uri),
-        knn: Some(trained),
-        knn_untrained: Some(untrained),
-        knn_pixels: pixels,
-        ..StageResult::default()
-    })
-}
-
-/// The place that the agent put into the environment, and its socket.
-fn from_environment() -> Result<(RankInfo, Sink), Error> {
-    fn variable<T: std::str::FromStr>(name: &str) -> Result<T, Error> {
-        let text = std::env::var(name)
-            .map_err(|_| Error::Usage(format!("{name} is not set; `simsiam rank` is started by `simsiam worker`")))?;
-        text.parse().map_err(|_| Error::Usage(format!("{name}={text} is not of the expected form")))
-    }
-    die_with_agent()?;
-    let place = RankInfo {
-        rank: variable("RANK")?,
-        world: variable("WORLD_SIZE")?,
-        local_rank: variable("LOCAL_RANK")?,
-        master_addr: variable("MASTER_ADDR")?,
-        master_port: variable("MASTER_PORT")?,
-        timeout: Duration::from_secs(variable("SIMSIAM_TIMEOUT")?),
-        threads: variable("SIMSIAM_THREADS")?,
-    };
-    let socket: PathBuf = variable("SIMSIAM_AGENT_SOCKET")?;
-    Ok((place, Sink::connect(&socket)?))
-}
-
-/// A rank without its agent would hold its GPU and its peers for ever.
-fn die_with_agent() -> Result<(), Error> {
-    #[cfg(target_os = "linux")]
-    {
-        let failed = |e: nix::Error| Error::Usage(format!("cannot ask to be ended with the agent: {e}"));
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(failed)?;
-        let agent = std::env::var("SIMSIAM_AGENT_PID").ok().and_then(|p| p.parse::<i32>().ok());
-        if agent.is_some_and(|agent| nix::unistd::getppid().as_raw() != agent) {
-            return Err(Error::Usage("the agent that started this rank is gone".into()));
-        }
-    }
-    Ok(())
 }

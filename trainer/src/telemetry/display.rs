@@ -1,14 +1,15 @@
-//! What a person sees: a live bar on a terminal, log lines elsewhere.
+//! What the user sees: a live bar on a terminal, log lines elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use simsiam_contract::Progress;
 
-use super::Progress;
 use super::event::{Event, Step};
+use super::metric_table;
 
-/// Draws progress and prints lines beside it, all on standard error.
+/// Draws progress and prints lines above it, all on standard error.
 #[derive(Debug)]
 pub struct Display {
     bar: Option<ProgressBar>,
@@ -16,7 +17,7 @@ pub struct Display {
 }
 
 impl Display {
-    /// A bar where standard error is a terminal, else lines.
+    /// A bar if standard error is a terminal, else lines.
     pub fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(8));
@@ -35,7 +36,7 @@ impl Display {
         }
     }
 
-    /// Shows what rank 0 said, after `progress` took it in.
+    /// Shows an event of rank 0; `progress` already includes it.
     pub fn update(&mut self, progress: &Progress, event: &Event) {
         match event {
             Event::Step(step) => self.step(progress, step),
@@ -56,7 +57,7 @@ impl Display {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -65,10 +66,10 @@ impl Display {
 
     fn step(&mut self, progress: &Progress, step: &Step) {
         let left = progress.images_per_second.map_or(String::new(), |rate| {
-            let images_a_step = step.images as f64 / step.step_seconds.len().max(1) as f64;
-            format!("  ETA {}", duration((step.steps - step.step) as f64 * images_a_step / rate))
+            let images_per_step = step.images as f64 / step.step_seconds.len().max(1) as f64;
+            format!("  ETA {}", duration((step.steps - step.step) as f64 * images_per_step / rate))
         });
-        let std = step.output_std.zip(step.healthy_std);
+        let std = metric_table::OUTPUT_STD.of_step(step).zip(metric_table::OUTPUT_STD_HEALTHY.of_step(step));
         let std = std.map_or(String::new(), |(std, healthy)| format!("  std {std:.4} (healthy {healthy:.4})"));
         let text = format!(
             "epoch {}/{}  step {}/{}  loss {:.4}{std}  {:.0} images/s{left}",
@@ -91,7 +92,7 @@ impl Display {
             bar.set_message(text.to_owned());
             return;
         }
-        // Without a terminal: a line at an epoch's end, and one now and then so that a log shows life.
+        // Without a terminal: a line at the end of an epoch, and one every 10 s so that a log shows progress.
         if now || self.last_line.is_none_or(|t| t.elapsed() > Duration::from_secs(10)) {
             self.last_line = Some(Instant::now());
             eprintln!("{stage}  {done}/{of}  {text}");
@@ -105,7 +106,7 @@ impl Default for Display {
     }
 }
 
-/// Seconds as people say them: `45s`, `3m20s`, `2h05m`, `1d04h`.
+/// A duration in its two largest units: `45s`, `3m20s`, `2h05m`, `1d04h`.
 pub fn duration(seconds: f64) -> String {
     let s = seconds.max(0.0).round() as u64;
     match s {
@@ -121,8 +122,8 @@ mod tests {
     use super::duration;
 
     #[test]
-    fn durations_read_well() {
-        let said: Vec<_> = [0.4, 59.6, 200.0, 7500.0, 100_000.0].map(duration).into();
-        assert_eq!(said, ["0s", "1m00s", "3m20s", "2h05m", "1d03h"]);
+    fn duration_of_seconds_has_at_most_two_units() {
+        let shown: Vec<_> = [0.4, 59.6, 200.0, 7500.0, 100_000.0].map(duration).into();
+        assert_eq!(shown, ["0s", "1m00s", "3m20s", "2h05m", "1d03h"]);
     }
 }

@@ -1,33 +1,11 @@
-//! Events: one JSON document a line, from a rank to its agent over a Unix socket.
-
-use std::io::Write;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+//! Events: one JSON document per line, from a rank to its agent over a Unix socket.
 
 use serde::{Deserialize, Serialize};
-use simsiam_recipe::ExportFormat;
+use simsiam_contract::{FailureReason, KnnScore, RankPhase, StageResult};
 
-use super::journal::JournalSender;
-use crate::error::Error;
+use super::values::Values;
 
-/// What a rank is at, so that a watchdog knows how long silence is normal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Phase {
-    /// Looking for its peers.
-    Rendezvous,
-    /// Reading the data's listing and the checkpoint, first step.
-    Starting,
-    /// Optimiser steps.
-    Training,
-    /// Waiting for a checkpoint.
-    Checkpointing,
-    /// kNN or another evaluation.
-    Evaluating,
-}
-
-/// A measurement of training, over the steps since the one before.
+/// A measurement of training over the steps since the previous one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Step {
@@ -35,70 +13,59 @@ pub struct Step {
     pub step: u64,
     /// Steps of the whole run.
     pub steps: u64,
-    /// Epoch under way, from 0.
+    /// Epoch in progress, from 0.
     pub epoch: u64,
     /// Epochs of the whole run.
     pub epochs: u64,
     /// Mean loss over the interval and the ranks: SimSiam's within [−1, 1], a cross-entropy (a classifier's, or an
     /// ablation's) above 0.
     pub loss: f64,
-    /// Mean per-channel standard deviation of z/‖z‖ at the last step, mean over the ranks; in pre-training.
-    pub output_std: Option<f64>,
-    /// 1/√dim, what `output_std` is near while all is well.
-    pub healthy_std: Option<f64>,
-    /// Effective rank of z at the last step, where it was computed.
-    pub effective_rank: Option<f64>,
-    /// Learning rate of the backbone (and projector), where it is trained.
-    pub lr_encoder: Option<f64>,
-    /// Learning rate of the predictor, in pre-training.
-    pub lr_predictor: Option<f64>,
-    /// Learning rate of the classifier, where there is one.
-    pub lr_classifier: Option<f64>,
     /// Images of the interval, over all ranks; an image is two views in pre-training.
     pub images: u64,
     /// Wall time of the interval in seconds.
     pub seconds: f64,
     /// Wall time of each of the interval's steps in seconds.
     pub step_seconds: Vec<f64>,
-    /// Of it, time this rank waited for data.
+    /// Part of it that this rank waited for data.
     pub data_wait: f64,
-    /// Of the steps that were timed, how long gradients were still being reduced when all were computed, in seconds.
+    /// How long gradients were still being reduced when all were computed, in seconds; of the steps that were timed.
     pub allreduce_seconds: Vec<f64>,
-    /// FLOP/s of the network over what the devices can do at most, 0 to 1; where that is known, in pre-training.
-    pub model_flops_utilization: Option<f64>,
-    /// Images that could not be read so far in this attempt and were replaced, by this rank.
+    /// Images that this rank replaced in this attempt because they could not be read.
     pub corrupt: u64,
     /// Bytes of GPU memory held by this rank, where there is a GPU.
     pub gpu_memory: Option<u64>,
+    /// What only some kinds of training measure, by the keys of [`metric_table`](super::metric_table).
+    #[serde(flatten)]
+    pub values: Values,
 }
 
-/// Accuracy of one kNN protocol.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct KnnScore {
-    /// Neighbours that vote.
-    pub k: u32,
-    /// Temperature of their weights.
-    pub temperature: f64,
-    /// Share of validation images whose class won, in percent.
-    pub top1: f64,
+impl Step {
+    /// Wall time of the interval in seconds, above 0.
+    pub fn duration(&self) -> f64 {
+        self.seconds.max(1e-9)
+    }
+
+    /// Finished epochs of the whole run.
+    pub fn finished_epochs(&self) -> u64 {
+        self.step * self.epochs / self.steps.max(1)
+    }
 }
 
-/// What a rank reports.
+/// What a rank reports to its agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "event")]
 pub enum Event {
-    /// The first word of a rank.
+    /// The first event of a rank.
     Hello {
         /// Its global rank.
         rank: usize,
     },
-    /// What it is at now.
+    /// What the rank is doing now.
     Phase {
         /// The phase.
-        phase: Phase,
+        phase: RankPhase,
     },
-    /// Training goes on from a checkpoint.
+    /// Training continues from a checkpoint.
     Resumed {
         /// Finished steps.
         step: u64,
@@ -107,7 +74,7 @@ pub enum Event {
     },
     /// A sign of life of a rank whose steps are slow.
     Alive,
-    /// A measurement; rank 0's carries the means over the ranks, the others' serve as signs of life.
+    /// A measurement. Rank 0's has the means over the ranks; the others' are signs of life.
     Step(Step),
     /// A checkpoint was completed.
     Checkpoint {
@@ -120,9 +87,9 @@ pub enum Event {
         /// Bytes of its files.
         bytes: u64,
     },
-    /// Training stood still for a checkpoint.
+    /// Training waited for a checkpoint.
     CheckpointStall {
-        /// For so many seconds.
+        /// Duration of the wait.
         seconds: f64,
     },
     /// kNN accuracy.
@@ -131,9 +98,9 @@ pub enum Event {
         epoch: u64,
         /// Finished optimiser steps.
         step: u64,
-        /// Of which features: `trained`, `untrained` or `pixels`.
+        /// The features: `trained`, `untrained` or `pixels`.
         features: String,
-        /// One score a protocol, the first is the one that tables show.
+        /// One score per protocol; the first is the headline.
         scores: Vec<KnnScore>,
     },
     /// Accuracy of a classifier after an epoch of `linear` or `finetune`.
@@ -148,160 +115,38 @@ pub enum Event {
         loss: f64,
         /// The classifier's learning rate in that epoch.
         lr: f64,
-        /// Share of validation images whose class came first, in percent.
+        /// Top-1 accuracy on the validation images in percent.
         top1: f64,
-        /// Share of validation images whose class is among the first five, in percent.
+        /// Top-5 accuracy on the validation images in percent.
         top5: f64,
         /// The best top-1 so far.
         best_top1: f64,
-        /// See [`ClassifierScore::caveat`].
+        /// See [`ClassifierScore::caveat`](simsiam_contract::ClassifierScore::caveat).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caveat: Option<String>,
     },
-    /// A long evaluation moves on.
+    /// Progress of a long evaluation.
     Evaluated {
-        /// Images done.
+        /// Finished images.
         done: u64,
         /// Images in all.
         of: u64,
-        /// Which.
+        /// What is being done.
         what: String,
     },
-    /// The stage's results, the last word of rank 0.
+    /// The stage's results, the last event of rank 0.
     Done(Box<StageResult>),
-    /// The last word of a rank that gives up.
+    /// The last event of a rank that fails.
     Failed {
         /// Its exit code.
         code: u8,
+        /// Why, in one word.
+        reason: FailureReason,
         /// One line for the user.
         message: String,
-        /// The field or file it is about.
+        /// The field or file that the message is about.
         subject: Option<String>,
     },
-}
-
-/// A classifier's accuracy on the validation images, in percent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ClassifierScore {
-    /// The best epoch's top-1.
-    pub top1: f64,
-    /// That epoch's top-5.
-    pub top5: f64,
-    /// That epoch, counted from 1.
-    pub best_epoch: u64,
-    /// The last epoch's top-1.
-    pub last_top1: f64,
-    /// Validation images that it was judged by.
-    pub images: u64,
-    /// How it was trained, where that is not the protocol; such a figure is not comparable with published ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub caveat: Option<String>,
-}
-
-/// What a stage leaves to tell.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct StageResult {
-    /// Mean loss of the last interval.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub loss: Option<f64>,
-    /// Output std at the last step.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output_std: Option<f64>,
-    /// Images over seconds of training, this attempt.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub images_per_second: Option<f64>,
-    /// Finished epochs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<u64>,
-    /// Finished steps.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub step: Option<u64>,
-    /// The last checkpoint.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint: Option<String>,
-    /// SHA-256 of its `model.safetensors`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights_sha256: Option<String>,
-    /// kNN of the trained encoder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub knn: Option<Vec<KnnScore>>,
-    /// kNN of the encoder as it was initialised.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub knn_untrained: Option<Vec<KnnScore>>,
-    /// kNN of raw pixels.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub knn_pixels: Option<Vec<KnnScore>>,
-    /// Linear classification on the frozen backbone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub linear: Option<ClassifierScore>,
-    /// Linear classification on the encoder as it was initialised.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub linear_untrained: Option<ClassifierScore>,
-    /// The fine-tuned network.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub finetune: Option<ClassifierScore>,
-    /// Files that were written for other programs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exports: Option<Vec<Exported>>,
-    /// Address of the report.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub report: Option<String>,
-}
-
-/// A file written for other programs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Exported {
-    /// Its format, as in `spec.export`.
-    pub format: ExportFormat,
-    /// Its path within the output.
-    pub file: String,
-    /// Its size.
-    pub bytes: u64,
-    /// SHA-256 of its content.
-    pub sha256: String,
-}
-
-/// Where a rank's events go: to its agent and, of rank 0, into the journal. Cheap to clone; sending never fails the
-/// training.
-#[derive(Clone, Debug, Default)]
-pub struct Sink {
-    agent: Option<Arc<Mutex<UnixStream>>>,
-    journal: Option<JournalSender>,
-}
-
-impl Sink {
-    /// Connects to the agent's socket.
-    pub fn connect(socket: &Path) -> Result<Self, Error> {
-        let stream = UnixStream::connect(socket).map_err(Error::io(socket))?;
-        Ok(Self { agent: Some(Arc::new(Mutex::new(stream))), journal: None })
-    }
-
-    /// A sink that forgets.
-    pub fn none() -> Self {
-        Self::default()
-    }
-
-    /// The same, into a journal as well.
-    #[must_use]
-    pub fn with_journal(self, feed: JournalSender) -> Self {
-        Self { journal: Some(feed), ..self }
-    }
-
-    /// Sends one event. An agent that is gone is not this rank's problem: the kernel ends orphans.
-    pub fn send(&self, event: &Event) {
-        if let Some(journal) = &self.journal {
-            journal.send(event);
-        }
-        let Some(stream) = &self.agent else { return };
-        let Ok(mut line) = serde_json::to_vec(event) else { return };
-        line.push(b'\n');
-        if let Ok(mut stream) = stream.lock() {
-            let _ = stream.write_all(&line);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -309,8 +154,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_survive_the_socket() {
-        let event = Event::Step(Step { step: 3, loss: -0.5, step_seconds: vec![0.25], ..Step::default() });
+    fn event_of_a_step_round_trips_through_json() {
+        let mut step = Step { step: 3, loss: -0.5, step_seconds: vec![0.25], gpu_memory: Some(7), ..Step::default() };
+        step.values.set("outputStd", 0.03);
+        let event = Event::Step(step);
         let line = serde_json::to_string(&event).unwrap();
         assert!(line.starts_with(r#"{"event":"step","#), "{line}");
         assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);

@@ -1,13 +1,20 @@
-//! What a run tells of itself: [`event`]s from every rank to its agent, which keeps [`metrics`] and a
-//! [`progress`] document, serves both over [`http`], and draws them on a terminal ([`display`]). Rank 0 keeps them
-//! in the run's output as well, as the [`journal`].
+//! What ranks report while they run.
+//!
+//! Every rank sends [`event`]s through its [`sink`] to the agent, which turns them into [`metrics`] and a [`progress`]
+//! document and shows them on a terminal ([`display`]). Rank 0 also keeps them in the run's output, as the
+//! [`journal`]. What is measured is defined once, in the [`metric_table`].
 
 pub mod display;
 pub mod event;
 pub mod journal;
+pub mod metric;
+pub mod metric_table;
 pub mod metrics;
 pub mod progress;
+pub mod sink;
+pub mod values;
 
-pub use event::{Event, Sink};
+pub use event::Event;
 pub use metrics::Metrics;
-pub use progress::Progress;
+pub use progress::ProgressTracker;
+pub use sink::Sink;

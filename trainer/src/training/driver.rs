@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 
+use simsiam_contract::RankPhase;
 use simsiam_recipe::CheckpointPolicy;
 use tch_ext::c10d::Reducer;
 
@@ -12,9 +13,10 @@ use super::sgd::Sgd;
 use super::sync_schedule::SyncSchedule;
 use super::task::{Batches, EpochEnd, LossReduction, StepContext, Task, TaskSpec};
 use crate::checkpoint::{Checkpoints, Writer};
+use crate::dist::BucketSizes;
 use crate::dist::{Rank, device};
 use crate::error::Error;
-use crate::telemetry::event::{Event, Phase, Step};
+use crate::telemetry::event::{Event, Step};
 
 /// What the driver needs beside the task.
 pub struct Options {
@@ -25,7 +27,7 @@ pub struct Options {
     /// Number of this attempt; one more than that of any checkpoint by default.
     pub attempt: Option<u32>,
     /// DDP's first and other bucket sizes in bytes.
-    pub buckets: (usize, usize),
+    pub buckets: BucketSizes,
 }
 
 /// How training ended.
@@ -125,7 +127,7 @@ impl<'a, T: Task> Driver<'a, T> {
     fn epoch(&mut self) -> Result<(), Error> {
         let epoch = self.clock.epoch();
         let mut batches = self.task.batches(&self.clock)?;
-        self.rank.sink.send(&Event::Phase { phase: Phase::Training });
+        self.rank.sink.send(&Event::Phase { phase: RankPhase::Training });
         self.meter.restart();
         let mut waited = batches.wait();
         while self.clock.epoch() == epoch {

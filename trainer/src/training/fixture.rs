@@ -9,6 +9,8 @@ use serde::Deserialize;
 use simsiam_recipe::{Arch, Pretrain, Projector, Stem};
 use tch::{Device, Kind, Tensor};
 
+use crate::checkpoint::snapshot;
+use crate::dist::rank::Rank;
 use crate::error::Error;
 use crate::model::{Params, Pass, SimSiam};
 use crate::training::schedule::Rates;
@@ -139,9 +141,20 @@ impl Case {
     }
 }
 
+/// Repeats a fixture's training steps in fp32 on this machine's device, and writes the results to `out`.
+///
+/// # Errors
+/// If the fixture cannot be read or does not fit the network, or the results cannot be written.
+pub fn repeat(inputs: &Path, out: &Path) -> Result<(), Error> {
+    let rank = Rank::alone(1)?;
+    let found = Fixture::read(inputs)?.train(Kind::Float, rank.device)?;
+    let file = snapshot::tensor_file(found.iter().map(|(name, tensor)| (name.as_str(), tensor)))?;
+    std::fs::write(out, file).map_err(Error::io("write", out))
+}
+
 /// Tensors and metadata of a safetensors file.
 pub fn read(path: &Path) -> Result<(Tensors, BTreeMap<String, String>), Error> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| refused(path, e))?;
     let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
     let mut tensors = Tensors::new();

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use simsiam_contract::RankPhase;
 use simsiam_recipe::digest_of;
 
 use super::driver::Driver;
@@ -11,7 +12,7 @@ use super::task::{Start, Task};
 use crate::checkpoint::store::{Name, sha256};
 use crate::checkpoint::{Environment, EvalRecord, Found, Snapshot, State, snapshot};
 use crate::error::Error;
-use crate::telemetry::event::{Event, Phase};
+use crate::telemetry::event::Event;
 
 /// Where training begins; rank 0 decides and broadcasts it.
 #[derive(Serialize, Deserialize)]
@@ -102,7 +103,7 @@ impl<T: Task> Driver<'_, T> {
             return Ok(());
         }
         let start = Instant::now();
-        self.rank.sink.send(&Event::Phase { phase: Phase::Checkpointing });
+        self.rank.sink.send(&Event::Phase { phase: RankPhase::Checkpointing });
         let state = State {
             step: self.clock.step,
             epoch: self.clock.epoch(),
@@ -125,7 +126,7 @@ impl<T: Task> Driver<'_, T> {
             writer.save(snapshot)?;
         }
         self.rank.sink.send(&Event::CheckpointStall { seconds: start.elapsed().as_secs_f64() });
-        self.rank.sink.send(&Event::Phase { phase: Phase::Training });
+        self.rank.sink.send(&Event::Phase { phase: RankPhase::Training });
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 //! [`write`](mod@write) makes files.
 
 pub mod architecture;
+pub mod convert;
 pub mod fill;
 pub mod names;
 pub mod open;

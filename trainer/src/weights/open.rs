@@ -16,7 +16,7 @@ pub fn open(field: &str, uri: &str, output: &Output, runtime: &Handle) -> Result
     if let Some(path) = local_folder(uri) {
         let kind = std::fs::metadata(&path).map_err(|e| Error::config(field, format!("{uri} cannot be read: {e}")))?;
         if !kind.is_dir() {
-            let bytes = std::fs::read(&path).map_err(Error::io(path))?;
+            let bytes = std::fs::read(&path).map_err(Error::io("read", path))?;
             return Weights::from_bytes(&bytes, uri);
         }
         let storage = storage(field, uri, output, runtime)?;

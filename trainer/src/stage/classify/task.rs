@@ -7,6 +7,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use simsiam_contract::{ClassifierScore, RankPhase, StageResult};
 use simsiam_data::{LoaderOptions, Source, Subset, TwoViews};
 use simsiam_recipe::{CheckpointPolicy, Pretrain, Recipe, digest_of};
 use tch::{Kind, Reduction, Tensor};
@@ -17,13 +18,15 @@ use super::frozen_check::Fingerprint;
 use super::protocol::Protocol;
 use crate::checkpoint::{Checkpoints, EvalRecord, snapshot};
 use crate::data::datasets::{Datasets, decode_mode, eval_view, loader_threads};
+use crate::dist::BucketSizes;
 use crate::dist::{Rank, device, lost};
 use crate::error::Error;
 use crate::eval::accuracy::Validation;
 use crate::model::classifier::CLASSIFIER;
 use crate::model::{Classifier, Params, Pass};
 use crate::storage::Storage;
-use crate::telemetry::event::{ClassifierScore, Event, Phase, StageResult, Step};
+use crate::telemetry::event::{Event, Step};
+use crate::telemetry::metric_table;
 use crate::training::clock::Clock;
 use crate::training::driver::{Options, train};
 use crate::training::schedule::half_cosine;
@@ -39,7 +42,7 @@ pub struct Request<'a> {
     /// Number of this attempt; counted from the stage's checkpoints by default.
     pub attempt: Option<u32>,
     /// DDP's first and other bucket sizes in bytes.
-    pub buckets: (usize, usize),
+    pub buckets: BucketSizes,
     /// What is trained.
     pub protocol: Protocol,
     /// On which encoder.
@@ -51,7 +54,7 @@ const BEST: &str = "model_best.safetensors";
 
 /// Runs the stage to its end.
 pub fn run(rank: &Rank, request: Request) -> Result<StageResult, Error> {
-    rank.sink.send(&Event::Phase { phase: Phase::Starting });
+    rank.sink.send(&Event::Phase { phase: RankPhase::Starting });
     let protocol = &request.protocol;
     let batch = protocol.batch_size() as usize;
     if !batch.is_multiple_of(rank.info.world) {
@@ -186,7 +189,7 @@ impl<'a> ClassifyTask<'a> {
         if let Some(table) = &self.table {
             return Ok(table.clone());
         }
-        self.rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
+        self.rank.sink.send(&Event::Phase { phase: RankPhase::Evaluating });
         let view = eval_view(&self.pretrain.augment);
         let table = Table::new(self.rank, &self.network, &self.source, view, 256, loader_threads)?;
         if table.len() < self.source.len() {
@@ -343,11 +346,13 @@ impl Task for ClassifyTask<'_> {
         Ok(loss)
     }
 
-    fn report(&mut self, clock: &Clock, _: &[f64], step: Step) -> Result<Step, Error> {
+    fn report(&mut self, clock: &Clock, _: &[f64], mut step: Step) -> Result<Step, Error> {
         let factor = half_cosine(clock.last_epoch(), clock.epochs);
         let peaks = self.protocol().peak_rates();
         let rate = |group: usize| peaks.get(group).map(|peak| peak * factor);
-        Ok(Step { lr_classifier: rate(0), lr_encoder: rate(1), ..step })
+        step.values.set(metric_table::LR_CLASSIFIER.key, rate(0));
+        step.values.set(metric_table::LR_ENCODER.key, rate(1));
+        Ok(step)
     }
 
     /// Checkpoints are written after each epoch's evaluation.
@@ -361,7 +366,7 @@ impl Task for ClassifyTask<'_> {
 
     /// Evaluates the network, and keeps it if it is the best so far.
     fn end_of_epoch(&mut self, clock: &Clock, loss: f64) -> Result<EpochEnd, Error> {
-        self.rank.sink.send(&Event::Phase { phase: Phase::Evaluating });
+        self.rank.sink.send(&Event::Phase { phase: RankPhase::Evaluating });
         let epoch = clock.epoch();
         if let Some(frozen) = self.frozen.as_ref().filter(|_| epoch == 1 || epoch == clock.epochs) {
             frozen.verify(self.network.backbone_tensors())?;

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use simsiam_contract::{RankPhase, StageResult};
 use simsiam_data::{Loader, LoaderOptions, Output, Source};
 use simsiam_recipe::{Ablation, AugmentDevice, CheckpointPolicy, Pretrain, Recipe};
 use tch::{Kind, Tensor};
@@ -15,13 +16,14 @@ use super::origin;
 use crate::checkpoint::Checkpoints;
 use crate::data::datasets::{Datasets, decode_mode, eval_view, loader_threads, two_views};
 use crate::data::photometric::Photometric;
-use crate::dist::{Rank, device};
+use crate::dist::{BucketSizes, Rank, device};
 use crate::error::Error;
 use crate::eval::knn::{Evaluation, FeatureSource};
 use crate::model::simsiam::{effective_rank, output_std};
 use crate::model::{Outputs, Params, Pass, SimSiam, flops, peak_flops};
 use crate::storage::Storage;
-use crate::telemetry::event::{Event, Phase, StageResult, Step};
+use crate::telemetry::event::{Event, Step};
+use crate::telemetry::metric_table;
 use crate::training::clock::Clock;
 use crate::training::driver::{Options, train};
 use crate::training::schedule::LearningRate;
@@ -38,7 +40,7 @@ pub struct Request<'a> {
     /// Number of this attempt; counted from the checkpoints by default.
     pub attempt: Option<u32>,
     /// DDP's first and other bucket sizes in bytes.
-    pub buckets: (usize, usize),
+    pub buckets: BucketSizes,
 }
 
 /// Images of a micro-batch of one rank; every rank must have the same number, and batch norm needs two.
@@ -59,7 +61,7 @@ pub fn micro_batch(pretrain: &Pretrain, world: usize) -> Result<usize, Error> {
 
 /// Runs the stage from the latest valid checkpoint, or from the beginning, to its end.
 pub fn run(rank: &Rank, request: Request) -> Result<StageResult, Error> {
-    rank.sink.send(&Event::Phase { phase: Phase::Starting });
+    rank.sink.send(&Event::Phase { phase: RankPhase::Starting });
     let recipe = request.recipe;
     let Some(pretrain) = &recipe.pretrain else {
         return Err(Error::config("spec.pretrain", "missing; this stage trains what it describes"));
@@ -279,7 +281,7 @@ impl Task for PretrainTask<'_> {
         self.outputs.iter().map(std).collect()
     }
 
-    fn report(&mut self, clock: &Clock, statistics: &[f64], step: Step) -> Result<Step, Error> {
+    fn report(&mut self, clock: &Clock, statistics: &[f64], mut step: Step) -> Result<Step, Error> {
         let std = statistics.first().copied();
         if let Some(std) = std {
             self.collapse.observe(clock.step, std)?;
@@ -288,15 +290,15 @@ impl Task for PretrainTask<'_> {
         // A factorisation after every interval would be too expensive; one an epoch shows the trend.
         let outputs = self.outputs.as_ref().filter(|_| clock.is_epoch_end() && self.rank.is_first());
         let rates = self.learning_rate.at(clock.step - 1);
-        Ok(Step {
-            output_std: std,
-            healthy_std: Some(self.collapse.healthy()),
-            effective_rank: outputs.map(|outputs| effective_rank(&outputs.z[0])).transpose()?,
-            lr_encoder: Some(rates.encoder),
-            lr_predictor: Some(rates.predictor),
-            model_flops_utilization: self.utilization(&step),
-            ..step
-        })
+        let utilization = self.utilization(&step);
+        let values = &mut step.values;
+        values.set(metric_table::OUTPUT_STD.key, std);
+        values.set(metric_table::OUTPUT_STD_HEALTHY.key, self.collapse.healthy());
+        values.set(metric_table::EFFECTIVE_RANK.key, outputs.map(|outputs| effective_rank(&outputs.z[0])).transpose()?);
+        values.set(metric_table::LR_ENCODER.key, rates.encoder);
+        values.set(metric_table::LR_PREDICTOR.key, rates.predictor);
+        values.set(metric_table::MODEL_FLOPS_UTILIZATION.key, utilization);
+        Ok(step)
     }
 
     /// By the policy, at the end of the stage too. One that falls due within an interval of alternation waits for the

@@ -1,10 +1,10 @@
-//! The journal: what rank 0 measured, kept beside the checkpoints for the report and for TensorBoard.
+//! The journal: what rank 0 measured, kept next to the checkpoints for the report and for TensorBoard.
 //!
-//! `<output>/logs/metrics-<stage>-a<attempt>.jsonl` holds one [`Record`] a line, and
+//! `<output>/logs/metrics-<stage>-a<attempt>.jsonl` holds one [`Record`] per line, and
 //! `<output>/logs/events.out.tfevents.…` the same numbers as TensorBoard reads them. A thread writes both, so
-//! training does not wait: at every checkpoint, at the stage's end, and now and then between. Objects are written
-//! whole: the lines in one object that grows, the events in a new file each time, as TensorBoard expects of files
-//! that do not change any more. What cannot be written is a warning; the run goes on, and the next try has it.
+//! training does not wait: at every checkpoint, at the end of the stage, and at intervals between. Objects are written
+//! whole: the lines in one object that grows, the events in a new file each time, since TensorBoard expects files that
+//! do not change. A failed write is a warning; the run continues, and the next write includes what is missing.
 
 mod crc32c;
 pub mod record;
@@ -25,44 +25,44 @@ use tensorboard::EventFile;
 /// The folder of all journals in a run's output.
 pub const FOLDER: &str = "logs";
 
-/// Least time between two writes that no checkpoint asked for.
+/// Shortest time between two writes without a checkpoint.
 const EVERY: Duration = Duration::from_secs(30);
-/// An attempt that has lasted long writes less often, since its lines are written anew each time.
+/// An attempt is written at most this often in its duration, since all its lines are rewritten each time.
 const SHARE_OF_AGE: u32 = 50;
 
-/// What the thread is told.
+/// A message to the thread.
 #[derive(Debug)]
 enum Message {
     Event(SystemTime, Box<Event>),
     Close,
 }
 
-/// Takes events for a journal. Cheap to clone; never waits, never fails.
+/// Sends events to a journal. Cheap to clone; never blocks, never fails.
 #[derive(Clone, Debug)]
 pub struct JournalSender(Sender<Message>);
 
 impl JournalSender {
-    /// Notes what is a measurement.
+    /// Sends an event, if it is a measurement.
     pub fn send(&self, event: &Event) {
         if record::is_measurement(event) {
-            // A journal that is closed already has its last word.
+            // A journal that is already closed takes no more.
             let _ = self.0.send(Message::Event(SystemTime::now(), Box::new(event.clone())));
         }
     }
 }
 
-/// A journal that is being written. Dropping it writes what is left and waits for that.
+/// A journal that is being written. Dropping it writes the rest and waits until that is done.
 #[derive(Debug)]
 pub struct Journal {
-    feed: JournalSender,
+    sender: JournalSender,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Journal {
-    /// Begins, or continues, the journal of a stage's attempt.
+    /// Starts the journal of an attempt of a stage, or continues it.
     ///
     /// # Errors
-    /// If what an attempt of the same number left cannot be read.
+    /// If the journal of an attempt with the same number cannot be read.
     pub fn start(storage: Storage, stage: &str, attempt: u32) -> Result<Self, Error> {
         let name = format!("{FOLDER}/{}", file_name(stage, attempt));
         let lines = storage.get(&name)?.unwrap_or_default();
@@ -72,7 +72,7 @@ impl Journal {
             name,
             lines,
             events: EventFile::new(),
-            keeper: RecordBuilder::new(stage, attempt),
+            builder: RecordBuilder::new(stage, attempt),
             begun: now,
             written: now,
             dirty: false,
@@ -81,19 +81,19 @@ impl Journal {
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || work.run(&queue))
-            .map_err(Error::io("the journal's thread"))?;
-        Ok(Self { feed: JournalSender(sender), thread: Some(thread) })
+            .map_err(Error::system("start the journal thread"))?;
+        Ok(Self { sender: JournalSender(sender), thread: Some(thread) })
     }
 
-    /// Where its events go in.
-    pub fn feed(&self) -> JournalSender {
-        self.feed.clone()
+    /// A sender of events to this journal.
+    pub fn sender(&self) -> JournalSender {
+        self.sender.clone()
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        let _ = self.feed.0.send(Message::Close);
+        let _ = self.sender.0.send(Message::Close);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -111,7 +111,7 @@ pub fn parse_name(name: &str) -> Option<(&str, u32)> {
     Some((stage, attempt.parse().ok()?))
 }
 
-/// The attempt to use where nobody counts them: one more than any that left a journal of this stage.
+/// The number of the next attempt: one more than that of any journal of this stage.
 ///
 /// # Errors
 /// If the output cannot be listed.
@@ -121,7 +121,7 @@ pub fn next_attempt(storage: &Storage, stage: &str) -> Result<u32, Error> {
     Ok(attempts.map(|(_, attempt)| attempt).max().unwrap_or(0) + 1)
 }
 
-/// Everything that a run's attempts have left, by stage and attempt. Lines that cannot be read are passed over.
+/// The records of all attempts of a run, by stage and attempt. Lines that cannot be read are skipped with a warning.
 ///
 /// # Errors
 /// If the output cannot be listed or read.
@@ -146,13 +146,13 @@ pub fn read(storage: &Storage) -> Result<Vec<Record>, Error> {
     Ok(records)
 }
 
-/// The thread's side.
+/// The thread's state.
 struct Work {
     storage: Storage,
     name: String,
     lines: Vec<u8>,
     events: EventFile,
-    keeper: RecordBuilder,
+    builder: RecordBuilder,
     begun: Instant,
     written: Instant,
     dirty: bool,
@@ -161,9 +161,9 @@ struct Work {
 impl Work {
     fn run(mut self, queue: &Receiver<Message>) {
         loop {
-            match queue.recv_timeout(self.patience()) {
+            match queue.recv_timeout(self.flush_interval()) {
                 Ok(Message::Event(time, event)) => {
-                    for record in self.keeper.records(time, &event) {
+                    for record in self.builder.records(time, &event) {
                         self.note(time, &record);
                     }
                     if matches!(*event, Event::Checkpoint { .. }) {
@@ -176,8 +176,8 @@ impl Work {
         }
     }
 
-    /// How long to wait for more before it is time to write.
-    fn patience(&self) -> Duration {
+    /// How long to wait for another event before writing.
+    fn flush_interval(&self) -> Duration {
         let interval = EVERY.max(self.begun.elapsed() / SHARE_OF_AGE);
         interval.saturating_sub(self.written.elapsed())
     }
@@ -200,7 +200,7 @@ impl Work {
                 self.dirty = false;
                 self.events = EventFile::new();
             }
-            Err(e) => tracing::warn!("the journal could not be written, the run goes on: {e}"),
+            Err(e) => tracing::warn!("the journal could not be written, the run continues: {e}"),
         }
     }
 

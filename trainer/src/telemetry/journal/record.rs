@@ -1,24 +1,28 @@
-//! A line of the journal, and how events become lines.
+//! A line of the journal, and how an event becomes lines.
 
 use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use simsiam_contract::KnnScore;
 
-use crate::telemetry::event::{Event, KnnScore, Step};
+use crate::telemetry::event::{Event, Step};
+use crate::telemetry::metric::Metric;
+use crate::telemetry::metric_table;
+use crate::telemetry::values::Values;
 
 /// One measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
-    /// When it was made, RFC 3339 in UTC.
+    /// Its time, RFC 3339 in UTC.
     pub time: String,
-    /// The stage that made it.
+    /// The stage that measured it.
     pub stage: String,
     /// The stage's attempt.
     pub attempt: u32,
-    /// Finished optimiser steps of the stage; of a kNN those of the encoder that was judged.
+    /// Finished optimiser steps of the stage; for kNN those of the evaluated encoder.
     pub step: u64,
-    /// Finished epochs: of pre-training, in other stages that train of those.
+    /// Finished epochs of pre-training, or of a classifier in the stages that train one.
     pub epoch: f64,
     /// What was measured.
     #[serde(flatten)]
@@ -29,7 +33,7 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "kind")]
 pub enum What {
-    /// Training begins after `step`: what earlier attempts noted beyond it is void.
+    /// Training begins after `step`: records of earlier attempts beyond it are void.
     Start,
     /// An interval of training.
     Training(Training),
@@ -44,9 +48,9 @@ pub enum What {
     },
     /// kNN accuracy.
     Knn {
-        /// Of which features: `trained`, `untrained` or `pixels`.
+        /// The features: `trained`, `untrained` or `pixels`.
         features: String,
-        /// One score a protocol; the first is the run's.
+        /// One score per protocol; the first is the headline.
         scores: Vec<KnnScore>,
     },
     /// An epoch of training a classifier.
@@ -59,53 +63,41 @@ pub enum What {
         /// Learning rate.
         #[serde(deserialize_with = "or_nan")]
         lr: f64,
-        /// Accuracy on the validation images in percent.
+        /// Top-1 accuracy on the validation images in percent.
         #[serde(deserialize_with = "or_nan")]
         top1: f64,
-        /// Share of validation images with their class among the five likeliest, in percent.
+        /// Top-5 accuracy on the validation images in percent.
         #[serde(deserialize_with = "or_nan")]
         top5: f64,
         /// Best `top1` so far.
         #[serde(deserialize_with = "or_nan")]
         best_top1: f64,
-        /// How it was trained, where that is not the protocol.
+        /// How it was trained, if not by the published protocol.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caveat: Option<String>,
     },
 }
 
 /// An interval of training, means over the ranks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Training {
     /// Steps of the whole run.
     pub steps: u64,
     /// Epochs of the whole run.
     pub epochs: u64,
-    /// Mean loss of the interval; in pre-training within [−1, 1].
-    #[serde(deserialize_with = "or_nan")]
-    pub loss: f64,
-    /// Mean per-channel standard deviation of z/‖z‖, in pre-training.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output_std: Option<f64>,
-    /// 1/√dim, in pre-training.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub healthy_std: Option<f64>,
-    /// Effective rank of z, where it was computed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub effective_rank: Option<f64>,
-    /// Learning rate of the encoder, where it is trained.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lr_encoder: Option<f64>,
-    /// Learning rate of the predictor, in pre-training.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lr_predictor: Option<f64>,
-    /// Images (two views each) a second over all ranks.
-    pub images_per_second: f64,
-    /// Share of the time that rank 0 waited for data, 0 to 1.
-    pub data_wait: f64,
-    /// Images replaced so far in this attempt, by rank 0.
+    /// Images that rank 0 replaced in this attempt.
     pub corrupt: u64,
+    /// The journal's metrics of [`metric_table`], by their keys.
+    #[serde(flatten)]
+    pub values: Values,
+}
+
+impl Training {
+    /// The value of `metric`, if it was measured.
+    pub fn get(&self, metric: &Metric) -> Option<f64> {
+        self.values.get(metric.key)
+    }
 }
 
 /// JSON has no NaN: it is written as `null`.
@@ -113,7 +105,7 @@ fn or_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
-/// Does the journal take this event?
+/// Whether the journal keeps this event.
 pub fn is_measurement(event: &Event) -> bool {
     matches!(
         event,
@@ -121,22 +113,22 @@ pub fn is_measurement(event: &Event) -> bool {
     )
 }
 
-/// Makes records of events; it remembers what an event does not say.
+/// Builds records from events, with what an event does not say itself.
 #[derive(Debug)]
 pub struct RecordBuilder {
     stage: String,
     attempt: u32,
     started: bool,
-    epochs_a_step: f64,
+    epochs_per_step: f64,
 }
 
 impl RecordBuilder {
-    /// Of a stage's attempt.
+    /// A builder for an attempt of a stage.
     pub fn new(stage: &str, attempt: u32) -> Self {
-        Self { stage: stage.to_owned(), attempt, started: false, epochs_a_step: 0.0 }
+        Self { stage: stage.to_owned(), attempt, started: false, epochs_per_step: 0.0 }
     }
 
-    /// The records of one event: none for what is no measurement, a start before the first one of training.
+    /// The records of one event: none if it is not a measurement; the first step is preceded by a start.
     pub fn records(&mut self, time: SystemTime, event: &Event) -> Vec<Record> {
         match event {
             Event::Resumed { step, .. } => {
@@ -144,18 +136,18 @@ impl RecordBuilder {
                 vec![self.record(time, *step, 0.0, What::Start)]
             }
             Event::Step(step) => {
-                self.epochs_a_step = step.epochs as f64 / step.steps.max(1) as f64;
+                self.epochs_per_step = step.epochs as f64 / step.steps.max(1) as f64;
                 let mut records = Vec::new();
                 if !std::mem::replace(&mut self.started, true) {
                     records.push(self.record(time, 0, 0.0, What::Start));
                 }
-                let epoch = step.step as f64 * self.epochs_a_step;
+                let epoch = step.step as f64 * self.epochs_per_step;
                 records.push(self.record(time, step.step, epoch, What::Training(training(step))));
                 records
             }
             Event::Checkpoint { step, uri, seconds, bytes } => {
                 let what = What::Checkpoint { uri: uri.clone(), seconds: *seconds, bytes: *bytes };
-                vec![self.record(time, *step, *step as f64 * self.epochs_a_step, what)]
+                vec![self.record(time, *step, *step as f64 * self.epochs_per_step, what)]
             }
             Event::Knn { step, epoch, features, scores } => {
                 let what = What::Knn { features: features.clone(), scores: scores.clone() };
@@ -177,18 +169,9 @@ impl RecordBuilder {
 }
 
 fn training(step: &Step) -> Training {
-    let seconds = step.seconds.max(1e-9);
-    Training {
-        steps: step.steps,
-        epochs: step.epochs,
-        loss: step.loss,
-        output_std: step.output_std,
-        healthy_std: step.healthy_std,
-        effective_rank: step.effective_rank,
-        lr_encoder: step.lr_encoder,
-        lr_predictor: step.lr_predictor,
-        images_per_second: step.images as f64 / seconds,
-        data_wait: step.data_wait / seconds,
-        corrupt: step.corrupt,
+    let mut values = Values::default();
+    for metric in metric_table::ALL.iter().filter(|metric| metric.journal) {
+        values.set(metric.key, metric.of_step(step));
     }
+    Training { steps: step.steps, epochs: step.epochs, corrupt: step.corrupt, values }
 }

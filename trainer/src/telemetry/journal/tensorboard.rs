@@ -9,8 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::crc32c::masked;
 use super::record::{Record, What};
+use crate::telemetry::metric_table;
 
-/// What every reader expects first; from version 2 on, a start in the log voids the steps it goes back over.
+/// What every reader expects first; from version 2 on, a start in the log voids later steps that precede it.
 const VERSION: &[u8] = b"brain.Event:2";
 /// `SessionLog.START`.
 const START: u64 = 1;
@@ -31,7 +32,7 @@ pub fn file_name(time: SystemTime) -> String {
 pub struct EventFile(Vec<u8>);
 
 impl EventFile {
-    /// A file with its version alone.
+    /// A file that contains only its version.
     pub fn new() -> Self {
         let mut file = Self(Vec::new());
         let mut event = Message::default();
@@ -41,11 +42,11 @@ impl EventFile {
         file
     }
 
-    /// Adds a record's scalars, and of a start the note that voids what was logged beyond it.
+    /// Adds a record's scalars; a start is logged so that it voids what was logged beyond it.
     pub fn add(&mut self, time: SystemTime, record: &Record) {
         let mut event = Message::default();
         event.double(1, seconds(time));
-        // A start voids what any tag has beyond its step, so that of a classifier must not stand here.
+        // A start voids every tag beyond its step, so a classifier's start is not written.
         if record.what == What::Start && record.stage == "pretrain" {
             event.varint(2, record.step + 1);
             let mut log = Message::default();
@@ -69,7 +70,7 @@ impl EventFile {
         self.frame(&event.0);
     }
 
-    /// The file as it is to be written.
+    /// The content of the file.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -104,24 +105,12 @@ fn scalars(record: &Record) -> Vec<(String, f64)> {
     let stage = &record.stage.replace(' ', "_");
     match &record.what {
         What::Start | What::Checkpoint { .. } => Vec::new(),
-        // A classifier is told by its epochs: its steps are no steps of pre-training, which share the axis.
+        // A classifier is logged by epoch: its steps are not those of pre-training, which use the same axis.
         What::Training(_) if stage != "pretrain" => Vec::new(),
-        What::Training(t) => {
-            let mut scalars = vec![
-                ("pretrain/loss".to_owned(), t.loss),
-                ("pretrain/epoch".to_owned(), record.epoch),
-                ("throughput/images_per_second".to_owned(), t.images_per_second),
-                ("throughput/data_wait_share".to_owned(), t.data_wait),
-            ];
-            let optional = [
-                ("pretrain/output_std", t.output_std),
-                ("pretrain/output_std_healthy", t.healthy_std),
-                ("pretrain/effective_rank", t.effective_rank),
-                ("pretrain/lr/encoder", t.lr_encoder),
-                ("pretrain/lr/predictor", t.lr_predictor),
-            ];
-            scalars.extend(optional.into_iter().filter_map(|(tag, value)| Some((tag.to_owned(), value?))));
-            scalars
+        What::Training(training) => {
+            let tagged = metric_table::ALL.iter().filter_map(|metric| Some((metric.tag?, training.get(metric)?)));
+            let epoch = std::iter::once(("pretrain/epoch", record.epoch));
+            epoch.chain(tagged).map(|(tag, value)| (tag.to_owned(), value)).collect()
         }
         What::Knn { features, scores } => {
             let prefix = if features == "trained" { "knn".to_owned() } else { format!("knn/{features}") };
@@ -143,7 +132,7 @@ fn seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
-/// A protobuf message in the making.
+/// A protobuf message that is being built.
 #[derive(Default)]
 struct Message(Vec<u8>);
 

@@ -1,13 +1,15 @@
-//! A journal written and read again, by a reader that checks every frame.
+//! A journal is written and read back, by a reader that checks every frame.
 
 use serde_json::Value;
+use simsiam_contract::KnnScore;
 use simsiam_recipe::Output;
 
 use super::crc32c::masked;
 use super::*;
-use crate::telemetry::event::{KnnScore, Step};
+use crate::telemetry::event::Step;
+use crate::telemetry::metric_table;
 
-/// What one event of a file says: its step, whether it is a start, its scalars.
+/// One event of a file: its step, whether it is a start, its scalars.
 #[derive(Debug, PartialEq)]
 struct Read {
     step: u64,
@@ -84,19 +86,12 @@ fn events(mut file: &[u8]) -> Vec<Read> {
 }
 
 fn step(step: u64) -> Event {
-    Event::Step(Step {
-        step,
-        steps: 40,
-        epochs: 4,
-        loss: -0.25,
-        output_std: Some(0.03),
-        healthy_std: Some(0.0625),
-        images: 100,
-        seconds: 2.0,
-        data_wait: 0.5,
-        lr_encoder: Some(0.125),
-        ..Step::default()
-    })
+    let (steps, epochs, loss, images, seconds, data_wait) = (40, 4, -0.25, 100, 2.0, 0.5);
+    let mut step = Step { step, steps, epochs, loss, images, seconds, data_wait, ..Step::default() };
+    step.values.set(metric_table::OUTPUT_STD.key, 0.03);
+    step.values.set(metric_table::OUTPUT_STD_HEALTHY.key, 0.0625);
+    step.values.set(metric_table::LR_ENCODER.key, 0.125);
+    Event::Step(step)
 }
 
 fn knn(step: u64, epoch: u64) -> Event {
@@ -133,17 +128,17 @@ fn all_events(storage: &Storage) -> Vec<Read> {
 
 fn write(storage: &Storage, attempt: u32, events: &[Event]) {
     let journal = Journal::start(storage.clone(), "pretrain", attempt).unwrap();
-    events.iter().for_each(|event| journal.feed().send(event));
+    events.iter().for_each(|event| journal.sender().send(event));
 }
 
-/// Two attempts: the second goes on from step 10, which voids step 20.
+/// Two attempts: the second resumes from step 10, which voids step 20.
 fn two_attempts(storage: &Storage) {
     write(storage, 1, &[step(10), checkpoint(10), step(20), Event::Alive]);
     write(storage, 2, &[Event::Resumed { step: 10, uri: "c".into() }, step(20), knn(20, 2)]);
 }
 
 #[test]
-fn what_was_measured_can_be_read_again() {
+fn journal_of_two_attempts_is_read_back() {
     let Folder { storage, .. } = &folder();
     assert_eq!(next_attempt(storage, "pretrain").unwrap(), 1);
     two_attempts(storage);
@@ -157,7 +152,14 @@ fn what_was_measured_can_be_read_again() {
         [(1, 0, 0.0), (1, 10, 1.0), (1, 10, 1.0), (1, 20, 2.0), (2, 10, 0.0), (2, 20, 2.0), (2, 20, 2.0)]
     );
     let What::Training(t) = &records[1].what else { panic!("{records:?}") };
-    assert_eq!((t.loss, t.images_per_second, t.data_wait, t.effective_rank), (-0.25, 50.0, 0.25, None));
+    let values = [
+        metric_table::LOSS,
+        metric_table::IMAGES_PER_SECOND,
+        metric_table::DATA_WAIT,
+        metric_table::EFFECTIVE_RANK,
+        metric_table::MODEL_FLOPS_UTILIZATION,
+    ];
+    assert_eq!(values.map(|metric| t.get(&metric)), [Some(-0.25), Some(50.0), Some(0.25), None, None]);
 
     let line = storage.get("logs/metrics-pretrain-a1.jsonl").unwrap().unwrap();
     let line: Value = serde_json::from_slice(line.split(|b| *b == b'\n').nth(1).unwrap()).unwrap();
@@ -175,11 +177,11 @@ fn what_was_measured_can_be_read_again() {
 }
 
 #[test]
-fn a_checkpoint_writes_at_once_and_an_attempt_of_the_same_number_is_continued() {
+fn journal_is_written_at_a_checkpoint_and_continued_by_an_attempt_of_the_same_number() {
     let Folder { storage, .. } = &folder();
     let journal = Journal::start(storage.clone(), "pretrain", 1).unwrap();
-    journal.feed().send(&step(10));
-    journal.feed().send(&checkpoint(10));
+    journal.sender().send(&step(10));
+    journal.sender().send(&checkpoint(10));
     let start = Instant::now();
     while read(storage).unwrap().len() < 3 {
         assert!(start.elapsed() < Duration::from_secs(10), "no journal after a checkpoint");
@@ -191,19 +193,19 @@ fn a_checkpoint_writes_at_once_and_an_attempt_of_the_same_number_is_continued() 
 }
 
 #[test]
-fn a_journal_that_cannot_be_written_ends_nothing() {
+fn journal_that_cannot_be_written_is_not_an_error() {
     let Folder { folder, storage, .. } = folder();
-    // A file in the place of the folder.
+    // A file where the folder should be.
     std::fs::write(folder.path().join("out").join(FOLDER), "in the way").unwrap();
     let started = Journal::start(storage, "pretrain", 1);
     if let Ok(journal) = started {
-        journal.feed().send(&step(10));
-        journal.feed().send(&checkpoint(10));
+        journal.sender().send(&step(10));
+        journal.sender().send(&checkpoint(10));
     }
 }
 
 #[test]
-fn a_line_with_nan_and_a_torn_line_do_not_hide_the_others() {
+fn journal_with_nan_and_a_torn_line_keeps_the_other_records() {
     let Folder { storage, .. } = &folder();
     let diverged = Event::Linear {
         stage: "linear".into(),
@@ -226,9 +228,9 @@ fn a_line_with_nan_and_a_torn_line_do_not_hide_the_others() {
     assert!(matches!(records[0].what, What::Linear { loss, .. } if loss.is_nan()), "{records:?}");
 }
 
-/// TensorBoard's own reader, where a Python with it is at hand.
+/// Reads with TensorBoard's own reader, if there is a Python that has it.
 #[test]
-fn tensorboard_reads_it() {
+fn event_files_are_read_by_tensorboard() {
     let python = std::env::var("SIMSIAM_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
     let has = |module: &str| {
         let found = std::process::Command::new(&python).args(["-c", &format!("import {module}")]).output();

@@ -1,0 +1,436 @@
+//! The table of all metrics.
+//!
+//! To add one, add a row here and set its value where it is measured: `step.values.set(ROW.key, value)`. Prometheus,
+//! the journal, TensorBoard, the report's charts and the table in `docs/metrics.md` follow from the row;
+//! `UPDATE_GOLDEN=1 cargo test -p simsiam-trainer --lib metric_table` rewrites the documentation.
+
+use super::event::{Event, Step};
+use super::metric::{Chart, Curve, Kind, Metric, Read, Series};
+
+macro_rules! table {
+    ($($(#[$meta:meta])* $name:ident = $metric:expr;)+) => {
+        $($(#[$meta])* pub const $name: Metric = $metric;)+
+
+        /// Every metric, in the order of the documentation.
+        pub const ALL: &[&Metric] = &[$(&$name),+];
+    };
+}
+
+/// A row without anything but its key.
+const fn metric(key: &'static str, read: Read) -> Metric {
+    Metric { key, series: None, read, journal: false, tag: None, curve: None }
+}
+
+const fn series(name: &'static str, help: &'static str, kind: Kind, label: Option<&'static str>) -> Option<Series> {
+    Some(Series { name, help, kind, label })
+}
+
+const fn line(chart: &'static str, name: &'static str) -> Option<Curve> {
+    Some(Curve { chart, name, scale: 1.0, reference: false })
+}
+
+const RATES: &str = "simsiam_learning_rate";
+const RATES_HELP: &str = "Learning rate.";
+
+table! {
+    /// Time that gradients are reduced after backward.
+    ALLREDUCE_SECONDS = Metric {
+        series: series(
+            "simsiam_allreduce_seconds",
+            "How long rank 0's gradients were still being reduced when all were computed: the part of a step's \
+             all-reduce that backward did not hide. Every step on CPUs; on GPUs the first ten and every hundredth.",
+            Kind::LateHistogram(0.0001),
+            None,
+        ),
+        ..metric("allreduceSeconds", Read::Steps(|step| &step.allreduce_seconds))
+    };
+    /// Duration of writing a checkpoint.
+    CHECKPOINT_SECONDS = Metric {
+        series: series(
+            "simsiam_checkpoint_seconds",
+            "From a checkpoint's snapshot to its manifest.",
+            Kind::Histogram(0.05),
+            None,
+        ),
+        ..metric("checkpointSeconds", Read::Event(|_, event, emit| {
+            if let Event::Checkpoint { seconds, .. } = event {
+                emit("", *seconds);
+            }
+        }))
+    };
+    /// Time that training waits for a checkpoint.
+    CHECKPOINT_STALL_SECONDS = Metric {
+        series: series(
+            "simsiam_checkpoint_stall_seconds",
+            "Time that training waited for a checkpoint.",
+            Kind::Histogram(0.001),
+            None,
+        ),
+        ..metric("checkpointStallSeconds", Read::Event(|_, event, emit| {
+            if let Event::CheckpointStall { seconds } = event {
+                emit("", *seconds);
+            }
+        }))
+    };
+    /// Step of the last checkpoint.
+    CHECKPOINT_STEP = Metric {
+        series: series(
+            "simsiam_checkpoint_step",
+            "Finished steps of the last completed checkpoint.",
+            Kind::Gauge,
+            None,
+        ),
+        ..metric("checkpointStep", Read::Event(|_, event, emit| {
+            if let Event::Checkpoint { step, .. } = event {
+                emit("", *step as f64);
+            }
+        }))
+    };
+    /// Replaced images.
+    CORRUPT_IMAGES = Metric {
+        series: series(
+            "simsiam_corrupt_images",
+            "Images replaced in this attempt because they could not be read.",
+            Kind::Gauge,
+            Some("rank"),
+        ),
+        ..metric("corrupt", Read::EachRank(|step| Some(step.corrupt as f64)))
+    };
+    /// Time waited for data.
+    DATA_WAIT_SECONDS = Metric {
+        series: series(
+            "simsiam_data_wait_seconds_total",
+            "Time that a rank waited for data in this attempt.",
+            Kind::Counter,
+            Some("rank"),
+        ),
+        // A counter refuses negative increments.
+        ..metric("dataWaitSeconds", Read::EachRank(|step| Some(step.data_wait.max(0.0))))
+    };
+    /// Share of the time that rank 0 waited for data, 0 to 1.
+    DATA_WAIT = Metric {
+        journal: true,
+        tag: Some("throughput/data_wait_share"),
+        curve: Some(Curve { chart: "Waiting for data", name: "waiting", scale: 100.0, reference: false }),
+        ..metric("dataWait", Read::Step(|step| Some(step.data_wait / step.duration())))
+    };
+    /// Effective rank of z.
+    EFFECTIVE_RANK = Metric {
+        series: series(
+            "simsiam_effective_rank",
+            "Effective rank of the projections of rank 0's batch, once per epoch.",
+            Kind::Gauge,
+            None,
+        ),
+        journal: true,
+        tag: Some("pretrain/effective_rank"),
+        curve: line("Effective rank", "effective rank"),
+        ..metric("effectiveRank", Read::Value)
+    };
+    /// Finished epochs.
+    EPOCH = Metric {
+        series: series(
+            "simsiam_epoch",
+            "Finished epochs.",
+            Kind::Gauge,
+            None,
+        ),
+        ..metric("epoch", Read::Step(|step| Some(step.finished_epochs() as f64)))
+    };
+    /// GPU memory.
+    GPU_MEMORY = Metric {
+        series: series(
+            "simsiam_gpu_memory_bytes",
+            "GPU memory that a rank holds.",
+            Kind::Gauge,
+            Some("rank"),
+        ),
+        ..metric("gpuMemory", Read::EachRank(|step| step.gpu_memory.map(|bytes| bytes as f64)))
+    };
+    /// Throughput of the last interval.
+    IMAGES_PER_SECOND = Metric {
+        series: series(
+            "simsiam_images_per_second",
+            "Images per second over the last interval and all ranks.",
+            Kind::Gauge,
+            None,
+        ),
+        journal: true,
+        tag: Some("throughput/images_per_second"),
+        curve: line("Throughput", "images/s"),
+        ..metric("imagesPerSecond", Read::Step(|step| Some(step.images as f64 / step.duration())))
+    };
+    /// Images trained on.
+    IMAGES = Metric {
+        series: series(
+            "simsiam_images_total",
+            "Images trained on in this attempt, two views each, over all ranks.",
+            Kind::Counter,
+            None,
+        ),
+        ..metric("images", Read::Step(|step| Some(step.images as f64)))
+    };
+    /// kNN accuracy of the trained encoder.
+    KNN_TOP1 = Metric {
+        series: series(
+            "simsiam_knn_top1",
+            "kNN top-1 accuracy in percent.",
+            Kind::Gauge,
+            Some("protocol"),
+        ),
+        ..metric("knnTop1", Read::Event(|_, event, emit| {
+            if let Event::Knn { features, scores, .. } = event && features == "trained" {
+                for score in scores {
+                    emit(&format!("k={},T={}", score.k, score.temperature), score.top1);
+                }
+            }
+        }))
+    };
+    /// Learning rate of the backbone and projector.
+    LR_ENCODER = Metric {
+        series: series(
+            RATES,
+            RATES_HELP,
+            Kind::Gauge,
+            Some("group"),
+        ),
+        journal: true,
+        tag: Some("pretrain/lr/encoder"),
+        curve: line("Learning rate", "encoder"),
+        ..metric("lrEncoder", Read::Labelled("encoder"))
+    };
+    /// Learning rate of the predictor.
+    LR_PREDICTOR = Metric {
+        series: series(
+            RATES,
+            RATES_HELP,
+            Kind::Gauge,
+            Some("group"),
+        ),
+        journal: true,
+        tag: Some("pretrain/lr/predictor"),
+        curve: line("Learning rate", "predictor"),
+        ..metric("lrPredictor", Read::Labelled("predictor"))
+    };
+    /// Learning rate of the classifier.
+    LR_CLASSIFIER = Metric {
+        series: series(
+            RATES,
+            RATES_HELP,
+            Kind::Gauge,
+            Some("group"),
+        ),
+        ..metric("lrClassifier", Read::Labelled("classifier"))
+    };
+    /// Top-1 accuracy of a classifier.
+    LINEAR_TOP1 = Metric {
+        series: series(
+            "simsiam_linear_top1",
+            "Top-1 accuracy of the stage's classifier after its last epoch, in percent.",
+            Kind::Gauge,
+            Some("stage"),
+        ),
+        ..metric("linearTop1", Read::Event(|rank, event, emit| match event {
+            Event::Linear { stage, top1, .. } if rank == 0 => emit(stage, *top1),
+            _ => {}
+        }))
+    };
+    /// Top-5 accuracy of a classifier.
+    LINEAR_TOP5 = Metric {
+        series: series(
+            "simsiam_linear_top5",
+            "Top-5 accuracy of the stage's classifier after its last epoch, in percent.",
+            Kind::Gauge,
+            Some("stage"),
+        ),
+        ..metric("linearTop5", Read::Event(|rank, event, emit| match event {
+            Event::Linear { stage, top5, .. } if rank == 0 => emit(stage, *top5),
+            _ => {}
+        }))
+    };
+    /// Mean loss.
+    LOSS = Metric {
+        series: series(
+            "simsiam_loss",
+            "Mean loss over the last interval and all ranks: -1 to 1 in pre-training, above 0 for cross-entropy.",
+            Kind::Gauge,
+            None,
+        ),
+        journal: true,
+        tag: Some("pretrain/loss"),
+        curve: line("Loss", "loss"),
+        ..metric("loss", Read::Step(|step| Some(step.loss)))
+    };
+    /// Model FLOP/s utilisation.
+    MODEL_FLOPS_UTILIZATION = Metric {
+        series: series(
+            "simsiam_model_flops_utilization",
+            "FLOP/s of the network divided by the peak of the devices in this precision, 0 to 1.",
+            Kind::LateGauge,
+            None,
+        ),
+        ..metric("modelFlopsUtilization", Read::Value)
+    };
+    /// Standard deviation of the outputs.
+    OUTPUT_STD = Metric {
+        series: series(
+            "simsiam_output_std",
+            "Mean per-channel standard deviation of the l2-normalised projections; 0 is collapse.",
+            Kind::Gauge,
+            None,
+        ),
+        journal: true,
+        tag: Some("pretrain/output_std"),
+        curve: line("Output std", "output std"),
+        ..metric("outputStd", Read::Value)
+    };
+    /// Standard deviation of healthy outputs.
+    OUTPUT_STD_HEALTHY = Metric {
+        series: series(
+            "simsiam_output_std_healthy",
+            "1/sqrt(dim), the value of simsiam_output_std in a healthy run.",
+            Kind::Gauge,
+            None,
+        ),
+        journal: true,
+        tag: Some("pretrain/output_std_healthy"),
+        curve: Some(Curve { chart: "Output std", name: "healthy, 1/√dim", scale: 1.0, reference: true }),
+        ..metric("healthyStd", Read::Value)
+    };
+    /// Finished steps.
+    STEP = Metric {
+        series: series(
+            "simsiam_step",
+            "Finished optimiser steps of the run.",
+            Kind::Gauge,
+            None,
+        ),
+        ..metric("step", Read::Event(|rank, event, emit| match event {
+            Event::Resumed { step, .. } => emit("", *step as f64),
+            Event::Step(Step { step, .. }) if rank == 0 => emit("", *step as f64),
+            _ => {}
+        }))
+    };
+    /// Duration of a step.
+    STEP_SECONDS = Metric {
+        series: series(
+            "simsiam_step_seconds",
+            "Wall time of an optimiser step.",
+            Kind::Histogram(0.01),
+            None,
+        ),
+        ..metric("stepSeconds", Read::Steps(|step| &step.step_seconds))
+    };
+}
+
+/// The report's charts of training, in order.
+pub const CHARTS: &[Chart] = &[
+    Chart {
+        title: "Loss",
+        note: "Negative cosine similarity of prediction and projection: −1 is agreement, 0 unrelated directions.",
+        y: "loss",
+        from_zero: false,
+        optional: false,
+    },
+    Chart {
+        title: "Output std",
+        note: "Mean per-channel standard deviation of z/‖z‖. Healthy is near the dashed line, 1/√dim; 0 is collapse.",
+        y: "std",
+        from_zero: true,
+        optional: false,
+    },
+    Chart {
+        title: "Effective rank",
+        note: "How many directions the projections of one batch use, once per epoch. A fall towards 1 is collapse.",
+        y: "dimensions",
+        from_zero: true,
+        optional: true,
+    },
+    Chart {
+        title: "Learning rate",
+        note: "As used: base rate × batch size ÷ 256.",
+        y: "learning rate",
+        from_zero: true,
+        optional: false,
+    },
+    Chart {
+        title: "Throughput",
+        note: "Over all ranks; an image is two views.",
+        y: "images/s",
+        from_zero: true,
+        optional: false,
+    },
+    Chart {
+        title: "Waiting for data",
+        note: "Share of the time that training waited for images. Near 0 the loader keeps up.",
+        y: "% of the time",
+        from_zero: true,
+        optional: false,
+    },
+];
+
+/// The tables of `docs/metrics.md`: every series, then every name in the journal and in TensorBoard.
+pub fn documentation() -> String {
+    let mut rows = std::collections::BTreeMap::new();
+    for series in ALL.iter().filter_map(|metric| metric.series.as_ref()) {
+        let label = series.label.map_or(String::new(), |label| format!("`{label}`"));
+        rows.insert(
+            series.name,
+            format!("| `{}` | {} | {label} | {} |\n", series.name, series.kind.name(), series.help),
+        );
+    }
+    let mut text = String::from("| name | type | labels | what it is |\n|---|---|---|---|\n");
+    text.extend(rows.into_values());
+    text += "\nThe journal and TensorBoard have these of pre-training's steps:\n\n";
+    text += "| journal | TensorBoard | Prometheus |\n|---|---|---|\n";
+    let code = |name: Option<&str>| name.map_or(String::new(), |name| format!("`{name}`"));
+    for metric in ALL.iter().filter(|metric| metric.journal) {
+        let series = code(metric.series.as_ref().map(|series| series.name));
+        text += &format!("| `{}` | {} | {series} |\n", metric.key, code(metric.tag));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn metric_table_is_consistent() {
+        let keys: BTreeSet<_> = ALL.iter().map(|metric| metric.key).collect();
+        assert_eq!(keys.len(), ALL.len(), "keys are unique");
+        for metric in ALL {
+            assert!(metric.journal || metric.tag.is_none() && metric.curve.is_none(), "{}", metric.key);
+            if let Some(curve) = &metric.curve {
+                assert!(CHARTS.iter().any(|chart| chart.title == curve.chart), "{}", curve.chart);
+            }
+            let others = ALL.iter().filter_map(|other| other.series.as_ref());
+            for (one, other) in metric.series.iter().flat_map(|one| others.clone().map(move |other| (one, other))) {
+                if one.name == other.name {
+                    assert_eq!((one.help, one.kind, one.label), (other.help, other.kind, other.label));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn metric_table_matches_the_documentation() {
+        const BEGIN: &str = "<!-- From trainer/src/telemetry/metric_table.rs -->\n";
+        const END: &str = "<!-- End -->\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = page.split_once(BEGIN).unwrap();
+        let (_, after) = rest.split_once(END).unwrap();
+        let expected = format!("{before}{BEGIN}{}{END}{after}", documentation());
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(path, &expected).unwrap();
+        } else {
+            assert!(
+                page == expected,
+                "docs/metrics.md differs: UPDATE_GOLDEN=1 cargo test -p simsiam-trainer --lib metric_table"
+            );
+        }
+    }
+}
