@@ -116,10 +116,10 @@ pub enum Error {
     /// A rank reported the error to its agent, which reports it to the user.
     #[error("already reported to the agent")]
     AlreadyReported(ExitCode),
-    /// A stage failed, as its agent found.
+    /// A stage failed, as its agent found or as rank 0 reported to the other ranks.
     #[error("{message}")]
     Stage {
-        /// The agent's exit code.
+        /// The exit code.
         code: ExitCode,
         /// The message of the rank that failed first.
         message: String,

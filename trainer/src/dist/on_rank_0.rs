@@ -19,18 +19,18 @@ impl Failure {
     }
 
     fn into_error(self) -> Error {
-        Error::Rank { code: ExitCode::from_code(self.code), message: self.message }
+        Error::Stage { code: ExitCode::from_code(self.code), message: self.message }
     }
 }
 
 impl Rank {
     /// Runs `work` on rank 0 and returns its outcome on every rank. `during` names the operation.
     ///
-    /// All ranks must call this equally often and in the same order. What reads or lists shared storage belongs in here:
-    /// two ranks that looked for themselves could find different things.
+    /// All ranks must make the same calls in the same order. Code that reads or lists shared storage belongs in here: two
+    /// ranks that read it independently could get different results.
     ///
     /// # Errors
-    /// Rank 0 returns the error of `work`; the others return [`Error::Rank`] with its exit code and message, so that no
+    /// Rank 0 returns the error of `work`; the others return [`Error::Stage`] with its exit code and message, so that no
     /// rank waits for a peer that has failed. [`Error::PeerLost`] if rank 0 does not answer.
     pub fn on_rank_0<T: Serialize + DeserializeOwned>(
         &self,

@@ -41,9 +41,9 @@ pub struct Trained {
     pub loss: Option<f64>,
     /// Mean throughput of this attempt.
     pub images_per_second: Option<f64>,
-    /// Address of the last checkpoint; on rank 0.
+    /// Address of the last checkpoint, if this rank knows it; rank 0 always does.
     pub checkpoint: Option<String>,
-    /// SHA-256 of its `model.safetensors`; on rank 0, of the final one or the one resumed from.
+    /// SHA-256 of the `model.safetensors` of the final checkpoint, or of the one that was resumed from; as above.
     pub weights_sha256: Option<String>,
 }
 

@@ -3,67 +3,65 @@
 
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use simsiam_contract::RankPhase;
 use simsiam_recipe::digest_of;
+use tch::Tensor;
 
 use super::driver::Driver;
-use super::task::{Start, Task};
+use super::task::Task;
 use crate::checkpoint::store::{Name, sha256};
-use crate::checkpoint::{Environment, EvalRecord, Found, Snapshot, State, snapshot};
+use crate::checkpoint::{Environment, Found, Restored, Snapshot, State, restore_latest, snapshot};
 use crate::error::Error;
 use crate::telemetry::event::Event;
 
-/// Where training begins; rank 0 decides and broadcasts it.
-#[derive(Serialize, Deserialize)]
-struct Origin {
-    attempt: u32,
-    start: Start,
-    bucket_order: Option<Vec<Vec<usize>>>,
-    record: Option<EvalRecord>,
-    /// From a checkpoint of this stage.
-    resumed: bool,
-}
-
 impl<T: Task> Driver<'_, T> {
-    /// Rank 0 finds the latest valid checkpoint, or lets the task begin; every rank gets the same state. Then the Reducer
-    /// is made.
+    /// Restores the latest valid checkpoint on every rank, or lets the task begin; then makes the Reducer.
     pub(super) fn resume(&mut self) -> Result<(), Error> {
         let rank = self.rank;
-        let origin = rank.on_rank_0("resume", || self.origin())?;
-        self.attempt = origin.attempt;
-        self.clock.step = origin.start.step;
-        self.bucket_order = origin.bucket_order;
-        self.sgd.set_restored(origin.start.momentum);
-        // Other weights that need no training become a checkpoint of this run, which the later stages evaluate.
-        self.unsaved = !origin.resumed && self.clock.is_done();
-        self.task.resumed(&self.clock, origin.record);
-        let tensors = self.task.params().entries().iter().map(|entry| &entry.tensor);
-        self.rank.broadcast(tensors, "broadcast of the parameters")?;
-        self.rank.broadcast(self.sgd.buffers().map(|(_, tensor)| tensor), "broadcast of the momentum")?;
+        self.attempt = rank.on_rank_0("counting attempts", || match self.options.attempt {
+            Some(attempt) => Ok(attempt),
+            None => self.options.checkpoints.next_attempt(),
+        })?;
+        let restored = restore_latest(rank, &self.options.checkpoints, |found| self.adopt(found), self.tensors())?;
+        let mut record = None;
+        match restored {
+            Some(Restored { uri, state, model_sha256 }) => {
+                if rank.is_first() {
+                    tracing::info!("resuming from {uri}");
+                    rank.sink.send(&Event::Resumed { step: state.step, uri: uri.clone() });
+                }
+                self.clock.step = state.step;
+                self.sgd.set_restored(state.step > 0);
+                self.bucket_order = state.bucket_order;
+                self.trained.checkpoint = Some(uri);
+                self.trained.weights_sha256 = Some(model_sha256);
+                record = state.eval_record;
+            }
+            None => {
+                let start = rank.on_rank_0("the start of training", || self.task.begin(&self.sgd))?;
+                self.clock.step = start.step;
+                self.sgd.set_restored(start.momentum);
+                // Other weights that need no training become a checkpoint of this run, which the later stages evaluate.
+                self.unsaved = self.clock.is_done();
+                rank.broadcast(self.tensors(), "broadcast of the parameters")?;
+            }
+        }
+        self.task.resumed(&self.clock, record);
         if self.spec.uses_reducer {
             let order = self.bucket_order.clone();
-            self.reducer = self.rank.reducer(self.task.params(), self.options.buckets, order)?;
+            self.reducer = rank.reducer(self.task.params(), self.options.buckets, order)?;
         }
         Ok(())
     }
 
-    fn origin(&mut self) -> Result<Origin, Error> {
-        let attempt = match self.options.attempt {
-            Some(attempt) => attempt,
-            None => self.options.checkpoints.next_attempt()?,
-        };
-        let Some(found) = self.options.checkpoints.latest()? else {
-            let start = self.task.begin(&self.sgd)?;
-            return Ok(Origin { attempt, start, bucket_order: None, record: None, resumed: false });
-        };
-        let state = self.adopt(found)?;
-        let start = Start { step: state.step, momentum: state.step > 0 };
-        Ok(Origin { attempt, start, bucket_order: state.bucket_order, record: state.eval_record, resumed: true })
+    /// All tensors that must be the same on every rank: parameters, buffers and momentum.
+    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let parameters = self.task.params().entries().iter().map(|entry| &entry.tensor);
+        parameters.chain(self.sgd.buffers().map(|(_, tensor)| tensor))
     }
 
     /// Takes a checkpoint's tensors, after checking that it belongs to this run.
-    fn adopt(&mut self, found: Found) -> Result<State, Error> {
+    fn adopt(&self, found: &Found) -> Result<(), Error> {
         let Found { uri, state, model, optimizer } = found;
         let refused = |message| Err(Error::Checkpoint { uri: uri.clone(), message });
         if state.digest != digest_of(&self.spec.arithmetic) {
@@ -78,18 +76,14 @@ impl<T: Task> Driver<'_, T> {
                 state.samples, self.spec.samples
             ));
         }
-        snapshot::restore_tensors(self.task.checkpoint_tensors(), &model, &uri)?;
+        snapshot::restore_tensors(self.task.checkpoint_tensors(), model, uri)?;
         if state.step > 0 {
-            snapshot::restore_tensors(self.sgd.buffers(), &optimizer, &uri)?;
+            snapshot::restore_tensors(self.sgd.buffers(), optimizer, uri)?;
         }
         for difference in state.environment.differences(&Environment::of(self.rank)) {
             tracing::warn!("resuming {uri}: {difference}; the last bits will differ from an undisturbed run's");
         }
-        tracing::info!("resuming from {uri}");
-        self.rank.sink.send(&Event::Resumed { step: state.step, uri: uri.clone() });
-        self.trained.weights_sha256 = Some(sha256(&model));
-        self.trained.checkpoint = Some(uri);
-        Ok(state)
+        Ok(())
     }
 
     /// Copies the state to the host and passes it to the writer, unless it is saved already.
