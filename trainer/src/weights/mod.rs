@@ -6,6 +6,20 @@
 //! by its content, [`names`] maps the names that other programs use, [`optimizer`] the numbers that PyTorch gives them,
 //! [`architecture`] recognises the network. From there [`fill`] copies into a network's tensors and
 //! [`write`](mod@write) makes files.
+//!
+//! ```
+//! use simsiam::checkpoint::snapshot::model_file;
+//! use simsiam::model::SimSiam;
+//! use simsiam::weights::Weights;
+//! use simsiam_recipe::{Arch, Pretrain, Stem};
+//! use tch::{Device, Kind};
+//!
+//! let recipe = Pretrain { arch: Arch::Resnet18, stem: Stem::Cifar, base_width: 4, ..Pretrain::default() };
+//! let model = SimSiam::new(&recipe, Kind::Float, Device::Cpu)?;
+//! let weights = Weights::from_bytes(&model_file(model.params())?, "model.safetensors")?;
+//! assert_eq!(weights.architecture().map(|found| found.arch), Some(Arch::Resnet18));
+//! # Ok::<(), simsiam::Error>(())
+//! ```
 
 pub mod architecture;
 pub mod convert;
