@@ -3,11 +3,11 @@
 use simsiam_recipe::Pretrain;
 use tch::{Device, Kind};
 
-use super::task::Request;
 use crate::checkpoint::{Checkpoints, Found, require_latest, snapshot, store};
 use crate::dist::Rank;
 use crate::error::Error;
 use crate::model::{Classifier, SimSiam};
+use crate::storage::Storage;
 use crate::weights::Weights;
 
 /// The encoder that a classifier is trained on.
@@ -21,23 +21,25 @@ pub enum Encoder<'a> {
     Untrained,
 }
 
-/// Fills the network's backbone on every rank and returns where it is from, with a SHA-256 of it.
+/// Fills the network's backbone on every rank; returns the address of the encoder and the SHA-256 of its weights. `stage`
+/// is the stage that evaluates it.
 pub(super) fn load(
     rank: &Rank,
-    request: &Request,
+    encoder: Encoder,
+    stage: &str,
+    storage: &Storage,
     pretrain: &Pretrain,
     network: &Classifier,
 ) -> Result<(String, String), Error> {
     let backbone = || network.backbone_tensors().map(|(_, tensor)| tensor);
-    match request.encoder {
+    match encoder {
         Encoder::Trained => {
-            let checkpoints = Checkpoints::new(request.storage.clone());
+            let checkpoints = Checkpoints::new(storage.clone());
             let fill = |found: &Found| snapshot::restore_backbone(network.backbone_tensors(), &found.model, &found.uri);
             let found = require_latest(rank, &checkpoints, "evaluate", fill, backbone())?;
             if rank.is_first() && found.state.epoch < u64::from(pretrain.epochs) {
                 tracing::warn!(
-                    "{} evaluates {}, of epoch {} of {}: pre-training has not finished",
-                    request.protocol.name(),
+                    "{stage} evaluates {}, of epoch {} of {}: pre-training has not finished",
                     found.uri,
                     found.state.epoch,
                     pretrain.epochs
@@ -47,7 +49,7 @@ pub(super) fn load(
         }
         Encoder::Other(weights) => {
             let source = rank.on_rank_0("reading --weights", || {
-                let weights = weights.ok_or_else(|| Error::config("--weights", "were not read on rank 0"))?;
+                let weights = weights.ok_or_else(|| Error::Internal("rank 0 did not read --weights".into()))?;
                 weights.fill_backbone(network.backbone_tensors())?;
                 let file = snapshot::tensor_file(network.backbone_tensors())?;
                 Ok((weights.uri.clone(), store::sha256(&file)))

@@ -18,8 +18,7 @@ use super::frozen_check::Fingerprint;
 use super::protocol::Protocol;
 use crate::checkpoint::{Checkpoints, EvalRecord, snapshot};
 use crate::data::datasets::{Datasets, decode_mode, eval_view, loader_threads};
-use crate::dist::BucketSizes;
-use crate::dist::{Rank, device, lost};
+use crate::dist::{BucketSizes, Rank, device, lost};
 use crate::error::Error;
 use crate::eval::accuracy::Validation;
 use crate::model::classifier::CLASSIFIER;
@@ -117,7 +116,7 @@ impl<'a> ClassifyTask<'a> {
         };
         let (source, steps_per_epoch) = training_set(protocol, all)?;
         let mut network = Classifier::new(pretrain, validation.source.classes().len(), protocol.seed(), rank.device)?;
-        let encoder = encoder::load(rank, request, pretrain, &network)?;
+        let encoder = encoder::load(rank, request.encoder, protocol.name(), &request.storage, pretrain, &network)?;
         let mut frozen = None;
         if protocol.freezes_backbone() {
             network.freeze_backbone();
