@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use simsiam_data::cache::Cache;
-use simsiam_data::store::StoreOptions;
+use simsiam_data::storage::{StorageErrorKind, StorageOptions};
 use simsiam_data::{Access, Error, Loader, LoaderOptions, Source, TwoViews, open};
 use simsiam_tests::s3::{ALL, KEYS, Server};
 use simsiam_tests::{RunFile, command, output_of, synth, text, wait_until};
@@ -58,13 +58,13 @@ impl Fixture {
         self.folder.path().join("buckets/data")
     }
 
-    fn access(&self, cache: Option<u64>, patience: u64) -> Access {
+    fn access(&self, cache: Option<u64>, retry_timeout: u64) -> Access {
         let folder = self.folder.path().join("cache");
         Access {
-            store: StoreOptions {
+            storage: StorageOptions {
                 endpoint: Some(self.server.endpoint()),
                 region: Some("us-east-1".into()),
-                patience: Duration::from_secs(patience),
+                retry_timeout: Duration::from_secs(retry_timeout),
             },
             cache: cache.map(|limit| Arc::new(Cache::open(&folder, limit).unwrap())),
             runtime: self.runtime.handle().clone(),
@@ -120,7 +120,10 @@ fn samples_are_equal_in_every_layout() {
     let missing = open("s3://data/nothing-here", None, &fixture.access(None, 20)).map(drop).unwrap_err();
     assert!(matches!(missing, Error::EmptyFolder { .. }), "{missing}");
     let bucket = open("s3://no-such-bucket/x", None, &fixture.access(None, 20)).map(drop).unwrap_err();
-    assert!(matches!(bucket, Error::Refused { .. } | Error::Vanished { .. }), "{bucket}");
+    assert!(
+        matches!(bucket, Error::Storage { kind: StorageErrorKind::Refused | StorageErrorKind::Missing, .. }),
+        "{bucket}"
+    );
 }
 
 #[test]
@@ -193,7 +196,10 @@ fn storage_faults_are_retried_and_lasting_ones_reported() {
         let lasting = |what: &str| {
             let start = std::time::Instant::now();
             let error = remote.read(2).unwrap_err();
-            assert!(matches!(error, Error::Unreachable { .. }) && !error.is_bad_image(), "{what}: {error}");
+            assert!(
+                matches!(error, Error::Storage { kind: StorageErrorKind::Unavailable, .. }) && !error.is_bad_image(),
+                "{what}: {error}"
+            );
             assert!(error.to_string().contains("s3://data/"), "{what}: {error}");
             assert!(start.elapsed() < Duration::from_secs(30), "{what}: {:?}", start.elapsed());
         };

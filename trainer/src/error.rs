@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 pub use simsiam_contract::ExitCode;
 use simsiam_contract::FailureReason;
+use simsiam_data::storage::StorageErrorKind;
 
 /// An error as the trainer reports it to a user.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +35,7 @@ pub enum Error {
     #[error(transparent)]
     Recipe(#[from] simsiam_recipe::Error),
     /// Images could not be used.
-    #[error(transparent)]
+    #[error("{}{_0}", field_prefix(_0))]
     Data(#[from] simsiam_data::Error),
     /// A checkpoint does not belong to this run.
     #[error("checkpoint {uri}: {message}")]
@@ -174,9 +175,8 @@ impl Error {
         match self {
             Self::Usage(_) => ExitCode::Usage,
             Self::Config { .. } | Self::Recipe(_) => ExitCode::Config,
-            Self::Data(simsiam_data::Error::Refused { .. } | simsiam_data::Error::Option { .. }) => ExitCode::Config,
-            Self::Data(e) if is_temporary(e) => ExitCode::Temporary,
-            Self::Data(_) | Self::Checkpoint { .. } | Self::Faults { .. } => ExitCode::Data,
+            Self::Data(e) => data_exit_code(e),
+            Self::Checkpoint { .. } | Self::Faults { .. } => ExitCode::Data,
             Self::AlreadyReported(code) => *code,
             Self::System { .. }
             | Self::Storage { .. }
@@ -216,13 +216,38 @@ impl Error {
     }
 }
 
-/// Whether the machine or the network is the cause rather than the data.
-fn is_temporary(error: &simsiam_data::Error) -> bool {
+/// Separates bad data from a bad configuration and from faults of the machine or the network.
+fn data_exit_code(error: &simsiam_data::Error) -> ExitCode {
+    use simsiam_data::Error as E;
     match error {
-        simsiam_data::Error::Worker { .. } | simsiam_data::Error::Unreachable { .. } => true,
-        simsiam_data::Error::Io { .. } => !error.is_bad_image(),
-        _ => false,
+        E::Storage { kind, .. } => match kind {
+            StorageErrorKind::Missing => ExitCode::Data,
+            StorageErrorKind::Refused | StorageErrorKind::ReadOnly => ExitCode::Config,
+            StorageErrorKind::Full | StorageErrorKind::Unavailable => ExitCode::Temporary,
+        },
+        E::Option { .. } => ExitCode::Config,
+        E::Worker { .. } => ExitCode::Temporary,
+        E::Io { .. } if !error.is_bad_image() => ExitCode::Temporary,
+        _ => ExitCode::Data,
     }
+}
+
+/// The field of the run that sets an option of the data crate.
+fn field_of(option: &str) -> Option<&'static str> {
+    match option {
+        "max_corrupt" => Some("spec.dataset.maxCorrupt"),
+        "threads" => Some("spec.dataset.loaderThreads"),
+        "batch" => Some("spec.pretrain.batchSize"),
+        "crop_size" | "crop" => Some("spec.pretrain.augment.cropSize"),
+        "resize" => Some("spec.pretrain.augment.evalResize"),
+        "quality" => Some("spec.dataset.pack.quality"),
+        _ => None,
+    }
+}
+
+/// The field that an error of the data crate is about, as the start of its message.
+fn field_prefix(error: &simsiam_data::Error) -> String {
+    error.option_name().and_then(field_of).map_or_else(String::new, |field| format!("{field}: "))
 }
 
 fn recipe_subject(error: &simsiam_recipe::Error) -> Option<String> {
@@ -244,15 +269,10 @@ fn data_subject(error: &simsiam_data::Error) -> Option<String> {
         | E::NoImages { path, .. }
         | E::MixedLayout { path, .. }
         | E::UnknownClass { path, .. } => Some(path.display().to_string()),
-        E::Refused { uri, .. } | E::Unreachable { uri, .. } | E::Vanished { uri } | E::Shard { uri, .. } => {
-            Some(uri.clone())
-        }
+        E::Storage { uri, .. } | E::Shard { uri, .. } => Some(uri.clone()),
         E::Scheme { location, .. } => Some(location.clone()),
         E::Decode { name, .. } | E::TooLarge { name, .. } | E::NothingReadable { name, .. } => Some(name.clone()),
-        E::TooManyCorrupt { .. } => Some("spec.dataset.maxCorrupt".into()),
-        E::TooFewSamples { .. } => Some("spec.pretrain.batchSize".into()),
-        E::Option { field, .. } => Some((*field).to_owned()),
-        _ => None,
+        _ => error.option_name().map(|option| field_of(option).unwrap_or(option).to_owned()),
     }
 }
 

@@ -1,193 +1,124 @@
-//! A run's output: a local folder or object storage, behind one small blocking interface.
+//! The storage of a run's output: the data crate's facade, with errors that name the run's field.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use futures_util::TryStreamExt;
-use object_store::local::LocalFileSystem;
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use simsiam_data::store::{StoreOptions, connect, with_causes};
+use simsiam_data::storage::{self as facade, StorageErrorKind, StorageOptions};
 use simsiam_recipe::Output;
 use tokio::runtime::Handle;
 
 use crate::error::Error;
 
+/// The field that the storage's address comes from.
+const FIELD: &str = "spec.output.uri";
+
 /// A folder in a local file system or an object store.
 ///
-/// Writing an object is atomic: a reader sees all of it or none (a rename locally, the store's own promise
-/// elsewhere). Calls block; they must not come from a thread of the async runtime.
+/// Calls block; they must not come from a thread of the async runtime.
 #[derive(Clone, Debug)]
-pub struct Storage {
-    store: Arc<dyn ObjectStore>,
-    root: Path,
-    uri: String,
-    runtime: Handle,
-}
+pub struct Storage(facade::Storage);
 
 impl Storage {
     /// Opens `output.uri`; a local folder is created. Credentials come from the environment.
     pub fn open(output: &Output, runtime: Handle) -> Result<Self, Error> {
-        let uri = output.uri.trim_end_matches('/').to_owned();
-        let Some((scheme, rest)) = uri.split_once("://") else {
-            return Self::local(PathBuf::from(&uri), uri, runtime);
-        };
-        match scheme {
-            "file" => return Self::local(PathBuf::from(rest), uri.clone(), runtime),
-            "pvc" => {
-                return Err(Error::config(
-                    "spec.output.uri",
-                    format!(
-                        "{uri} names a persistent volume claim; outside a cluster give its path with --mount name=/path"
-                    ),
-                ));
-            }
-            "s3" | "gs" | "az" => {}
-            other => {
-                return Err(Error::config(
-                    "spec.output.uri",
-                    format!("cannot write to {other}://; use a folder, file://, s3://, gs:// or az://"),
-                ));
-            }
+        let uri = output.uri.trim_end_matches('/');
+        if uri.starts_with("pvc://") {
+            let message = format!(
+                "{uri} names a persistent volume claim; outside a cluster give its path with --mount name=/path"
+            );
+            return Err(Error::config(FIELD, message));
         }
-        let options = StoreOptions {
+        let options = StorageOptions {
             endpoint: output.endpoint.clone(),
             region: output.region.clone(),
             ..crate::data::datasets::store_options()
         };
-        let (store, root) = connect(&uri, &options).map_err(|e| Error::config("spec.output.uri", e.to_string()))?;
-        Ok(Self { store, root, uri, runtime })
-    }
-
-    fn local(folder: PathBuf, uri: String, runtime: Handle) -> Result<Self, Error> {
-        std::fs::create_dir_all(&folder).map_err(|e| unusable(&uri, e))?;
-        let store = LocalFileSystem::new_with_prefix(&folder)
-            .map_err(|e| Error::Storage { uri: uri.clone(), message: e.to_string() })?;
-        Ok(Self {
-            store: Arc::new(store.with_fsync(true).with_automatic_cleanup(true)),
-            root: Path::default(),
-            uri,
-            runtime,
+        facade::Storage::create(uri, &options, runtime).map(Self).map_err(|e| match e {
+            // Nothing is there yet, so what is missing is the folder that was asked for.
+            simsiam_data::Error::Storage { kind: StorageErrorKind::Missing, .. }
+            | simsiam_data::Error::Scheme { .. } => Error::config(FIELD, e.to_string()),
+            e => failed(e),
         })
     }
 
     /// The runtime that requests run on.
     pub fn runtime(&self) -> &Handle {
-        &self.runtime
+        self.0.runtime()
     }
 
-    /// Returns the address of `name` in this folder, for messages.
+    /// The address of `name` in this folder, for messages.
     pub fn uri(&self, name: &str) -> String {
-        format!("{}/{name}", self.uri)
+        format!("{}/{name}", self.0.uri(""))
     }
 
-    /// Writes one object whole.
+    /// Writes a whole object; readers see all of it or none.
     pub fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
-        let path = self.path(name);
-        self.runtime
-            .block_on(self.store.put(&path, PutPayload::from(bytes)))
-            .map(drop)
-            .map_err(|e| self.failed("write", name, e))
+        self.0.put(name, bytes).map_err(failed)
     }
 
-    /// Reads one object whole; `None` where there is none.
+    /// Reads a whole object; `None` if it does not exist.
     pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        let path = self.path(name);
-        let read = async { self.store.get(&path).await?.bytes().await };
-        match self.runtime.block_on(read) {
-            Ok(bytes) => Ok(Some(bytes.into())),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(self.failed("read", name, e)),
-        }
+        self.0.get(name).map_err(failed)
     }
 
     /// Names of the folders directly in `folder`.
     pub fn folders(&self, folder: &str) -> Result<Vec<String>, Error> {
-        let path = self.path(folder);
-        match self.runtime.block_on(self.store.list_with_delimiter(Some(&path))) {
-            Ok(list) => Ok(list.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect()),
-            Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
-            Err(e) => Err(self.failed("list", folder, e)),
-        }
+        self.0.list_folder(folder).map(|listing| listing.folders).map_err(failed)
     }
 
     /// Names of the objects directly in `folder`.
     pub fn files(&self, folder: &str) -> Result<Vec<String>, Error> {
-        let path = self.path(folder);
-        match self.runtime.block_on(self.store.list_with_delimiter(Some(&path))) {
-            Ok(list) => Ok(list.objects.iter().filter_map(|o| o.location.filename().map(str::to_owned)).collect()),
-            Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
-            Err(e) => Err(self.failed("list", folder, e)),
-        }
+        let listing = self.0.list_folder(folder).map_err(failed)?;
+        let base = |name: String| name.rsplit('/').next().map(str::to_owned);
+        Ok(listing.objects.into_iter().filter_map(|object| base(object.name)).collect())
     }
 
-    /// Deletes everything in `folder`, `first` before the rest, and the folder itself.
+    /// Deletes everything in `folder`, the object `first` before all others, and the folder itself.
     pub fn delete_folder(&self, folder: &str, first: &str) -> Result<(), Error> {
-        let path = self.path(folder);
-        let delete = async {
-            match self.store.delete(&path.clone().join(first)).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(e) => return Err(e),
-            }
-            let objects: Vec<_> = self.store.list(Some(&path)).map_ok(|o| o.location).try_collect().await?;
-            for object in objects {
-                self.store.delete(&object).await?;
-            }
-            Ok(())
-        };
-        self.runtime.block_on(delete).map_err(|e| self.failed("delete", folder, e))
-    }
-
-    fn path(&self, name: &str) -> Path {
-        name.split('/').filter(|part| !part.is_empty()).fold(self.root.clone(), |path, part| path.join(part))
-    }
-
-    fn refused(&self, verb: &str, name: &str, text: &str) -> Error {
-        let message =
-            format!("not allowed to {verb} {}: {text}; check the credentials in the environment", self.uri(name));
-        Error::config("spec.output.uri", message)
-    }
-
-    /// A missing bucket and refused credentials need the user; everything else may be temporary.
-    fn failed(&self, verb: &str, name: &str, error: object_store::Error) -> Error {
-        use object_store::Error as E;
-        let text = with_causes(&error);
-        let no_bucket = text.contains("NoSuchBucket");
-        // A refused listing arrives as a generic error.
-        let refused = text.contains("403 Forbidden") || text.contains("401 Unauthorized");
-        match error {
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => self.refused(verb, name, &text),
-            E::Generic { .. } if refused => self.refused(verb, name, &text),
-            E::Generic { .. } if text.contains("Permission denied") || text.contains("Read-only file system") => {
-                let message = format!("cannot {verb} {}: {text}; name a folder that is writable", self.uri(name));
-                Error::config("spec.output.uri", message)
-            }
-            E::NotFound { .. } | E::Generic { .. } if no_bucket => Error::config(
-                "spec.output.uri",
-                format!("cannot {verb} {}: the bucket does not exist; create it or name another", self.uri(name)),
-            ),
-            _ => {
-                let hint =
-                    if text.contains("No space left") { "; free some space and start the run again" } else { "" };
-                Error::Storage { uri: self.uri(name), message: format!("cannot {verb}: {text}{hint}") }
-            }
-        }
+        self.0.delete_folder(folder, first).map_err(failed)
     }
 }
 
-/// A folder that cannot be created: an error of the configuration, unless the device failed.
-fn unusable(uri: &str, error: std::io::Error) -> Error {
-    use std::io::ErrorKind as K;
-    match error.kind() {
-        K::AlreadyExists | K::NotADirectory => {
-            Error::config("spec.output.uri", format!("{uri} is a file, or is below one; name a folder"))
+/// What the user has to fix becomes an error of the field; all else may pass.
+fn failed(error: simsiam_data::Error) -> Error {
+    match error {
+        simsiam_data::Error::Storage { kind: StorageErrorKind::Refused | StorageErrorKind::ReadOnly, .. } => {
+            Error::config(FIELD, error.to_string())
         }
-        K::NotFound | K::PermissionDenied | K::ReadOnlyFilesystem | K::InvalidInput | K::InvalidFilename => {
-            Error::config(
-                "spec.output.uri",
-                format!("cannot create the folder {uri}: {error}; name one that is writable"),
-            )
+        simsiam_data::Error::Storage { uri, reason, .. } => Error::Storage { uri, message: reason },
+        other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_code_of_each_storage_error_kind_matches_table() {
+        use StorageErrorKind::{Full, Missing, ReadOnly, Refused, Unavailable};
+        let error = |kind| simsiam_data::Error::Storage { kind, uri: "s3://b/x".into(), reason: "cannot read".into() };
+        // Of a run's output, then of a data set.
+        for (kind, output, dataset) in
+            [(Missing, 75, 65), (Refused, 78, 78), (ReadOnly, 78, 78), (Full, 75, 75), (Unavailable, 75, 75)]
+        {
+            assert_eq!(failed(error(kind)).exit_code().code(), output, "{kind:?}");
+            assert_eq!(Error::from(error(kind)).exit_code().code(), dataset, "{kind:?}");
         }
-        _ => Error::Storage { uri: uri.to_owned(), message: format!("cannot create the folder: {error}") },
+        assert_eq!(failed(error(Refused)).to_string(), "spec.output.uri: s3://b/x: cannot read");
+    }
+
+    #[test]
+    fn output_that_cannot_be_created_is_error_of_its_field() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        for uri in ["ftp://host/x".to_owned(), "pvc://claim/x".into(), file.display().to_string()] {
+            let output = Output { uri, endpoint: None, region: None, credentials_secret: None };
+            let error = Storage::open(&output, runtime.handle().clone()).unwrap_err();
+            assert_eq!(
+                (error.exit_code().code(), error.subject().as_deref()),
+                (78, Some("spec.output.uri")),
+                "{error}"
+            );
+        }
     }
 }

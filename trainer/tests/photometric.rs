@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use simsiam::data::photometric::Photometric;
 use simsiam_data::synth::{self, SynthOptions};
-use simsiam_data::{ImageFolder, Jitter, JitterOp, Loader, LoaderOptions, Output, TwoViews};
+use simsiam_data::{ImageFolder, Jitter, JitterOp, Loader, LoaderOptions, TwoViews, ViewFormat};
 use tch::{Device, Tensor};
 
 const N: usize = 60;
@@ -22,7 +22,7 @@ fn both(views: &TwoViews) -> Vec<(simsiam_data::Batch, simsiam_data::Batch)> {
         let options = LoaderOptions { batch: N, output, ..LoaderOptions::default() };
         Loader::two_views(source.clone(), views.clone(), options).unwrap().map(Result::unwrap).collect::<Vec<_>>()
     };
-    load(Output::Planes).into_iter().zip(load(Output::Crops)).collect()
+    load(ViewFormat::Planes).into_iter().zip(load(ViewFormat::Crops)).collect()
 }
 
 /// Largest and mean difference in levels of 0 to 255, undoing the division by the standard deviation.

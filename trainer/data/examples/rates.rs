@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use simsiam_data::{
-    DecodeMode, ImageFolder, Loader, LoaderOptions, Output, Source, Stage, TargetSize, Transcoder, TwoViews,
+    DecodeMode, ImageFolder, LoadStage, Loader, LoaderOptions, Source, TargetSize, Transcoder, TwoViews, ViewFormat,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -77,7 +77,7 @@ fn rate(folder: &Path, flags: &[&str]) -> Result<()> {
         batch,
         threads: value("--threads").map_or(Ok(1), |text| text.parse())?,
         decode: if has("--fast") { DecodeMode::Fast } else { DecodeMode::Exact },
-        output: if has("--crops") { Output::Crops } else { Output::Planes },
+        output: if has("--crops") { ViewFormat::Crops } else { ViewFormat::Planes },
         time_stages: has("--stages"),
         ..LoaderOptions::default()
     };
@@ -100,8 +100,8 @@ fn rate(folder: &Path, flags: &[&str]) -> Result<()> {
     let rate_of = |time: Duration, passes: usize| (passes * batches * batch) as f64 / time.as_secs_f64();
     let rate = rate_of(passes.iter().sum(), passes.len());
     let fastest = rate_of(passes.iter().copied().min().unwrap_or_default(), 1);
-    let share = |stage: Stage| times.of(stage).as_secs_f64() / times.total().as_secs_f64();
-    let shares = Stage::ALL.iter().filter(|_| has("--stages"));
+    let share = |stage: LoadStage| times.of(stage).as_secs_f64() / times.total().as_secs_f64();
+    let shares = LoadStage::ALL.iter().filter(|_| has("--stages"));
     let shares: Vec<String> = shares.map(|stage| format!("\"{}\":{:.4}", stage.name(), share(*stage))).collect();
     println!("{{\"imagesPerSecond\":{rate:.2},\"fastestPass\":{fastest:.2},\"stages\":{{{}}}}}", shares.join(","));
     Ok(())
@@ -113,7 +113,8 @@ fn error(folder: &Path) -> Result<()> {
     let (mut sum, mut count, mut most, mut worst) = (0u64, 0u64, 0u8, 0.0f64);
     for epoch in 0..4 {
         let load = |decode| {
-            let options = LoaderOptions { epoch, decode, batch: 1, output: Output::Crops, ..LoaderOptions::default() };
+            let options =
+                LoaderOptions { epoch, decode, batch: 1, output: ViewFormat::Crops, ..LoaderOptions::default() };
             Loader::two_views(Arc::clone(&source), TwoViews::default(), options)
         };
         for (exact, fast) in load(DecodeMode::Exact)?.zip(load(DecodeMode::Fast)?) {

@@ -1,8 +1,8 @@
 //! Copies of remote shards and images on a local disk, up to a size limit, shared by all processes of the machine.
 //!
 //! A copy appears under its key by a rename, whole or not at all. Its key names address, size and version, so an object
-//! that changes at its source has another. Whoever fills a shard holds its lock, so two processes do not fetch the same
-//! one; were they to, both would write the same bytes.
+//! that changes at its source has another. The process that fills a shard holds its lock, so two processes do not fetch the
+//! same one; if they did, both would write the same bytes.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -25,12 +25,12 @@ pub struct Cache {
     serial: AtomicU64,
 }
 
-/// What came of filling an entry.
+/// The outcome of filling an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Filled {
     /// The copy is there.
     There(PathBuf),
-    /// Another process is at it.
+    /// Another process is filling it.
     Busy,
     /// The size limit leaves no room, or the disk is full.
     NoRoom,
@@ -78,7 +78,7 @@ impl Cache {
         Some(path)
     }
 
-    /// Makes the copy under `key`, `size` bytes that `write` gives. An error of `write` leaves nothing behind.
+    /// Creates the copy under `key` from the `size` bytes that `write` writes. An error of `write` leaves nothing behind.
     pub(crate) fn fill(
         &self,
         key: &str,
@@ -95,7 +95,7 @@ impl Cache {
             Err(fs::TryLockError::Error(e)) => return Err(fail(e)),
         }
         let done = self.fill_locked(&path, size, write);
-        // Removed while it is held: whoever opened it before finds the copy there, or fills a second time in vain.
+        // Removed while it is held: a process that opened it before finds the copy, or fills it a second time to no effect.
         let _ = fs::remove_file(path.with_extension(LOCK));
         match done {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => Ok(Filled::NoRoom),
@@ -123,7 +123,7 @@ impl Cache {
             write(&mut file)?;
             let written = file.metadata().map_err(fail)?.len();
             if written != size {
-                let reason = format!("{written} bytes came, {size} were announced");
+                let reason = format!("received {written} bytes instead of {size}");
                 return Err(Error::Shard { uri: path.display().to_string(), reason });
             }
             fs::rename(&part, path).map_err(fail)
@@ -141,12 +141,12 @@ impl Cache {
         let _ = fs::remove_file(path);
     }
 
-    /// Room for `size` more bytes, where need be by deleting what nobody has used since this cache was opened.
+    /// Makes room for `size` more bytes, if necessary by deleting copies that were not used since this cache was opened.
     fn make_room(&self, size: u64) -> io::Result<bool> {
         if self.used.load(Ordering::Relaxed).saturating_add(size) <= self.limit {
             return Ok(true);
         }
-        // Others may have deleted, or filled: count anew.
+        // Other processes may have deleted or filled: count again.
         let mut files = self.files()?;
         let mut used: u64 = files.iter().map(|file| file.size).sum();
         files.sort_by_key(|file| file.modified);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_whole_or_not_there() {
+    fn copy_appears_whole_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path(), 1 << 20).unwrap();
         let key = Cache::key("s3://b/x", 3, "v1");
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(cache.find(&key), None);
         let failed = cache.fill(&key, 3, |to| {
             to.write_all(b"ab").unwrap();
-            Err(Error::Vanished { uri: "x".into() })
+            Err(Error::missing("x"))
         });
         assert!(failed.is_err());
         assert_eq!(cache.find(&key), None);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_and_old_copies_make_room_while_ours_stay() {
+    fn full_cache_evicts_only_copies_unused_since_open() {
         let folder = tempfile::tempdir().unwrap();
         let old = Cache::open(folder.path(), 100).unwrap();
         let keys: Vec<_> = (0..4).map(|i| Cache::key("x", i, "")).collect();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_fill_at_once_one_does() {
+    fn second_process_filling_same_copy_is_busy() {
         let folder = tempfile::tempdir().unwrap();
         let caches = [Cache::open(folder.path(), 100).unwrap(), Cache::open(folder.path(), 100).unwrap()];
         let (inside, tried) = (Barrier::new(2), Barrier::new(2));
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_shows_a_flipped_bit() {
+    fn sealed_copy_with_flipped_bit_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         seal(b"hello", &mut File::create(&path).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Pixels to JPEG, for whoever shows them.
+//! Encodes pixels as JPEG, for display.
 
 use turbojpeg::{Image, PixelFormat, Subsamp};
 
@@ -27,7 +27,7 @@ mod tests {
     use crate::Decoder;
 
     #[test]
-    fn it_decodes_to_what_it_was() {
+    fn encoded_jpeg_decodes_to_similar_pixels() {
         let image = RgbImage { width: 8, height: 16, pixels: [200, 40, 90].repeat(8 * 16) };
         let mut back = RgbImage::default();
         Decoder::new().decode("x", &encode_jpeg(&image, 95).unwrap(), &mut back).unwrap();

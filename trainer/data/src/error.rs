@@ -1,6 +1,8 @@
-//! The crate's one error type.
+//! The crate's error type.
 
 use std::path::PathBuf;
+
+use crate::storage_error::StorageErrorKind;
 
 /// What can go wrong between a folder of images and a batch; each message names the thing and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -10,9 +12,9 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was tried, as a verb phrase: `open this folder`, `read this file`.
+        /// What failed, as a verb phrase: `open this folder`, `read this file`.
         action: &'static str,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: std::io::Error,
     },
 
@@ -23,43 +25,29 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// The location is of a kind that this build does not read.
-    #[error(
-        "{location}: scheme {scheme:?} is not supported for images; expected a local path or file://<absolute path>"
-    )]
+    /// The address has a scheme that cannot be used here.
+    #[error("{location}: scheme {scheme:?} is not supported; expected {expected}")]
     Scheme {
         /// The location as given.
         location: String,
         /// The part before `://`.
         scheme: String,
+        /// The supported forms of an address.
+        expected: &'static str,
     },
 
-    /// The storage does not let us do this; trying again would not help.
+    /// A storage operation failed.
     #[error("{uri}: {reason}")]
-    Refused {
+    Storage {
+        /// Why, as a caller has to react to it.
+        kind: StorageErrorKind,
         /// The object or prefix.
         uri: String,
-        /// What the storage said, and what to do.
+        /// What the storage reported, and what to do.
         reason: String,
     },
 
-    /// The storage did not answer, or answered with a fault, for as long as was agreed.
-    #[error("{uri}: {reason}")]
-    Unreachable {
-        /// The object or prefix.
-        uri: String,
-        /// What the storage said last.
-        reason: String,
-    },
-
-    /// An object that was listed is not there.
-    #[error("{uri}: there is no such object")]
-    Vanished {
-        /// The object.
-        uri: String,
-    },
-
-    /// A shard, its index or a packed set's manifest does not hold what it should.
+    /// A shard, its index or a packed set's manifest is damaged or inconsistent.
     #[error("{uri}: {reason}")]
     Shard {
         /// The file or object.
@@ -68,14 +56,14 @@ pub enum Error {
         reason: String,
     },
 
-    /// Nothing at all is in the folder.
+    /// The folder is empty.
     #[error("{}: the folder is empty; expected <class>/<name>.jpg|jpeg|png, or images without class folders", path.display())]
     EmptyFolder {
         /// The data set's root.
         path: PathBuf,
     },
 
-    /// The folder holds files, but none that is an image by its name.
+    /// The folder has files, but none with the name of an image.
     #[error(
         "{}: no images among {files} files; expected names ending in .jpg, .jpeg or .png, at the top or one folder deep",
         path.display()
@@ -83,13 +71,13 @@ pub enum Error {
     NoImages {
         /// The data set's root.
         path: PathBuf,
-        /// How many files of other kinds were seen.
+        /// Number of other files.
         files: usize,
     },
 
-    /// Images stand both in class folders and beside them.
+    /// Images are both in class folders and beside them.
     #[error(
-        "{}: {flat} images stand beside {classes} class folders (first: {first}); move them into a class folder or remove the folders",
+        "{}: {flat} images are beside {classes} class folders (first: {first}); move them into a class folder or remove the folders",
         path.display()
     )]
     MixedLayout {
@@ -103,7 +91,7 @@ pub enum Error {
         first: String,
     },
 
-    /// An evaluation set has a class that the training set has not.
+    /// An evaluation set has a class that the training set does not have.
     #[error(
         "{}: class folder {class:?} is not among the {known} classes of the training set; rename or remove it",
         path.display()
@@ -113,7 +101,7 @@ pub enum Error {
         path: PathBuf,
         /// The class folder's name.
         class: String,
-        /// How many classes the training set has.
+        /// Number of classes of the training set.
         known: usize,
     },
 
@@ -135,8 +123,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// An image has more pixels than is sane; decoding it could exhaust the memory.
-    #[error("{name}: {width}x{height} pixels are more than the {limit} allowed; scale the image down")]
+    /// An image has too many pixels; decoding it could exhaust the memory.
+    #[error("{name}: {width}x{height} pixels exceed the limit of {limit}; downscale the image")]
     TooLarge {
         /// The image's name.
         name: String,
@@ -148,9 +136,9 @@ pub enum Error {
         limit: u64,
     },
 
-    /// More images are unreadable than `dataset.maxCorrupt` allows.
+    /// More images are unreadable than `max_corrupt` allows.
     #[error(
-        "{count} unreadable images, more than dataset.maxCorrupt = {limit} allows; the last is {name}: {reason}; repair or remove them, or raise the limit"
+        "{count} unreadable images, more than the {limit} allowed; the last is {name}: {reason}; repair or remove them, or raise the limit"
     )]
     TooManyCorrupt {
         /// Distinct unreadable images so far.
@@ -176,7 +164,7 @@ pub enum Error {
 
     /// The data set is smaller than one global batch.
     #[error(
-        "the data set has {samples} images, fewer than one global batch of {batch}; lower pretrain.batchSize or add images"
+        "the data set has {samples} images, fewer than one global batch of {batch}; use a smaller batch or add images"
     )]
     TooFewSamples {
         /// Number of samples.
@@ -186,10 +174,10 @@ pub enum Error {
     },
 
     /// An option is outside its range.
-    #[error("{field} = {value}: expected {expected}")]
+    #[error("{option} = {value}: expected {expected}")]
     Option {
-        /// The option's name.
-        field: &'static str,
+        /// The option's name in this crate.
+        option: &'static str,
         /// The value given.
         value: String,
         /// The allowed range or relation.
@@ -197,9 +185,9 @@ pub enum Error {
     },
 
     /// A loader's thread could not be started or ended before its work was done.
-    #[error("a data loading thread {what}; this is a defect or a lack of threads or memory on this machine")]
+    #[error("a data loading thread {what}; this is a bug, or this machine is out of threads or memory")]
     Worker {
-        /// What became of the thread.
+        /// What happened to the thread.
         what: String,
     },
 }
@@ -211,14 +199,31 @@ impl Error {
     pub fn is_bad_image(&self) -> bool {
         use std::io::ErrorKind::{InvalidData, NotFound, PermissionDenied};
         match self {
-            Self::Decode { .. } | Self::TooLarge { .. } | Self::Vanished { .. } | Self::Shard { .. } => true,
+            Self::Decode { .. } | Self::TooLarge { .. } | Self::Shard { .. } => true,
+            Self::Storage { kind, .. } => *kind == StorageErrorKind::Missing,
             // All else (a stale network mount, too many open files) says nothing about the image, and may pass.
             Self::Io { source, .. } => matches!(source.kind(), NotFound | PermissionDenied | InvalidData),
             _ => false,
         }
     }
 
-    pub(crate) fn option(field: &'static str, value: impl ToString, expected: impl Into<String>) -> Self {
-        Self::Option { field, value: value.to_string(), expected: expected.into() }
+    /// The option of this crate that the error is about, if it is about one, so that a caller can name its own setting.
+    #[must_use]
+    pub fn option_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Option { option, .. } => Some(option),
+            Self::TooManyCorrupt { .. } => Some("max_corrupt"),
+            Self::TooFewSamples { .. } => Some("batch"),
+            _ => None,
+        }
+    }
+
+    /// An object that was listed, or named by the user, does not exist.
+    pub(crate) fn missing(uri: impl Into<String>) -> Self {
+        Self::Storage { kind: StorageErrorKind::Missing, uri: uri.into(), reason: "there is no such object".into() }
+    }
+
+    pub(crate) fn option(option: &'static str, value: impl ToString, expected: impl Into<String>) -> Self {
+        Self::Option { option, value: value.to_string(), expected: expected.into() }
     }
 }

@@ -21,7 +21,7 @@ pub fn index(bytes: &[u8]) {
 /// A tar's table.
 ///
 /// # Panics
-/// When an accepted sample lies beyond the end of the tar.
+/// If an accepted sample is beyond the end of the tar.
 pub fn shard(bytes: &[u8]) {
     let size = bytes.len() as u64;
     let Ok((entries, _)) = tar::images("fuzz", size, Cursor::new(bytes)) else { return };

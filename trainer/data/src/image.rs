@@ -1,4 +1,4 @@
-//! An image in memory.
+//! An image in memory, and a rectangle of it.
 
 /// 8-bit RGB pixels, rows from the top, `[height, width, 3]` without padding.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,4 +24,17 @@ impl RgbImage {
         self.height = height;
         self.pixels.resize(width * height * 3, 0);
     }
+}
+
+/// A rectangle of an image, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crop {
+    /// Leftmost column.
+    pub left: usize,
+    /// Topmost row.
+    pub top: usize,
+    /// Number of columns.
+    pub width: usize,
+    /// Number of rows.
+    pub height: usize,
 }

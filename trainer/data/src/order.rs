@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_permutation_holds_every_sample_once() {
+    fn permutation_contains_every_sample_once() {
         let mut order = permutation(5, 1, 1000);
         assert_ne!(order, (0..1000).collect::<Vec<u32>>());
         order.sort_unstable();
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_fixed_by_seed_and_epoch() {
+    fn permutation_depends_on_seed_and_epoch() {
         // A change here changes every run's order of samples and breaks resuming across versions.
         assert_eq!(permutation(0, 0, 8), [2, 4, 1, 6, 3, 7, 5, 0]);
         assert_ne!(permutation(0, 0, 100), permutation(0, 1, 100));
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn every_order_is_as_likely() {
+    fn permutations_are_equally_likely() {
         let mut counts = std::collections::HashMap::new();
         for epoch in 0..24_000 {
             *counts.entry(permutation(1, epoch, 4)).or_insert(0) += 1;
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_share_a_batch_without_gap_or_overlap() {
+    fn rank_slices_cover_batch_without_overlap() {
         for world in [1, 2, 3, 4, 5, 6, 12, 13] {
             let mut next = 0;
             for rank in 0..world {

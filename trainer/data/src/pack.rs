@@ -1,12 +1,12 @@
 //! Packing: any source into a few large tar shards with an index beside each, and checking what was packed.
 //!
 //! # The format
-//! `shard-00000.tar`, `shard-00000.idx` (where each sample lies, its checksum, its class: text, see the source), and
+//! `shard-00000.tar`, `shard-00000.idx` (position, checksum and class of each sample: text, see the source), and
 //! `packed.json` written last. A plain tar that every tool reads, plus what plain tars lack for training: random access
 //! without reading the whole, a checksum for each sample, and one listing that is read in a moment.
 //!
 //! Samples keep their names and their order, so a packed set has the ids, the classes and, unless images were made
-//! smaller, the very bytes of its source. A member keeps its name also where a PNG was encoded anew as JPEG.
+//! smaller, the very bytes of its source. A member keeps its name even if a PNG was re-encoded as JPEG.
 
 use std::collections::HashSet;
 
@@ -16,21 +16,21 @@ use sha2::{Digest, Sha256};
 use crate::source::hex;
 use crate::source::index::{Entry, Index, is_plain};
 use crate::source::packed::{MANIFEST, Manifest, ShardInfo};
-use crate::store::Store;
+use crate::storage::Storage;
 use crate::{Decoder, Error, RgbImage, Source, TargetSize, Transcoder};
 
 /// How to pack.
 #[derive(Debug, Clone)]
 pub struct PackOptions {
-    /// The size that images are brought to.
+    /// The size that images are resized to.
     pub size: TargetSize,
-    /// JPEG quality of what is encoded anew, 1 to 100.
+    /// JPEG quality of re-encoded images, 1 to 100.
     pub quality: u8,
     /// Samples in a shard; all of a shard are held in memory at once.
     pub samples_per_shard: usize,
     /// Threads.
     pub threads: usize,
-    /// How many unreadable images are left out before packing gives up.
+    /// Number of unreadable images that may be left out before packing fails.
     pub max_corrupt: u64,
 }
 
@@ -84,13 +84,13 @@ pub struct Packed {
 }
 
 /// Packs `source` into `to`, shard by shard; shards that an earlier attempt finished are kept, and a finished set is left
-/// as it is. `progress` hears the samples done and their number.
+/// as it is. `progress` receives the number of samples done and the total.
 ///
 /// # Errors
-/// [`Error::Option`]; [`Error::TooManyCorrupt`]; [`Error::Shard`] where `to` holds another set; what source and store say.
+/// [`Error::Option`]; [`Error::TooManyCorrupt`]; [`Error::Shard`] where `to` holds another set; the errors of source and storage.
 pub fn pack(
     source: &dyn Source,
-    to: &Store,
+    to: &Storage,
     options: &PackOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Packed, Error> {
@@ -156,12 +156,12 @@ fn too_many(left_out: &[String], limit: u64) -> Result<(), Error> {
 }
 
 /// The set in `to`, if it is whole and made of the same; another set is not overwritten.
-fn finished(to: &Store, of: &str) -> Result<Option<Packed>, Error> {
+fn finished(to: &Storage, of: &str) -> Result<Option<Packed>, Error> {
     let Some(bytes) = to.get(MANIFEST)? else { return Ok(None) };
     let uri = to.uri(MANIFEST);
     let manifest = Manifest::parse(&uri, &bytes)?;
     if manifest.of != of {
-        let reason = "another data set, or one of other settings, is packed here; choose another place, or delete it";
+        let reason = "another data set, or the same one with other settings, is packed here; choose another folder or delete this one";
         return Err(Error::Shard { uri, reason: reason.into() });
     }
     let there: std::collections::HashMap<_, _> = to.list()?.into_iter().map(|found| (found.name, found.size)).collect();
@@ -170,12 +170,12 @@ fn finished(to: &Store, of: &str) -> Result<Option<Packed>, Error> {
             && there.contains_key(&format!("{}.idx", shard.stem))
     });
     let (reused, bytes_out) = (manifest.shards.len(), manifest.shards.iter().map(|shard| shard.bytes).sum());
-    // Where a shard is missing it is made anew; the manifest then comes out the same.
+    // A missing shard is packed again; the manifest comes out the same.
     Ok(whole.then_some(Packed { manifest, reused, bytes_in: 0, bytes_out }))
 }
 
 /// A shard of an earlier attempt: its index is written after it, so it was whole; its bytes are checked all the same.
-fn reusable(to: &Store, stem: &str, of: &str) -> Result<Option<Index>, Error> {
+fn reusable(to: &Storage, stem: &str, of: &str) -> Result<Option<Index>, Error> {
     let name = format!("{stem}.idx");
     let Some(text) = to.get(&name)? else { return Ok(None) };
     let Some(index) = Index::parse(&to.uri(&name), &text).ok().filter(|index| index.of == of) else { return Ok(None) };
@@ -224,7 +224,7 @@ fn transcoded(
 /// Writes a shard, then its index.
 fn write(
     source: &dyn Source,
-    to: &Store,
+    to: &Storage,
     stem: &str,
     of: String,
     ids: &[u64],
@@ -259,7 +259,7 @@ fn write(
     Ok(index)
 }
 
-/// A sample or shard that is not as it should be.
+/// A damaged sample or shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The sample's or the shard's name.
@@ -268,10 +268,10 @@ pub struct Fault {
     pub reason: String,
 }
 
-/// Reads and decodes every image of a source; what cannot be used comes back, in order.
+/// Reads and decodes every image of a source; returns the damaged ones, in order.
 ///
 /// # Errors
-/// What the source says of itself, and [`Error::Worker`].
+/// The source's errors, and [`Error::Worker`].
 pub fn verify(
     source: &dyn Source,
     threads: usize,
@@ -304,11 +304,11 @@ pub fn verify(
     Ok(faults)
 }
 
-/// Compares every shard of a packed set with its manifest's SHA-256. `None` if `at` is no packed set.
+/// Compares every shard of a packed set with its manifest's SHA-256. `None` if `at` is not a packed set.
 ///
 /// # Errors
-/// What the store says, and [`Error::Shard`] for a manifest that cannot be read.
-pub fn verify_shards(at: &Store, progress: &mut dyn FnMut(usize, usize)) -> Result<Option<Vec<Fault>>, Error> {
+/// The storage's errors, and [`Error::Shard`] for a manifest that cannot be read.
+pub fn verify_shards(at: &Storage, progress: &mut dyn FnMut(usize, usize)) -> Result<Option<Vec<Fault>>, Error> {
     let Some(bytes) = at.get(MANIFEST)? else { return Ok(None) };
     let manifest = Manifest::parse(&at.uri(MANIFEST), &bytes)?;
     let mut faults = Vec::new();

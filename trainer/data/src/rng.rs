@@ -156,7 +156,7 @@ mod tests {
 
     /// The known answers published with the authors' Random123 library (`kat_vectors`, philox4x32 10).
     #[test]
-    fn known_answers() {
+    fn rng_matches_known_answers() {
         let cases = [
             ([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
             ([u32::MAX; 4], [u32::MAX; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_differ_in_every_part_of_their_name() {
+    fn rng_streams_with_different_keys_differ() {
         let streams = [
             CounterRng::view(1, 2, 3, 0),
             CounterRng::view(1, 2, 3, 1),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_name_gives_the_same_stream() {
+    fn rng_stream_with_same_key_repeats() {
         let (mut one, mut two) = (CounterRng::view(7, 8, 9, 1), CounterRng::view(7, 8, 9, 1));
         for _ in 0..100 {
             assert_eq!(one.next_u32(), two.next_u32());
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn uniform_numbers_are_uniform() {
+    fn uniform_samples_are_uniform() {
         let mut rng = CounterRng::named(0, "uniform");
         let n = 200_000;
         let values: Vec<f64> = (0..n).map(|_| rng.uniform()).collect();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn normal_numbers_are_normal() {
+    fn normal_samples_are_normal() {
         let mut rng = CounterRng::named(0, "normal");
         let n = 200_000;
         let values: Vec<f64> = (0..n).map(|_| rng.normal()).collect();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn below_is_in_range_and_even() {
+    fn below_is_in_range_and_unbiased() {
         let mut rng = CounterRng::named(0, "below");
         let mut counts = [0u32; 7];
         for _ in 0..70_000 {

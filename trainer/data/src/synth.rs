@@ -61,7 +61,7 @@ fn encode(pixels: &[u8], size: usize) -> std::io::Result<Vec<u8>> {
 /// Is the point inside the figure? In the frame of its own cell of the pattern, which reaches from −1 to 1.
 type Inside = fn(f64, f64) -> bool;
 
-/// The classes differ in form alone: colours, scale, position, angle and background are drawn anew for each image.
+/// The classes differ in form alone: colours, scale, position, angle and background are drawn at random for each image.
 const CLASSES: [(&str, Inside); 10] = [
     ("bars", |x, _| x.abs() < 0.5),
     ("checks", |x, y| (x < 0.0) == (y < 0.0)),
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_draws_the_same_files() {
+    fn synthetic_data_with_same_seed_is_identical() {
         let files = |seed| {
             let folder = tempfile::tempdir().unwrap();
             let options = SynthOptions { train_per_class: 2, val_per_class: 1, size: 32, seed };

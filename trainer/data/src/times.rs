@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// A stage of a sample's way from its source to its views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum LoadStage {
     /// Reading the encoded bytes.
     Read,
     /// Decoding them.
@@ -21,7 +21,7 @@ pub enum Stage {
     Normalize,
 }
 
-impl Stage {
+impl LoadStage {
     /// All stages, in their order.
     pub const ALL: [Self; 7] =
         [Self::Read, Self::Decode, Self::Resize, Self::Jitter, Self::Hue, Self::Blur, Self::Normalize];
@@ -45,20 +45,20 @@ impl Stage {
 ///
 /// Measuring takes two readings of the clock a stage, some 50 ns, and happens only when asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StageTimes {
+pub struct LoadTimes {
     on: bool,
-    spent: [Duration; Stage::ALL.len()],
+    spent: [Duration; LoadStage::ALL.len()],
     samples: u64,
 }
 
-impl StageTimes {
+impl LoadTimes {
     pub(crate) fn new(on: bool) -> Self {
         Self { on, ..Self::default() }
     }
 
     /// Time spent in one stage.
     #[must_use]
-    pub fn of(&self, stage: Stage) -> Duration {
+    pub fn of(&self, stage: LoadStage) -> Duration {
         self.spent[stage as usize]
     }
 
@@ -75,7 +75,7 @@ impl StageTimes {
     }
 
     #[inline]
-    pub(crate) fn measure<T>(&mut self, stage: Stage, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn measure<T>(&mut self, stage: LoadStage, work: impl FnOnce() -> T) -> T {
         if !self.on {
             return work();
         }

@@ -99,10 +99,10 @@ impl Transcoder {
     /// Puts the JPEG that becomes of `bytes`, a JPEG or PNG file's, into `out`, replacing what it holds.
     ///
     /// With [`TargetSize::Keep`], a JPEG that decodes is passed on as it is. So is, with the other sizes, a JPEG that is
-    /// small enough already, unless encoding it anew makes it shorter.
+    /// small enough already, unless re-encoding makes it shorter.
     ///
     /// # Errors
-    /// [`Error::Decode`] and [`Error::TooLarge`] as [`Decoder::decode`] gives them; `name` stands in the message. Also
+    /// [`Error::Decode`] and [`Error::TooLarge`] as [`Decoder::decode`] gives them; `name` is named in the message. Also
     /// [`Error::Decode`] for an image that JPEG cannot hold, with a side above 65,500 pixels.
     pub fn transcode(&mut self, name: &str, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         out.clear();

@@ -19,16 +19,16 @@ fn replay(corpus: &str, least: usize, check: fn(&[u8])) {
 }
 
 #[test]
-fn the_image_reader_stands_its_corpus() {
+fn image_reader_survives_corpus() {
     replay("image", 20, image_reader::check);
 }
 
 #[test]
-fn the_index_reader_stands_its_corpus() {
+fn index_reader_survives_corpus() {
     replay("index", 5, simsiam_data::fuzzing::index);
 }
 
 #[test]
-fn the_shard_reader_stands_its_corpus() {
+fn shard_reader_survives_corpus() {
     replay("shard", 5, simsiam_data::fuzzing::shard);
 }

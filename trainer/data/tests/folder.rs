@@ -24,7 +24,7 @@ fn names(source: &ImageFolder) -> Vec<&str> {
 }
 
 #[test]
-fn ids_follow_class_then_file_by_bytes() {
+fn folder_ids_follow_class_then_file_by_bytes() {
     // '-' sorts before '/': by whole paths, "a-b/…" would come before "a/…".
     let root = folder(&[
         "a-b/1.jpg",
@@ -47,7 +47,7 @@ fn ids_follow_class_then_file_by_bytes() {
 }
 
 #[test]
-fn a_flat_folder_has_no_labels() {
+fn flat_folder_has_no_labels() {
     let root = folder(&["2.jpg", "1.png", "readme.md"]);
     let source = ImageFolder::open(root.path()).unwrap();
     assert_eq!(names(&source), ["1.png", "2.jpg"]);
@@ -55,7 +55,7 @@ fn a_flat_folder_has_no_labels() {
 }
 
 #[test]
-fn folders_within_a_class_belong_to_it() {
+fn nested_folder_belongs_to_its_class() {
     let root = folder(&["cat/b/1.jpg", "cat/a.jpg", "dog/1.jpg"]);
     let source = ImageFolder::open(root.path()).unwrap();
     assert_eq!(names(&source), ["cat/a.jpg", "cat/b/1.jpg", "dog/1.jpg"]);
@@ -63,7 +63,7 @@ fn folders_within_a_class_belong_to_it() {
 }
 
 #[test]
-fn links_count_as_what_they_point_to() {
+fn symbolic_link_counts_as_its_target() {
     let root = folder(&["store/1.jpg", "data/cat/2.jpg"]);
     let link = |from: &str, to: &str| std::os::unix::fs::symlink(root.path().join(from), root.path().join(to)).unwrap();
     link("store/1.jpg", "data/cat/1.jpg");
@@ -79,20 +79,20 @@ fn links_count_as_what_they_point_to() {
 }
 
 #[test]
-fn a_file_url_is_a_path() {
+fn file_url_is_a_path() {
     let root = folder(&["1.jpg"]);
     let url = PathBuf::from(format!("file://{}", root.path().display()));
     assert_eq!(ImageFolder::open(&url).unwrap().len(), 1);
     let other = ImageFolder::open(Path::new("s3://bucket/train")).unwrap_err();
     assert_eq!(
         other.to_string(),
-        "s3://bucket/train: scheme \"s3\" is not supported for images; expected a local path or file://<absolute path>"
+        "s3://bucket/train: scheme \"s3\" is not supported; expected a local path or file://<absolute path>"
     );
     assert!(matches!(ImageFolder::open(Path::new("file://host/x")), Err(Error::Scheme { .. })));
 }
 
 #[test]
-fn val_uses_the_classes_of_train() {
+fn val_uses_classes_of_train() {
     let train = folder(&["a/1.jpg", "b/1.jpg", "c/1.jpg"]);
     let classes = ImageFolder::open(train.path()).unwrap().classes().to_vec();
     let val = folder(&["c/1.jpg", "a/1.jpg"]);
@@ -105,7 +105,7 @@ fn val_uses_the_classes_of_train() {
 }
 
 #[test]
-fn folders_that_are_no_data_set_are_named() {
+fn folder_without_usable_images_is_refused_by_name() {
     let message = |files: &[&str], below: &str| {
         let root = folder(files);
         let error =
@@ -134,7 +134,7 @@ fn folders_that_are_no_data_set_are_named() {
         (
             &["a/1.jpg", "b/1.jpg", "3.jpg"],
             "",
-            "ROOT: 1 images stand beside 2 class folders (first: 3.jpg); move them into a class folder or remove the folders",
+            "ROOT: 1 images are beside 2 class folders (first: 3.jpg); move them into a class folder or remove the folders",
         ),
     ] {
         assert_eq!(message(files, below), expected);

@@ -55,7 +55,7 @@ fn refusal(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn what_is_no_image_is_said_to_be_none() {
+fn file_that_is_not_an_image_is_refused() {
     assert_eq!(refusal(b""), "a/b.jpg: not a readable image: the file is empty");
     assert_eq!(refusal(b"once upon a time"), "a/b.jpg: not a readable image: neither JPEG nor PNG by its first bytes");
     for start in [&[0xFF, 0xD8][..], &[0xFF, 0xD8, 0xFF, 0xD9], b"\x89PNG\r\n\x1a\n"] {
@@ -64,7 +64,7 @@ fn what_is_no_image_is_said_to_be_none() {
 }
 
 #[test]
-fn a_truncated_file_is_refused_wherever_it_ends() {
+fn truncated_image_is_refused_at_any_offset() {
     for name in ["420.jpg", "progressive.JPEG", "cmyk.jpg", "rgb8.png", "interlaced.png"] {
         let whole = fixture(name);
         assert!(decode(&whole).is_ok(), "{name}");
@@ -77,7 +77,7 @@ fn a_truncated_file_is_refused_wherever_it_ends() {
 }
 
 #[test]
-fn damage_anywhere_crashes_nothing() {
+fn damaged_image_does_not_crash() {
     let mut rng = CounterRng::named(0, "damage");
     let mut decoder = Decoder::new();
     let mut image = RgbImage::default();
@@ -127,8 +127,8 @@ fn resized_jpeg(name: &str, width: u16, height: u16) -> Vec<u8> {
 }
 
 #[test]
-fn bombs_are_refused_before_memory_is_taken() {
-    let expected = "a/b.jpg: 30000x30000 pixels are more than the 178956970 allowed; scale the image down";
+fn decompression_bomb_is_refused_before_allocation() {
+    let expected = "a/b.jpg: 30000x30000 pixels exceed the limit of 178956970; downscale the image";
     assert_eq!(refusal(&resized_jpeg("420.jpg", 30_000, 30_000)), expected);
     assert_eq!(refusal(&resized_jpeg("progressive.JPEG", 30_000, 30_000)), expected);
     let mut png = fixture("rgb8.png");
@@ -147,7 +147,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 /// As files, the thinnest images there are.
 #[test]
-fn files_of_any_shape_decode() {
+fn image_of_any_shape_decodes() {
     for (width, height) in [(1, 1), (1, 5000), (5000, 1), (2, 3), (17, 1)] {
         let pixels = vec![200u8; width * height * 3];
         for subsampling in [Subsamp::None, Subsamp::Sub2x2, Subsamp::Sub4x1, Subsamp::Gray] {
@@ -165,7 +165,7 @@ fn files_of_any_shape_decode() {
 }
 
 #[test]
-fn images_of_any_shape_make_views() {
+fn image_of_any_shape_makes_views() {
     let views = TwoViews { crop_size: 32, ..TwoViews::default() };
     let eval = EvalView { resize: 36, crop: 32, mean: views.mean, std: views.std };
     let normalize = Normalize::new(views.mean, views.std);

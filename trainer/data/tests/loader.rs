@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use simsiam_data::{
-    Batch, Error, EvalLoader, EvalView, Loader, LoaderOptions, Output, Source, Stage, TwoViews, ops, permutation,
+    Batch, Error, EvalLoader, EvalView, LoadStage, Loader, LoaderOptions, Source, TwoViews, ViewFormat, ops,
+    permutation,
 };
 
 /// Images in memory: a fixture for each id, made distinct by the crops that ids draw.
@@ -88,7 +89,7 @@ fn load(source: &Arc<dyn Source>, options: LoaderOptions) -> Vec<Batch> {
 
 /// A classifier's loader: view 1 of the two, and the partial batch that pre-training drops.
 #[test]
-fn one_view_is_the_first_of_two_and_no_sample_is_left_out() {
+fn one_view_loader_yields_first_view_of_every_sample() {
     let source: Arc<dyn Source> = Arc::new(Memory::new(31));
     let load = |options| -> Vec<Batch> {
         Loader::one_view(Arc::clone(&source), views(), options).unwrap().map(Result::unwrap).collect()
@@ -112,7 +113,7 @@ fn one_view_is_the_first_of_two_and_no_sample_is_left_out() {
     }
     assert_eq!(ranks.iter().map(|rank| rank[2].ids.len()).collect::<Vec<_>>(), [2, 2, 3]);
     // A set smaller than a batch is one partial batch; crops come by the same way.
-    let crops = load(LoaderOptions { batch: 64, output: Output::Crops, ..options() });
+    let crops = load(LoaderOptions { batch: 64, output: ViewFormat::Crops, ..options() });
     assert_eq!((crops.len(), crops[0].ids.len(), crops[0].crops[0].len()), (1, 31, 31 * 24 * 24 * 3));
     assert!(crops[0].views[0].is_empty() && crops[0].crops[1].is_empty());
     assert!(load(LoaderOptions { first_batch: 2, ..options() })[0] == one[2], "after a resume");
@@ -143,7 +144,7 @@ fn joined(source: &Arc<dyn Source>, world: usize, threads: usize, prefetch: usiz
 }
 
 #[test]
-fn neither_ranks_nor_threads_change_order_or_pixels() {
+fn ranks_and_threads_do_not_change_order_or_pixels() {
     let source: Arc<dyn Source> = Arc::new(Memory::new(50).with_bad(&[4, 17, 18]));
     let reference = joined(&source, 1, 1, 1);
     assert_eq!(reference.len(), 4);
@@ -156,7 +157,7 @@ fn neither_ranks_nor_threads_change_order_or_pixels() {
 }
 
 #[test]
-fn batches_follow_the_permutation_and_views_differ() {
+fn batches_follow_permutation_with_distinct_views() {
     let source: Arc<dyn Source> = Arc::new(Memory::new(50));
     let order = permutation(3, 2, 50);
     let batches = load(&source, options());
@@ -179,7 +180,7 @@ fn batches_follow_the_permutation_and_views_differ() {
 }
 
 #[test]
-fn a_resumed_epoch_goes_on_as_if_never_interrupted() {
+fn resumed_epoch_equals_uninterrupted_epoch() {
     let source: Arc<dyn Source> = Arc::new(Memory::new(50));
     let whole = load(&source, options());
     for first_batch in 1..=4 {
@@ -189,7 +190,7 @@ fn a_resumed_epoch_goes_on_as_if_never_interrupted() {
 }
 
 #[test]
-fn a_bad_image_is_replaced_by_the_next_of_the_order() {
+fn bad_image_is_replaced_by_next_of_permutation() {
     let order = permutation(3, 2, 50);
     // Two in a row within batch 0, and the very last, whose successor is the first.
     let (bad, next) = ([order[5], order[6], order[47]], [order[7], order[7], order[48]]);
@@ -213,7 +214,7 @@ fn a_bad_image_is_replaced_by_the_next_of_the_order() {
 }
 
 #[test]
-fn the_end_of_the_order_goes_on_at_its_start() {
+fn replacement_at_end_of_permutation_wraps_around() {
     let order = permutation(3, 2, 48);
     let source: Arc<dyn Source> = Arc::new(Memory::new(48).with_bad(&[order[47] as usize]));
     let batches = load(&source, LoaderOptions { max_corrupt: 1, ..options() });
@@ -221,7 +222,7 @@ fn the_end_of_the_order_goes_on_at_its_start() {
 }
 
 #[test]
-fn too_many_bad_images_end_the_epoch_with_a_name() {
+fn too_many_bad_images_fail_with_name() {
     let order = permutation(3, 2, 50);
     let bad = [order[3], order[20], order[21]];
     let source: Arc<dyn Source> = Arc::new(Memory::new(50).with_bad(&bad.map(|id| id as usize)));
@@ -232,7 +233,7 @@ fn too_many_bad_images_end_the_epoch_with_a_name() {
     assert_eq!(
         error.to_string(),
         format!(
-            "3 unreadable images, more than dataset.maxCorrupt = 2 allows; the last is {:03}.img: neither JPEG nor PNG \
+            "3 unreadable images, more than the 2 allowed; the last is {:03}.img: neither JPEG nor PNG \
              by its first bytes; repair or remove them, or raise the limit",
             order[21]
         )
@@ -241,7 +242,7 @@ fn too_many_bad_images_end_the_epoch_with_a_name() {
 }
 
 #[test]
-fn nothing_but_bad_images_is_an_error_too() {
+fn only_bad_images_is_an_error() {
     let all: Vec<usize> = (0..20).collect();
     let source: Arc<dyn Source> = Arc::new(Memory::new(20).with_bad(&all));
     let mut loader = Loader::two_views(source, views(), LoaderOptions { max_corrupt: 99, ..options() }).unwrap();
@@ -250,7 +251,7 @@ fn nothing_but_bad_images_is_an_error_too() {
 }
 
 #[test]
-fn options_out_of_range_are_named() {
+fn option_out_of_range_is_named() {
     let source: Arc<dyn Source> = Arc::new(Memory::new(50));
     let refusal = |options: LoaderOptions, views: TwoViews| {
         Loader::two_views(Arc::clone(&source), views, options).unwrap_err().to_string()
@@ -268,7 +269,7 @@ fn options_out_of_range_are_named() {
     assert_eq!(with(|o| o.first_batch = 5), "first_batch = 5: expected at most 4");
     assert_eq!(
         with(|o| o.batch = 51),
-        "the data set has 50 images, fewer than one global batch of 51; lower pretrain.batchSize or add images"
+        "the data set has 50 images, fewer than one global batch of 51; use a smaller batch or add images"
     );
     let jitter = TwoViews { jitter_prob: 1.5, ..views() };
     assert_eq!(refusal(options(), jitter), "jitter_prob = 1.5: expected 0 to 1");
@@ -310,7 +311,7 @@ fn stopping_is_prompt_alone() {
 }
 
 #[test]
-fn stopping_is_prompt() {
+fn dropped_loader_stops_promptly() {
     let run = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "stopping_is_prompt_alone", "--ignored", "--test-threads=1"])
         .output()
@@ -319,7 +320,7 @@ fn stopping_is_prompt() {
 }
 
 #[test]
-fn no_more_is_read_ahead_than_asked_for() {
+fn read_ahead_is_bounded_by_prefetch() {
     let source = Arc::new(Memory::new(240));
     let mut loader = Loader::two_views(source.clone(), views(), LoaderOptions { prefetch: 4, ..options() }).unwrap();
     std::thread::sleep(Duration::from_millis(500));
@@ -330,7 +331,7 @@ fn no_more_is_read_ahead_than_asked_for() {
 }
 
 #[test]
-fn buffers_handed_back_are_used_again() {
+fn recycled_buffers_are_reused() {
     let source: Arc<dyn Source> = Arc::new(Memory::new(480));
     let mut loader = Loader::two_views(source, views(), LoaderOptions { prefetch: 1, ..options() }).unwrap();
     let mut buffers = HashSet::new();
@@ -346,7 +347,7 @@ fn buffers_handed_back_are_used_again() {
 }
 
 #[test]
-fn waiting_for_data_is_measured() {
+fn wait_for_data_is_measured() {
     let mut memory = Memory::new(24);
     memory.delay = Duration::from_millis(20);
     let mut loader = Loader::two_views(Arc::new(memory), views(), LoaderOptions { threads: 1, ..options() }).unwrap();
@@ -363,7 +364,7 @@ fn eval_view() -> EvalView {
 }
 
 #[test]
-fn evaluation_goes_by_id_and_leaves_bad_images_out() {
+fn evaluation_is_ordered_by_id_without_bad_images() {
     let source: Arc<dyn Source> = Arc::new(Memory::new(23).with_bad(&[3, 9, 22]));
     let run = |range, batch, threads| -> Vec<_> {
         EvalLoader::new(Arc::clone(&source), eval_view(), range, batch, threads).unwrap().map(Result::unwrap).collect()
@@ -388,10 +389,10 @@ fn evaluation_goes_by_id_and_leaves_bad_images_out() {
 
 /// What a device is to do with crops, done here by the crate's own operations, gives the finished views to the bit.
 #[test]
-fn crops_and_parameters_make_the_planes() {
+fn crops_with_parameters_equal_planes() {
     let source: Arc<dyn Source> = Arc::new(Memory::new(36));
     let whole = load(&source, options());
-    let crops = load(&source, LoaderOptions { output: Output::Crops, ..options() });
+    let crops = load(&source, LoaderOptions { output: ViewFormat::Crops, ..options() });
     assert_eq!((whole.len(), crops.len()), (3, 3));
     let size = 24 * 24 * 3;
     let normalize = ops::Normalize::new(views().mean, views().std);
@@ -422,7 +423,7 @@ fn crops_and_parameters_make_the_planes() {
 }
 
 #[test]
-fn stages_are_timed_when_asked_for_and_change_nothing() {
+fn timed_stages_do_not_change_pixels() {
     let source: Arc<dyn Source> = Arc::new(Memory::new(36));
     let run = |time_stages| {
         let options = LoaderOptions { time_stages, ..options() };
@@ -433,5 +434,5 @@ fn stages_are_timed_when_asked_for_and_change_nothing() {
     let ((timed, times), (plain, none)) = (run(true), run(false));
     assert_eq!(timed, plain);
     assert_eq!((times.samples(), none.total()), (36, Duration::ZERO));
-    assert!(Stage::ALL.iter().all(|stage| times.of(*stage) > Duration::ZERO), "{times:?}");
+    assert!(LoadStage::ALL.iter().all(|stage| times.of(*stage) > Duration::ZERO), "{times:?}");
 }

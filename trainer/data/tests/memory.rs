@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use simsiam_data::{Error, Loader, LoaderOptions, Output, Source, TwoViews};
+use simsiam_data::{Error, Loader, LoaderOptions, Source, TwoViews, ViewFormat};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -46,11 +46,11 @@ impl Source for Memory {
 }
 
 #[test]
-fn a_sample_costs_no_allocation_and_an_epoch_no_memory() {
+fn sample_needs_no_allocation_and_epoch_no_memory() {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"));
     let files = ["420.jpg", "422.jpg", "444.jpg", "gray.jpg", "progressive.JPEG"];
     let files: Vec<_> = files.iter().map(|name| std::fs::read(folder.join(name)).unwrap()).collect();
-    for output in [Output::Planes, Output::Crops] {
+    for output in [ViewFormat::Planes, ViewFormat::Crops] {
         let options = LoaderOptions { batch: 100, threads: 2, output, ..LoaderOptions::default() };
         let views = TwoViews { crop_size: 32, ..TwoViews::default() };
         let mut loader = Loader::two_views(Arc::new(Memory(files.clone())), views, options).unwrap();

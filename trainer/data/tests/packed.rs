@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use simsiam_data::pack::{PackOptions, pack, verify, verify_shards};
-use simsiam_data::store::Store;
+use simsiam_data::storage::{Storage, StorageErrorKind};
 use simsiam_data::synth::{self, SynthOptions};
 use simsiam_data::{Access, Decoder, Error, ImageFolder, RgbImage, Source, TargetSize, open};
 use tokio::runtime::Runtime;
@@ -34,9 +34,9 @@ impl Place {
         Access::new(self.runtime.handle().clone())
     }
 
-    fn store(&self, name: &str) -> Store {
+    fn store(&self, name: &str) -> Storage {
         let uri = self.path(name).display().to_string();
-        Store::create(&uri, &self.access().store, self.runtime.handle().clone()).unwrap()
+        Storage::create(&uri, &self.access().storage, self.runtime.handle().clone()).unwrap()
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn Source>, Error> {
@@ -61,7 +61,7 @@ fn assert_same(a: &dyn Source, b: &dyn Source) {
 }
 
 #[test]
-fn a_packed_set_has_the_samples_of_its_source() {
+fn packed_set_has_samples_of_its_source() {
     let place = Place::new();
     let packed = place.pack("packed", &small_shards()).unwrap();
     assert_eq!((packed.manifest.samples, packed.manifest.shards.len(), packed.reused), (30, 5, 0));
@@ -79,7 +79,7 @@ fn a_packed_set_has_the_samples_of_its_source() {
 }
 
 #[test]
-fn packing_again_changes_nothing_and_an_interrupted_packing_goes_on() {
+fn interrupted_packing_resumes_and_complete_set_is_reused() {
     let place = Place::new();
     place.pack("packed", &small_shards()).unwrap();
     let stamp = |name: &str| fs::metadata(place.path("packed").join(name)).unwrap().modified().unwrap();
@@ -106,16 +106,16 @@ fn packing_again_changes_nothing_and_an_interrupted_packing_goes_on() {
 }
 
 #[test]
-fn another_set_in_the_same_place_is_not_overwritten() {
+fn other_packed_set_is_not_overwritten() {
     let place = Place::new();
     place.pack("packed", &small_shards()).unwrap();
     let other = PackOptions { size: TargetSize::MaxSide(32), ..small_shards() };
     let error = place.pack("packed", &other).unwrap_err().to_string();
-    assert!(error.contains("packed.json") && error.contains("choose another place"), "{error}");
+    assert!(error.contains("packed.json") && error.contains("choose another folder"), "{error}");
 }
 
 #[test]
-fn images_are_made_smaller_and_never_larger() {
+fn packed_images_are_downscaled_never_enlarged() {
     let place = Place::new();
     for (size, to, expected) in [
         (TargetSize::MaxSide(32), "max", (32, 32)),
@@ -132,7 +132,7 @@ fn images_are_made_smaller_and_never_larger() {
 }
 
 #[test]
-fn unreadable_images_are_left_out_and_named_up_to_the_limit() {
+fn unreadable_images_are_left_out_up_to_limit() {
     let place = Place::new();
     let bad = ImageFolder::open(&place.path("train")).unwrap().name(8).to_owned();
     fs::write(place.path("train").join(&bad), "no image").unwrap();
@@ -157,7 +157,7 @@ fn flip(path: &Path) {
 }
 
 #[test]
-fn damage_is_found_where_it_is() {
+fn damaged_shard_is_reported_by_verify() {
     let place = Place::new();
     place.pack("packed", &small_shards()).unwrap();
     flip(&place.path("packed/shard-00001.tar"));
@@ -173,7 +173,7 @@ fn damage_is_found_where_it_is() {
 }
 
 #[test]
-fn an_index_that_disagrees_with_its_shard_is_refused() {
+fn index_that_disagrees_with_shard_is_refused() {
     let place = Place::new();
     place.pack("packed", &small_shards()).unwrap();
     let (tar, idx) = (place.path("packed/shard-00002.tar"), place.path("packed/shard-00002.idx"));
@@ -183,7 +183,7 @@ fn an_index_that_disagrees_with_its_shard_is_refused() {
         assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
     };
     fs::write(&tar, &tar_bytes[..tar_bytes.len() - 512]).unwrap();
-    refused(&["shard-00002.tar", "cut short", "pack the data anew"]);
+    refused(&["shard-00002.tar", "cut short", "pack the data again"]);
     fs::remove_file(&tar).unwrap();
     refused(&["shard-00002.tar", "missing"]);
     fs::write(&tar, &tar_bytes).unwrap();
@@ -209,7 +209,7 @@ fn tar_of(path: &Path, files: &[(&str, &[u8])]) {
 }
 
 #[test]
-fn webdataset_shards_are_a_source() {
+fn webdataset_shards_are_read_with_labels() {
     let place = Place::new();
     fs::create_dir(place.path("shards")).unwrap();
     tar_of(&place.path("shards/b.tar"), &[("0003.jpg", b"three"), ("0003.cls", b"1"), ("0003.json", b"{}")]);
@@ -229,7 +229,10 @@ fn webdataset_shards_are_a_source() {
     );
     // One tar by its own path.
     assert_eq!(place.open("shards/b.tar").unwrap().len(), 1);
-    assert!(matches!(place.open("shards/c.tar"), Err(Error::Io { .. } | Error::Vanished { .. })));
+    assert!(matches!(
+        place.open("shards/c.tar"),
+        Err(Error::Io { .. } | Error::Storage { kind: StorageErrorKind::Missing, .. })
+    ));
     let bytes = fs::read(place.path("shards/a.tar")).unwrap();
     fs::write(place.path("shards/a.tar"), &bytes[..bytes.len() - 1500]).unwrap();
     let error = place.open("shards").map(|_| ()).unwrap_err().to_string();
@@ -240,7 +243,7 @@ fn webdataset_shards_are_a_source() {
 }
 
 #[test]
-fn a_flat_folder_is_a_set_without_labels() {
+fn flat_folder_is_packed_without_labels() {
     let place = Place::new();
     fs::create_dir(place.path("flat")).unwrap();
     let train = place.open("train").unwrap();

@@ -60,7 +60,7 @@ fn assert_equal(what: &str, ours: &[u8], theirs: &[u8]) {
 }
 
 #[test]
-fn decode_gives_pillows_pixels() {
+fn decode_matches_pillow() {
     for case in cases("decode") {
         let [source, expected] = &case[..] else { panic!("{case:?}") };
         let (ours, theirs) = (image(source), image(expected));
@@ -136,7 +136,7 @@ fn adler32(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-fn every_colour_there_is() {
+fn color_operations_on_every_color_match_pillow() {
     let colours = planes(&every_colour());
     let check = |operation: &str, apply: &dyn Fn(&mut [u8], f64)| {
         for case in cases(operation) {
@@ -153,7 +153,7 @@ fn every_colour_there_is() {
 }
 
 #[test]
-fn crop_and_resize() {
+fn crop_and_resize_matches_pillow() {
     let mut resizer = Resizer::default();
     for case in cases("crop") {
         let [left, top, width, height, size, source, expected] = &case[..] else { panic!("{case:?}") };
@@ -168,7 +168,7 @@ fn crop_and_resize() {
 }
 
 #[test]
-fn shrinking_for_packed_sets() {
+fn downscaling_for_packing_matches_pillow() {
     let mut resizer = Resizer::with(Filter::Lanczos);
     for case in cases("lanczos") {
         let [width, height, source, expected] = &case[..] else { panic!("{case:?}") };
@@ -181,7 +181,7 @@ fn shrinking_for_packed_sets() {
 }
 
 #[test]
-fn evaluation_views() {
+fn evaluation_view_matches_torchvision() {
     let mut renderer = Renderer::default();
     for case in cases("eval") {
         let [resize, crop, source, expected] = &case[..] else { panic!("{case:?}") };
@@ -192,7 +192,7 @@ fn evaluation_views() {
 }
 
 #[test]
-fn whole_views() {
+fn whole_view_matches_torchvision() {
     let mut renderer = Renderer::default();
     for case in cases("view") {
         let [left, top, width, height, size, order, b, c, s, h, gray, sigma, flip, source, expected] = &case[..] else {
@@ -225,7 +225,7 @@ fn whole_views() {
 }
 
 #[test]
-fn normalised_values_agree_to_the_last_bit() {
+fn normalised_values_match_bit_for_bit() {
     let expected: Vec<u32> = cases("normalize")[0].iter().map(|bits| u32::from_str_radix(bits, 16).unwrap()).collect();
     let ramp: Vec<u8> = (0..3).flat_map(|_| 0..=255).collect();
     let views = TwoViews::default();
@@ -242,7 +242,7 @@ fn normalised_values_agree_to_the_last_bit() {
 }
 
 #[test]
-fn crops_are_drawn_from_torchvisions_distribution() {
+fn crops_follow_torchvision_distribution() {
     const DRAWS: u64 = 40_000;
     let views = TwoViews::default();
     for case in cases("draws") {
@@ -272,7 +272,7 @@ fn crops_are_drawn_from_torchvisions_distribution() {
 }
 
 #[test]
-fn the_rest_is_drawn_as_torchvision_draws_it() {
+fn other_parameters_follow_torchvision_distribution() {
     const DRAWS: u64 = 40_000;
     let views = TwoViews::default();
     let params: Vec<ViewParams> =

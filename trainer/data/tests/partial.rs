@@ -63,7 +63,7 @@ const KINDS: [Subsamp; 6] =
     [Subsamp::None, Subsamp::Sub2x1, Subsamp::Sub2x2, Subsamp::Gray, Subsamp::Sub1x2, Subsamp::Sub4x1];
 
 #[test]
-fn every_pixel_of_a_part_is_the_whole_images() {
+fn partial_decode_equals_whole_decode() {
     let mut rng = CounterRng::named(0, "parts");
     for (width, height) in [(150, 101), (97, 130), (33, 17), (16, 16), (5, 40), (2, 2), (1, 1), (1, 300)] {
         for kind in KINDS {
@@ -86,7 +86,7 @@ fn every_pixel_of_a_part_is_the_whole_images() {
 
 /// Each row and column as an edge: where interpolation of colours meets the borders of blocks.
 #[test]
-fn every_edge_is_exact() {
+fn partial_decode_is_exact_at_edges() {
     let (width, height) = (70, 66);
     for kind in [Subsamp::Sub2x1, Subsamp::Sub2x2, Subsamp::Sub1x2] {
         let bytes = jpeg(&picture(width, height), kind, false);
@@ -106,7 +106,7 @@ fn every_edge_is_exact() {
 }
 
 #[test]
-fn every_kind_of_file_gives_the_whole_images_crops() {
+fn partial_decode_of_every_kind_gives_same_crops() {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"));
     let mut rng = CounterRng::named(0, "fixtures");
     for name in [
@@ -146,7 +146,7 @@ fn every_kind_of_file_gives_the_whole_images_crops() {
 }
 
 #[test]
-fn a_fast_decode_is_near_the_exact_one() {
+fn fast_decode_is_close_to_exact() {
     // Slopes without noise, which a smaller transform can keep.
     let mut image = RgbImage::new(400, 300);
     for (place, value) in image.pixels.iter_mut().enumerate() {
@@ -172,7 +172,7 @@ fn a_fast_decode_is_near_the_exact_one() {
 
 /// Cut anywhere, or changed, a file is refused by a decode of a part if and only if it is by that of the whole.
 #[test]
-fn the_verdict_does_not_depend_on_the_part() {
+fn damaged_file_is_refused_whatever_part_is_decoded() {
     let mut rng = CounterRng::named(0, "verdict");
     let files = KINDS.map(|kind| jpeg(&picture(60, 90), kind, false));
     let progressive = jpeg(&picture(60, 90), Subsamp::Sub2x2, true);

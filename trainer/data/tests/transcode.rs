@@ -24,7 +24,7 @@ fn transcode(size: TargetSize, quality: u8, bytes: &[u8]) -> Result<Vec<u8>, Err
 }
 
 #[test]
-fn sizes_keep_the_shape_and_never_grow() {
+fn target_size_keeps_aspect_ratio_and_never_grows() {
     for (size, from, to) in [
         (TargetSize::Keep, (500, 375), (500, 375)),
         (TargetSize::MaxSide(400), (500, 375), (400, 300)),
@@ -40,7 +40,7 @@ fn sizes_keep_the_shape_and_never_grow() {
 }
 
 #[test]
-fn every_kind_of_image_becomes_a_small_jpeg_that_looks_like_it() {
+fn every_kind_of_image_transcodes_to_similar_jpeg() {
     for name in
         ["420.jpg", "444.jpg", "progressive.JPEG", "gray.jpg", "cmyk.jpg", "ycck.jpg", "picture.png", "rgba16.png"]
     {
@@ -62,7 +62,7 @@ fn every_kind_of_image_becomes_a_small_jpeg_that_looks_like_it() {
 }
 
 #[test]
-fn the_same_input_gives_the_same_bytes() {
+fn transcoding_is_deterministic() {
     let mut transcoder = Transcoder::new(TargetSize::MaxSide(50), 90).unwrap();
     let mut out = Vec::new();
     for name in ["picture.png", "444.jpg", "picture.png", "gray.jpg", "444.jpg"] {
@@ -73,7 +73,7 @@ fn the_same_input_gives_the_same_bytes() {
 }
 
 #[test]
-fn colours_are_stored_in_full_at_high_quality() {
+fn high_quality_jpeg_keeps_full_chroma() {
     let picture = fixture("picture.png");
     for (quality, subsampling) in
         [(1, Subsamp::Sub2x2), (92, Subsamp::Sub2x2), (93, Subsamp::None), (100, Subsamp::None)]
@@ -84,7 +84,7 @@ fn colours_are_stored_in_full_at_high_quality() {
 }
 
 #[test]
-fn a_jpeg_is_kept_where_nothing_is_gained() {
+fn jpeg_is_kept_if_reencoding_gains_nothing() {
     let (jpeg, png) = (fixture("420.jpg"), fixture("picture.png"));
     assert_eq!(transcode(TargetSize::Keep, 50, &jpeg).unwrap(), jpeg);
     // Small enough already: encoded anew only if that is shorter.
@@ -95,7 +95,7 @@ fn a_jpeg_is_kept_where_nothing_is_gained() {
 }
 
 #[test]
-fn bad_images_and_options_are_refused() {
+fn bad_image_or_option_is_refused() {
     let jpeg = fixture("420.jpg");
     for size in [TargetSize::Keep, TargetSize::ShortSide(10)] {
         for bytes in [&b""[..], b"text", &jpeg[..jpeg.len() / 2]] {

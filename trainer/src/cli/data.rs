@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use simsiam_data::pack::{self, PackOptions};
-use simsiam_data::store::{Store, StoreOptions};
+use simsiam_data::storage::{Storage, StorageOptions};
 use simsiam_data::synth::{self, SynthOptions};
 use simsiam_data::{Access, Source, TargetSize};
 use tokio::runtime::Runtime;
@@ -102,8 +102,8 @@ fn parse_count(text: &str) -> Result<usize, String> {
 }
 
 impl AccessArgs {
-    fn store(&self) -> StoreOptions {
-        StoreOptions { endpoint: self.endpoint.clone(), region: self.region.clone(), ..store_options() }
+    fn storage(&self) -> StorageOptions {
+        StorageOptions { endpoint: self.endpoint.clone(), region: self.region.clone(), ..store_options() }
     }
 
     fn threads(&self) -> usize {
@@ -111,7 +111,7 @@ impl AccessArgs {
     }
 
     fn access(&self, runtime: &Runtime) -> Access {
-        Access { store: self.store(), cache: None, runtime: runtime.handle().clone() }
+        Access { storage: self.storage(), cache: None, runtime: runtime.handle().clone() }
     }
 
     fn open(&self, uri: &str, runtime: &Runtime) -> Result<Arc<dyn Source>, Error> {
@@ -144,7 +144,7 @@ pub fn execute(command: &Command) -> Result<(), Error> {
 fn pack(args: &PackArgs) -> Result<(), Error> {
     let runtime = runtime::start()?;
     let source = args.access.open(&args.from, &runtime)?;
-    let to = Store::create(&args.to, &args.access.store(), runtime.handle().clone())?;
+    let to = Storage::create(&args.to, &args.access.storage(), runtime.handle().clone())?;
     let size = match (args.max_side, args.short_side) {
         (Some(side), _) => TargetSize::MaxSide(side),
         (None, Some(side)) => TargetSize::ShortSide(side),

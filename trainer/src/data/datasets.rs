@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use simsiam_data::cache::Cache;
 use simsiam_data::pack::{self, PackOptions};
-use simsiam_data::store::{Store, StoreOptions, local_folder};
+use simsiam_data::storage::{Storage, StorageErrorKind, StorageOptions, local_folder};
 use simsiam_data::{Access, DecodeMode, EvalView, Source, TargetSize, TwoViews};
 use simsiam_recipe::{Augment, Dataset, Decode, Pack, Recipe};
 use tokio::runtime::Handle;
@@ -60,12 +60,12 @@ impl<'a> Datasets<'a> {
         original: &str,
         classes: Option<&[String]>,
     ) -> Result<Arc<dyn Source>, Error> {
-        let (uri, store) = match self.recipe.dataset.pack {
+        let (uri, storage) = match self.recipe.dataset.pack {
             Some(_) => (self.packed_uri(part), self.output_store()),
             None => (original.to_owned(), self.dataset_store()),
         };
         let cache = if local_folder(&uri).is_some() { None } else { Some(Arc::new(self.cache()?)) };
-        let access = Access { store, cache, runtime: self.runtime.clone() };
+        let access = Access { storage, cache, runtime: self.runtime.clone() };
         simsiam_data::open(&uri, classes, &access).map_err(|e| in_field(field, e))
     }
 
@@ -73,14 +73,14 @@ impl<'a> Datasets<'a> {
         format!("{}/{PACKED}/{part}", self.recipe.output.uri.trim_end_matches('/'))
     }
 
-    fn output_store(&self) -> StoreOptions {
+    fn output_store(&self) -> StorageOptions {
         let output = &self.recipe.output;
-        StoreOptions { endpoint: output.endpoint.clone(), region: output.region.clone(), ..store_options() }
+        StorageOptions { endpoint: output.endpoint.clone(), region: output.region.clone(), ..store_options() }
     }
 
-    fn dataset_store(&self) -> StoreOptions {
+    fn dataset_store(&self) -> StorageOptions {
         let (dataset, output) = (&self.recipe.dataset, self.output_store());
-        StoreOptions {
+        StorageOptions {
             endpoint: dataset.endpoint.clone().or(output.endpoint),
             region: dataset.region.clone().or(output.region),
             ..store_options()
@@ -111,9 +111,9 @@ impl<'a> Datasets<'a> {
         for (field, part, uri) in parts {
             let Some(uri) = uri else { continue };
             // No cache: each image is read once.
-            let access = Access { store: self.dataset_store(), cache: None, runtime: self.runtime.clone() };
+            let access = Access { storage: self.dataset_store(), cache: None, runtime: self.runtime.clone() };
             let source = simsiam_data::open(uri, classes.as_deref(), &access).map_err(|e| in_field(field, e))?;
-            let to = Store::create(&self.packed_uri(part), &self.output_store(), self.runtime.clone())
+            let to = Storage::create(&self.packed_uri(part), &self.output_store(), self.runtime.clone())
                 .map_err(|e| in_field("spec.output.uri", e))?;
             let packed = pack::pack(&*source, &to, &options, &mut |done, of| progress(part, done, of))?;
             for name in &packed.manifest.left_out {
@@ -148,13 +148,13 @@ pub const RETRY_TIMEOUT_VARIABLE: &str = "SIMSIAM_STORAGE_RETRY_TIMEOUT";
 const OLD_RETRY_TIMEOUT_VARIABLE: &str = "SIMSIAM_STORAGE_PATIENCE";
 
 /// Returns the default options with the retry timeout of the environment, if set.
-pub fn store_options() -> StoreOptions {
-    let default = StoreOptions::default();
+pub fn store_options() -> StorageOptions {
+    let default = StorageOptions::default();
     let seconds = [RETRY_TIMEOUT_VARIABLE, OLD_RETRY_TIMEOUT_VARIABLE]
         .iter()
         .find_map(|name| std::env::var(name).ok())
         .and_then(|text| text.parse().ok());
-    StoreOptions { patience: seconds.map_or(default.patience, std::time::Duration::from_secs), ..default }
+    StorageOptions { retry_timeout: seconds.map_or(default.retry_timeout, std::time::Duration::from_secs), ..default }
 }
 
 /// Returns the folder where this machine keeps copies of remote images.
@@ -173,7 +173,9 @@ pub fn cache_folder() -> PathBuf {
 /// A refusal by the storage is reported as an error of the field.
 fn in_field(field: &str, error: simsiam_data::Error) -> Error {
     match error {
-        simsiam_data::Error::Refused { .. } => Error::config(field, error.to_string()),
+        simsiam_data::Error::Storage { kind: StorageErrorKind::Refused | StorageErrorKind::ReadOnly, .. } => {
+            Error::config(field, error.to_string())
+        }
         error => error.into(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use simsiam_data::pack::{self, Fault};
-use simsiam_data::store::Store;
+use simsiam_data::storage::Storage;
 use simsiam_data::{Access, Decoder, RgbImage, Source};
 
 use crate::error::Error;
@@ -31,8 +31,8 @@ pub struct Verified {
 pub fn verify(uri: &str, access: &Access, threads: usize, progress: OnProgress) -> Result<Verified, Error> {
     let mut faults = Vec::new();
     // A set with missing or truncated shards does not open, but its manifest says which they are.
-    if let Ok(store) = Store::open(uri, &access.store, access.runtime.clone()) {
-        faults.extend(pack::verify_shards(&store, progress)?.unwrap_or_default());
+    if let Ok(storage) = Storage::open(uri, &access.storage, access.runtime.clone()) {
+        faults.extend(pack::verify_shards(&storage, progress)?.unwrap_or_default());
     }
     let images = match simsiam_data::open(uri, None, access) {
         Ok(source) => {

@@ -1,6 +1,6 @@
 //! Reading a file, or the checkpoint of a run, by its path or address.
 
-use simsiam_data::store::local_folder;
+use simsiam_data::storage::local_folder;
 use simsiam_recipe::Output;
 use tokio::runtime::Handle;
 

@@ -20,7 +20,7 @@ pub enum Error {
         /// Whether decoding went on to the end.
         warning: bool,
     },
-    /// The region lies outside the image, or the buffer does not hold it.
+    /// The region is outside the image, or the buffer is too small for it.
     #[error("{what} (image {width}x{height})")]
     Request {
         /// What is wrong with the request.
@@ -115,7 +115,7 @@ impl Drop for Handle {
 
 impl Handle {
     fn new() -> Result<Self, Error> {
-        // SAFETY: takes no pointer; null is told apart below.
+        // SAFETY: takes no pointer; null is checked below.
         let handle = unsafe { raw::tj3Init(raw::TJINIT_TJINIT_DECOMPRESS as c_int) };
         NonNull::new(handle)
             .map(Self)

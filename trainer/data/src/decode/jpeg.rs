@@ -3,8 +3,8 @@
 use simsiam_jpeg::{Error, Header, Jpeg, Region, Request, Scale};
 
 use super::part::{DecodeMode, Part, Wanted};
+use super::refusal::{Refusal, check_size};
 use super::scan::may_be_partial;
-use super::{Refusal, check_size};
 use crate::{Crop, RgbImage};
 
 /// A progressive file of a few bytes can ask for any number of passes over the whole image; real ones have about ten.

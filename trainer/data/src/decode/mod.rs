@@ -5,20 +5,14 @@
 mod jpeg;
 mod part;
 mod png;
+mod refusal;
 mod scan;
 
 pub use part::{DecodeMode, Part, Wanted};
+pub use refusal::MAX_PIXELS;
 
 use crate::{Error, RgbImage};
-
-/// Most pixels an image may have; Pillow refuses the same images as decompression bombs.
-pub const MAX_PIXELS: u64 = 178_956_970;
-
-/// Why an image cannot be decoded, before its name is known.
-enum Refusal {
-    Broken(String),
-    TooLarge { width: u64, height: u64 },
-}
+use refusal::Refusal;
 
 /// Decodes JPEG and PNG; one for each thread, since it keeps its buffers.
 #[derive(Debug, Default)]
@@ -34,14 +28,14 @@ impl Decoder {
         Self::default()
     }
 
-    /// Decodes `bytes` into `image`; which format they are in is told by their first bytes, not by the name.
+    /// Decodes `bytes` into `image`; the format is detected by the first bytes, not by the name.
     ///
     /// Grayscale, palette, CMYK, YCCK and 16-bit images become RGB as Pillow's `convert("RGB")` makes them; an alpha
     /// channel is dropped.
     ///
     /// # Errors
     /// [`Error::Decode`] for bytes that are not a whole JPEG or PNG image, [`Error::TooLarge`] above [`MAX_PIXELS`];
-    /// `name` stands in the message.
+    /// `name` is named in the message.
     pub fn decode(&mut self, name: &str, bytes: &[u8], image: &mut RgbImage) -> Result<(), Error> {
         self.refuse(name, |decoder| match format(bytes)? {
             Format::Jpeg => decoder.jpeg.decode(bytes, image),
@@ -95,17 +89,5 @@ fn format(bytes: &[u8]) -> Result<Format, Refusal> {
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Ok(Format::Png),
         [] => Err(Refusal::Broken("the file is empty".to_owned())),
         _ => Err(Refusal::Broken("neither JPEG nor PNG by its first bytes".to_owned())),
-    }
-}
-
-/// Refuses sizes of zero and beyond [`MAX_PIXELS`], before any memory is taken for them.
-fn check_size(width: usize, height: usize) -> Result<(), Refusal> {
-    let (width, height) = (width as u64, height as u64);
-    if width == 0 || height == 0 {
-        return Err(Refusal::Broken(format!("its size is {width}x{height}")));
-    }
-    match width.checked_mul(height) {
-        Some(pixels) if pixels <= MAX_PIXELS => Ok(()),
-        _ => Err(Refusal::TooLarge { width, height }),
     }
 }

@@ -63,7 +63,7 @@ impl Part {
         (self.origin, self.divisor) = ((0, 0), 1);
     }
 
-    /// Where `crop`, in pixels of the file's image, lies in this part.
+    /// Where `crop`, in pixels of the file's image, is in this part.
     #[must_use]
     pub fn area(&self, crop: Crop) -> Area {
         let divisor = self.divisor as f64;

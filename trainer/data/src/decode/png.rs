@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use png::{BitDepth, ColorType, DecodeOptions, Decoder, Limits, Transformations};
 
-use super::{Refusal, check_size};
+use super::refusal::{Refusal, check_size};
 use crate::RgbImage;
 
 /// Beyond the pixels themselves, what the decoder may take for ancillary chunks.

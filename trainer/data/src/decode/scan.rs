@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_whole_scans_will_do() {
+    fn partial_decode_needs_complete_scan() {
         let head = [0xFF, 0xD8, 0xFF, 0xC0, 0, 4, 1, 2, 0xFF, 0xFF, 0xDA, 0, 3, 9];
         let file = |tail: &[u8]| may_be_partial(&[&head[..], tail].concat());
         assert!(file(&[1, 2, 0xFF, 0, 3, 0xFF, 0xD3, 4, 0xFF, 0xFF, 0xD9]));

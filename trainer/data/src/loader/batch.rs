@@ -11,9 +11,9 @@ pub struct Batch {
     pub ids: Vec<u64>,
     /// The samples' labels, where the source has them.
     pub labels: Vec<Option<u32>>,
-    /// View 1 and view 2, each `[N, 3, S, S]`, normalised; empty with [`crate::Output::Crops`].
+    /// View 1 and view 2, each `[N, 3, S, S]`, normalised; empty with [`crate::ViewFormat::Crops`].
     pub views: [Vec<f32>; 2],
-    /// The resized crops of view 1 and view 2, each `[N, S, S, 3]`; empty with [`crate::Output::Planes`].
+    /// The resized crops of view 1 and view 2, each `[N, S, S, 3]`; empty with [`crate::ViewFormat::Planes`].
     pub crops: [Vec<u8>; 2],
     /// What was drawn for view 1 and view 2 of each sample.
     pub params: [Vec<ViewParams>; 2],
@@ -23,7 +23,7 @@ pub struct Batch {
     pub replaced: Vec<Replaced>,
 }
 
-/// An unreadable sample and what stands in its place.
+/// An unreadable sample and its replacement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replaced {
     /// Position within the rank's share of the batch.
@@ -34,7 +34,7 @@ pub struct Replaced {
     pub name: String,
     /// What is wrong with it.
     pub reason: String,
-    /// The sample that stands in its place.
+    /// The sample that replaces it.
     pub by: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The machinery under both loaders: lanes, the pool of workers, ordered delivery, and the end of it all.
+//! The machinery of both loaders: lanes, the pool of workers, ordered delivery, and shutdown.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -59,7 +59,7 @@ impl<T: Send + 'static> Lanes<T> {
         };
         let count = LANES.min(prefetch);
         for lane in 0..count {
-            // A lane holds one batch in its hands besides those in its queue.
+            // A lane holds one batch besides those in its queue.
             let (sender, receiver) = sync_channel((prefetch / count).saturating_sub(1));
             let (shared, stop) = (Arc::clone(&shared), Arc::clone(&lanes.stop));
             let thread = std::thread::Builder::new()
@@ -142,7 +142,7 @@ impl<T> Drop for Lanes<T> {
         // A lane blocked on a full queue wakes when its receiver goes.
         self.queues.clear();
         for thread in self.threads.drain(..) {
-            // A lane that panicked has nothing more to say.
+            // A lane that panicked has reported already.
             let _ = thread.join();
         }
     }

@@ -13,5 +13,5 @@ mod train;
 
 pub use batch::{Batch, EvalBatch, Replaced, Skipped};
 pub use eval::EvalLoader;
-pub use options::{LoaderOptions, Output};
+pub use options::{LoaderOptions, ViewFormat};
 pub use train::Loader;

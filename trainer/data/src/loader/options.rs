@@ -1,8 +1,8 @@
-//! What a loader goes through, and how.
+//! The options of a loader.
 
 use crate::{DecodeMode, Error};
 
-/// What a [`crate::Loader`] goes through, and how.
+/// What a [`crate::Loader`] loads, and how.
 #[derive(Debug, Clone)]
 pub struct LoaderOptions {
     /// The run's seed.
@@ -28,7 +28,7 @@ pub struct LoaderOptions {
     /// How much of an image is decoded, and how exactly.
     pub decode: DecodeMode,
     /// What a batch holds of each view.
-    pub output: Output,
+    pub output: ViewFormat,
     /// Whether to fill [`crate::Loader::stage_times`].
     pub time_stages: bool,
 }
@@ -48,7 +48,7 @@ impl Default for LoaderOptions {
             prefetch: 2,
             max_corrupt: 0,
             decode: DecodeMode::Exact,
-            output: Output::Planes,
+            output: ViewFormat::Planes,
             time_stages: false,
         }
     }
@@ -56,7 +56,7 @@ impl Default for LoaderOptions {
 
 /// What a batch holds of each view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Output {
+pub enum ViewFormat {
     /// The finished view: [`crate::Batch::views`].
     #[default]
     Planes,
@@ -65,7 +65,7 @@ pub enum Output {
     Crops,
 }
 
-/// What becomes of an epoch's last, partial batch.
+/// What happens to an epoch's last, partial batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Last {
     Dropped,

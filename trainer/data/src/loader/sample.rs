@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::decode::{Part, Wanted};
-use crate::times::{Stage, StageTimes};
+use crate::times::{LoadStage, LoadTimes};
 use crate::{DecodeMode, Decoder, Error, Renderer, Source};
 
 /// A worker's buffers, kept from sample to sample.
@@ -20,7 +20,7 @@ impl Scratch {
     pub(super) fn load(&mut self, source: &dyn Source, id: u64) -> Result<Result<(), Bad>, Error> {
         let Self { decoder, bytes, part, .. } = self;
         let read = source.read_into(id, bytes);
-        judge(source, id, read.and_then(|()| decoder.decode(source.name(id), bytes, &mut part.image)))
+        classify(source, id, read.and_then(|()| decoder.decode(source.name(id), bytes, &mut part.image)))
     }
 
     /// Reads a sample and decodes what `plan` wants of it, given its width and height, into `self.part`. The outer error
@@ -33,17 +33,17 @@ impl Scratch {
         plan: &mut dyn FnMut(usize, usize) -> Wanted,
     ) -> Result<Result<(), Bad>, Error> {
         let Self { decoder, bytes, part, renderer: Renderer { times, .. } } = self;
-        let mut done = times.measure(Stage::Read, || source.read_into(id, bytes));
+        let mut done = times.measure(LoadStage::Read, || source.read_into(id, bytes));
         if done.is_ok() {
             let name = source.name(id);
-            done = times.measure(Stage::Decode, || decoder.decode_part(name, bytes, mode, plan, part));
+            done = times.measure(LoadStage::Decode, || decoder.decode_part(name, bytes, mode, plan, part));
         }
-        judge(source, id, done)
+        classify(source, id, done)
     }
 }
 
-/// Tells what is wrong with the image from what is wrong with the rest of the world.
-fn judge(source: &dyn Source, id: u64, done: Result<(), Error>) -> Result<Result<(), Bad>, Error> {
+/// Separates a bad image from any other error.
+fn classify(source: &dyn Source, id: u64, done: Result<(), Error>) -> Result<Result<(), Bad>, Error> {
     match done {
         Ok(()) => Ok(Ok(())),
         Err(error) if error.is_bad_image() => Ok(Err(Bad::new(source, id, &error))),
@@ -80,7 +80,7 @@ impl ScratchPool {
     pub(super) fn new(threads: usize, time_stages: bool) -> Self {
         let scratch = || {
             let mut scratch = Scratch::default();
-            scratch.renderer.times = StageTimes::new(time_stages);
+            scratch.renderer.times = LoadTimes::new(time_stages);
             Mutex::new(scratch)
         };
         Self { workers: (0..threads).map(|_| scratch()).collect() }
@@ -93,8 +93,8 @@ impl ScratchPool {
     }
 
     /// All workers' times together.
-    pub(super) fn times(&self) -> StageTimes {
-        self.workers.iter().fold(StageTimes::default(), |mut sum, worker| {
+    pub(super) fn times(&self) -> LoadTimes {
+        self.workers.iter().fold(LoadTimes::default(), |mut sum, worker| {
             sum.add(&lock(worker).renderer.times);
             sum
         })

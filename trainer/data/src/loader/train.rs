@@ -9,12 +9,12 @@ use rayon::ThreadPool;
 
 use super::batch::{Batch, Replaced};
 use super::lanes::{LANES, Lanes, Make, share_out};
-use super::options::{Last, LoaderOptions, Output};
+use super::options::{Last, LoaderOptions, ViewFormat};
 use super::sample::{Bad, Scratch, ScratchPool};
 use crate::decode::Wanted;
 use crate::ops::Normalize;
 use crate::rng::CounterRng;
-use crate::{Error, Source, StageTimes, TwoViews, ViewParams, permutation, rank_slice};
+use crate::{Error, LoadTimes, Source, TwoViews, ViewParams, permutation, rank_slice};
 
 /// The batches of one epoch, in order, for one rank.
 ///
@@ -24,7 +24,7 @@ use crate::{Error, Source, StageTimes, TwoViews, ViewParams, permutation, rank_s
 /// # Memory
 /// What a loader holds is bounded and does not grow over an epoch, if batches are handed back by [`Self::recycle`]:
 /// - `prefetch + 1` batches with the one in use, each of N = `batch / world` samples and `N · V · 3 · S² · b` bytes, with V
-///   views and b = 4 for [`Output::Planes`] or 1 for [`Output::Crops`] (N = 64, V = 2, S = 224: 77 MB, or 19 MB);
+///   views and b = 4 for [`ViewFormat::Planes`] or 1 for [`ViewFormat::Crops`] (N = 64, V = 2, S = 224: 77 MB, or 19 MB);
 /// - for each thread, the largest encoded file met so far, its decoded part (3 bytes a pixel; 7 for CMYK) and about
 ///   `8 · S² + 3 · S · h` bytes of buffers, where h is the tallest crop's height (S = 224, h = 500: 0.7 MB);
 /// - 4 bytes for each sample of the data set: the epoch's order.
@@ -100,7 +100,7 @@ impl Loader {
 
     /// Where the workers' time went so far; all zero unless [`LoaderOptions::time_stages`] is set.
     #[must_use]
-    pub fn stage_times(&self) -> StageTimes {
+    pub fn stage_times(&self) -> LoadTimes {
         self.scratch.times()
     }
 
@@ -115,7 +115,7 @@ impl Loader {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(batch);
     }
 
-    /// Counts a batch's unreadable samples, in the order of delivery, so that the verdict does not depend on timing.
+    /// Counts a batch's unreadable samples, in the order of delivery, so that the result does not depend on timing.
     fn accept(&mut self, made: Made) -> Result<Batch, Error> {
         for bad in &made.corrupt {
             self.corrupt.insert(bad.id);
@@ -178,7 +178,7 @@ pub(super) struct Made {
     corrupt: Vec<Bad>,
 }
 
-/// What became of one position of a batch.
+/// The outcome for one position of a batch.
 #[derive(Default)]
 struct Outcome {
     /// The sample that is there now; none when too many in a row were unreadable.
@@ -217,11 +217,11 @@ enum Space<'a> {
 }
 
 /// Gives the batch room for `samples`, and divides it among them.
-fn spaces(batch: &mut Batch, output: Output, count: Count, samples: usize, size: usize) -> Vec<Space<'_>> {
+fn spaces(batch: &mut Batch, output: ViewFormat, count: Count, samples: usize, size: usize) -> Vec<Space<'_>> {
     let view = 3 * size * size;
     let (planes, crops) = match output {
-        Output::Planes => (samples * view, 0),
-        Output::Crops => (0, samples * view),
+        ViewFormat::Planes => (samples * view, 0),
+        ViewFormat::Crops => (0, samples * view),
     };
     let second = |length: usize| if count == Count::Two { length } else { 0 };
     let ([one, two], [three, four]) = (&mut batch.views, &mut batch.crops);

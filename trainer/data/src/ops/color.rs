@@ -8,7 +8,22 @@ use pulp::{Simd, WithSimd};
 
 use super::cut::cut_clipped;
 use super::hue::turn as turn_hue;
-use crate::view::JitterOp;
+
+/// One of the four operations of the colour jitter, with its factor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum JitterOp {
+    /// See [`brightness`].
+    Brightness(f32),
+    /// See [`contrast`].
+    Contrast(f32),
+    /// See [`saturation`].
+    Saturation(f32),
+    /// See [`hue`].
+    Hue(f64),
+}
+
+/// The colour jitter's operations in the order in which they apply.
+pub type Jitter = [JitterOp; 4];
 
 /// Pixels of a strip; three times as many bytes.
 const STRIP: usize = 512;

@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_cast() {
+    fn cut_equals_cast() {
         for step in 0..=256 * 64 - 1 {
             let x = step as f32 / 64.0;
             for x in [x, x.next_down().max(0.0), x.next_up().min(255.99)] {

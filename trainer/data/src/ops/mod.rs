@@ -13,6 +13,6 @@ mod normalize;
 mod resize;
 
 pub use blur::{Blur, BoxKernel};
-pub use color::{brightness, contrast, grayscale, hue, jitter, saturation};
+pub use color::{Jitter, JitterOp, brightness, contrast, grayscale, hue, jitter, saturation};
 pub use normalize::Normalize;
 pub use resize::{Area, Filter, Layout, Resizer};

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::Source;
+use super::access::Source;
 use super::listing::is_image;
 use crate::Error;
 
@@ -138,8 +138,8 @@ struct Entry {
     is_folder: bool,
 }
 
-/// What a folder holds, sorted by bytes; links are followed, and one that leads nowhere stays as a file, so that it is
-/// reported as an unreadable image and not passed over in silence.
+/// What a folder holds, sorted by bytes; links are followed, and a dangling one is kept as a file, so that it is
+/// reported as an unreadable image instead of being skipped silently.
 fn entries(folder: &Path) -> Result<Vec<Entry>, Error> {
     let fail = |source| Error::Io { path: folder.to_path_buf(), action: "list this folder", source };
     let mut found = Vec::new();
@@ -151,7 +151,7 @@ fn entries(folder: &Path) -> Result<Vec<Entry>, Error> {
         } else {
             kind.is_dir()
         };
-        // A name that is not UTF-8 could not be told from others by its label or in a message.
+        // A name that is not UTF-8 would be ambiguous as a label and in messages.
         let name = entry.file_name().into_string().map_err(|name| Error::Io {
             path: folder.join(name),
             action: "use this name",
@@ -165,7 +165,7 @@ fn entries(folder: &Path) -> Result<Vec<Entry>, Error> {
     Ok(found)
 }
 
-/// Links can lead in a circle; nobody nests class folders this deep.
+/// Symbolic links can form a loop; no real data set nests class folders this deep.
 const MAX_DEPTH: usize = 16;
 
 /// Adds the images below `root/below` in order of their paths' bytes; returns how many other files were seen.
@@ -197,5 +197,9 @@ fn local_path(location: &Path) -> Result<PathBuf, Error> {
     if scheme == "file" && rest.starts_with('/') {
         return Ok(PathBuf::from(rest));
     }
-    Err(Error::Scheme { location: location.display().to_string(), scheme: scheme.to_owned() })
+    Err(Error::Scheme {
+        location: location.display().to_string(),
+        scheme: scheme.to_owned(),
+        expected: "a local path or file://<absolute path>",
+    })
 }

@@ -1,6 +1,6 @@
-//! What stands beside a shard: where in the tar each sample lies.
+//! The index beside a shard: the position of each sample in the tar.
 //!
-//! Text, one line a sample, fields between tabs, so that `cut` and `awk` read it too:
+//! Text, one line per sample with tab-separated fields, so that `cut` and `awk` can read it:
 //!
 //! ```text
 //! #simsiam-index 1 <bytes of the tar> <SHA-256 of the tar> <samples> <digest of what it was made of>
@@ -26,14 +26,14 @@ pub(crate) struct Entry {
     pub(crate) name: String,
 }
 
-/// An index and what it says of its tar.
+/// An index with the properties of its tar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Index {
     /// Size of the tar in bytes.
     pub(crate) bytes: u64,
     /// SHA-256 of the tar in hex; `-` where nobody computed it.
     pub(crate) sha256: String,
-    /// What the tar was made of, as its maker digests it; `-` for a tar of somebody else's.
+    /// What the tar was made of, as its maker digests it; `-` for a tar that was not packed here.
     pub(crate) of: String,
     /// Its samples.
     pub(crate) entries: Vec<Entry>,
@@ -57,25 +57,26 @@ impl Index {
         text
     }
 
-    /// Reads the file; `uri` stands in errors.
+    /// Reads the file; `uri` names it in errors.
     ///
     /// # Errors
-    /// [`Error::Shard`] for anything but a whole index whose samples lie within its tar.
+    /// [`Error::Shard`] for anything but a whole index whose samples are within its tar.
     pub(crate) fn parse(uri: &str, bytes: &[u8]) -> Result<Self, Error> {
         let bad = |line: usize, what: &str| Error::Shard {
             uri: uri.to_owned(),
-            reason: format!("line {line} of this index {what}; delete the index, or pack the data anew"),
+            reason: format!("line {line} of this index {what}; delete the index, or pack the data again"),
         };
         let text = std::str::from_utf8(bytes).map_err(|_| bad(1, "is not UTF-8"))?;
         let (head, rest) = text.split_once('\n').ok_or_else(|| bad(1, "has no end"))?;
-        let fields: Vec<_> = head.strip_prefix(MAGIC).ok_or_else(|| bad(1, "is not an index's"))?.split(' ').collect();
-        let ["", bytes, sha256, samples, of] = fields[..] else { return Err(bad(1, "has not six fields")) };
+        let fields: Vec<_> =
+            head.strip_prefix(MAGIC).ok_or_else(|| bad(1, "is not the header of an index"))?.split(' ').collect();
+        let ["", bytes, sha256, samples, of] = fields[..] else { return Err(bad(1, "does not have six fields")) };
         let bytes: u64 = bytes.parse().map_err(|_| bad(1, "has no size"))?;
         let samples: usize = samples.parse().map_err(|_| bad(1, "has no count"))?;
         // A count is not to be trusted with memory: each line has at least this many bytes.
         let mut entries = Vec::with_capacity(samples.min(rest.len() / 8));
         for (number, line) in (2..).zip(rest.lines()) {
-            let entry = entry(line).ok_or_else(|| bad(number, "is no sample's"))?;
+            let entry = entry(line).ok_or_else(|| bad(number, "is not a sample"))?;
             if entry.offset.checked_add(u64::from(entry.size)).is_none_or(|end| end > bytes) {
                 return Err(bad(number, "points beyond the end of the shard"));
             }
@@ -83,7 +84,7 @@ impl Index {
         }
         if entries.len() != samples || !rest.is_empty() && !rest.ends_with('\n') {
             let found = entries.len();
-            return Err(bad(found + 1, &format!("is the last of {found}, {samples} were written")));
+            return Err(bad(found + 1, &format!("is its last, after {found} of {samples} samples")));
         }
         Ok(Self { bytes, sha256: sha256.to_owned(), of: of.to_owned(), entries })
     }
@@ -118,12 +119,12 @@ mod tests {
     }
 
     #[test]
-    fn it_comes_back_as_it_was_written() {
+    fn index_round_trips() {
         assert_eq!(Index::parse("x", index().to_text().as_bytes()).unwrap(), index());
     }
 
     #[test]
-    fn every_cut_and_every_foreign_file_is_refused() {
+    fn truncated_or_foreign_index_is_refused() {
         let text = index().to_text();
         for cut in 0..text.len() {
             assert!(Index::parse("x", &text.as_bytes()[..cut]).is_err(), "cut at {cut}");
@@ -138,6 +139,6 @@ mod tests {
             assert!(Index::parse("x", text.replacen(from, to, 1).as_bytes()).is_err(), "{from} for {to}");
         }
         let error = Index::parse("shard-00001.idx", b"\xff\xfe").unwrap_err().to_string();
-        assert!(error.contains("shard-00001.idx") && error.contains("pack the data anew"), "{error}");
+        assert!(error.contains("shard-00001.idx") && error.contains("pack the data again"), "{error}");
     }
 }

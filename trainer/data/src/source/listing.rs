@@ -11,7 +11,7 @@ pub(super) struct Item<T> {
     pub(super) name: String,
     /// Its class, if it has one.
     pub(super) class: Option<String>,
-    /// Where its bytes lie.
+    /// Where its bytes are.
     pub(super) place: T,
 }
 
@@ -42,7 +42,7 @@ impl Names {
     }
 }
 
-/// What every source that is not a local folder knows of its samples.
+/// The names and labels of a source's samples; used by all sources but the local folder.
 #[derive(Debug)]
 pub(super) struct Listing {
     names: Names,
@@ -52,7 +52,7 @@ pub(super) struct Listing {
 
 impl Listing {
     /// Puts `items` in the order of (class, name) by bytes and labels them: with `known` classes, or with their own.
-    /// `others` counts what was seen and is no image.
+    /// `others` is the number of other files found.
     ///
     /// # Errors
     /// [`Error::EmptyFolder`], [`Error::NoImages`], [`Error::MixedLayout`], [`Error::UnknownClass`].
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_by_class_then_name() {
+    fn samples_are_ordered_by_class_then_name() {
         // By the whole path's bytes `a-b/…` would come before `a/…`.
         let (listing, places) = listing(&["a-b/1.jpg", "b/0.jpg", "a/2.jpg", "a/1.jpg"], None).unwrap();
         assert_eq!(listing.classes(), ["a", "a-b", "b"]);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_follow_known_classes() {
+    fn labels_with_known_classes_index_them() {
         let known = ["a", "b", "c"].map(str::to_owned);
         let (listing, _) = listing(&["c/1.jpg", "a/1.jpg"], Some(&known)).unwrap();
         assert_eq!((listing.label(0), listing.label(1)), (Some(0), Some(2)));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_data_set_is_refused() {
+    fn listing_without_consistent_images_is_refused() {
         assert!(matches!(listing(&[], None), Err(Error::NoImages { files: 3, .. })));
         assert!(matches!(listing(&["a/1.jpg", "2.jpg"], None), Err(Error::MixedLayout { flat: 1, classes: 1, .. })));
         let known = ["a".to_owned()];

@@ -5,17 +5,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::access::{Access, Source};
 use super::ahead::Ahead;
 use super::listing::{Item, Listing, is_image};
-use super::{Access, Source};
 use crate::Error;
 use crate::cache::{Cache, seal, sealed_size, unseal};
-use crate::store::{Found, Store};
+use crate::storage::{ListedObject, Storage};
 
 /// Images below a prefix.
 #[derive(Debug)]
 pub struct Objects {
-    store: Store,
+    store: Storage,
     listing: Listing,
     places: Vec<Place>,
     ahead: Ahead,
@@ -30,10 +30,10 @@ struct Place {
 
 impl Objects {
     /// Lists the prefix.
-    pub(super) fn open(store: Store, known: Option<&[String]>, access: &Access) -> Result<Self, Error> {
+    pub(super) fn open(store: Storage, known: Option<&[String]>, access: &Access) -> Result<Self, Error> {
         let mut others = 0;
         let mut items = Vec::new();
-        for Found { name, size, version } in store.list()? {
+        for ListedObject { name, size, version } in store.list()? {
             if !is_image(&name) {
                 others += 1;
                 continue;
@@ -97,7 +97,7 @@ impl Source for Objects {
         let name = self.name(id);
         let bytes = match fetched {
             Some(bytes) => bytes?,
-            None => self.store.get(name)?.ok_or_else(|| Error::Vanished { uri: self.store.uri(name) })?,
+            None => self.store.get(name)?.ok_or_else(|| Error::missing(self.store.uri(name)))?,
         };
         if bytes.len() as u64 == place.size {
             self.keep(place, &bytes);

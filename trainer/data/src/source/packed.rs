@@ -1,4 +1,5 @@
-//! What a packed set says of itself: `packed.json`, written last, so that a set without it is not one.
+//! The manifest of a packed set, `packed.json`. It is written last, so a set without it is incomplete; that invariant is
+//! upheld by [`crate::pack::pack`].
 
 use serde::{Deserialize, Serialize};
 
@@ -19,11 +20,11 @@ pub struct Manifest {
     pub samples: usize,
     /// The classes' names, sorted by bytes; empty without labels.
     pub classes: Vec<String>,
-    /// The size that images were brought to, as `keep`, `maxSide 400` or `shortSide 256`.
+    /// The size that images were resized to, as `keep`, `maxSide 400` or `shortSide 256`.
     pub size: String,
-    /// JPEG quality of images that were encoded anew.
+    /// JPEG quality of re-encoded images.
     pub quality: u8,
-    /// Digest of the source's listing and these settings: who packs the same again gets the same.
+    /// Digest of the source's listing and these settings; packing the same again gives the same digest.
     pub of: String,
     /// Images of the source that could not be read and are not here.
     pub left_out: Vec<String>,
@@ -50,25 +51,28 @@ impl Manifest {
         Self { version: VERSION, samples: 0, classes, size, quality, of, left_out: Vec::new(), shards: Vec::new() }
     }
 
-    /// Reads the file; `uri` stands in errors.
+    /// Reads the file; `uri` names it in errors.
     ///
     /// # Errors
     /// [`Error::Shard`] for anything but a manifest of a version that this build knows.
     pub(crate) fn parse(uri: &str, bytes: &[u8]) -> Result<Self, Error> {
         let bad = |reason: String| Error::Shard { uri: uri.to_owned(), reason };
         let manifest: Self = serde_json::from_slice(bytes)
-            .map_err(|e| bad(format!("not a packed set's manifest: {e}; pack the data anew")))?;
+            .map_err(|e| bad(format!("not a packed set's manifest: {e}; pack the data again")))?;
         if manifest.version != VERSION {
             let found = manifest.version;
-            return Err(bad(format!("is of version {found}, this build reads version {VERSION}; pack the data anew")));
+            return Err(bad(format!("is of version {found}, this build reads version {VERSION}; pack the data again")));
         }
         let total: usize = manifest.shards.iter().map(|shard| shard.samples).sum();
         if total != manifest.samples {
-            return Err(bad(format!("says {} samples, its shards have {total}; pack the data anew", manifest.samples)));
+            return Err(bad(format!(
+                "says {} samples, its shards have {total}; pack the data again",
+                manifest.samples
+            )));
         }
         // Names come from a file: they must stay in its folder.
         match manifest.shards.iter().find(|shard| shard.stem.is_empty() || shard.stem.contains(['/', '\\', '.'])) {
-            Some(shard) => Err(bad(format!("names a shard {:?}; pack the data anew", shard.stem))),
+            Some(shard) => Err(bad(format!("names a shard {:?}; pack the data again", shard.stem))),
             None => Ok(manifest),
         }
     }

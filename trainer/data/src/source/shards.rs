@@ -1,6 +1,6 @@
 //! Images in tar files, packed by us or by others (WebDataset), local or in object storage.
 //!
-//! Each sample is read where it lies: from the local file, from the cache's copy of the shard, or by a request for just
+//! Each sample is read from where it is: from the local file, from the cache's copy of the shard, or by a request for just
 //! its bytes. A thread fills the cache with whole shards meanwhile.
 
 use std::fs::File;
@@ -14,15 +14,15 @@ use std::time::Duration;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::access::{Access, Source};
 use super::ahead::Ahead;
 use super::index::{Entry, Index};
 use super::listing::{Item, Listing};
 use super::packed::Manifest;
 use super::tar::{RangeReader, images};
-use super::{Access, Source};
 use crate::Error;
 use crate::cache::{Cache, Filled};
-use crate::store::{Found, Store};
+use crate::storage::{ListedObject, Storage};
 
 /// A set of tar shards.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct Shards {
 /// The shards, as the thread that fills the cache shares them.
 #[derive(Debug)]
 struct Set {
-    store: Store,
+    store: Storage,
     /// The shards are local files, not copies of objects.
     local: bool,
     shards: Vec<Shard>,
@@ -61,13 +61,13 @@ struct Place {
     crc: Option<u32>,
 }
 
-/// How often a shard that another process is fetching is looked for again.
+/// How often to check for a shard that another process is fetching.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 impl Shards {
     /// Opens a packed set by its manifest.
     pub(super) fn packed(
-        store: Store,
+        store: Storage,
         manifest: &Manifest,
         known: Option<&[String]>,
         access: &Access,
@@ -77,14 +77,15 @@ impl Shards {
             let uri = store.uri(&name);
             let bytes = store.get(&name)?.ok_or_else(|| Error::Shard {
                 uri: uri.clone(),
-                reason: "this index is missing; pack the data anew".into(),
+                reason: "this index is missing; pack the data again".into(),
             })?;
             let index = Index::parse(&uri, &bytes)?;
             if index.bytes != shard.bytes || index.sha256 != shard.sha256 || index.entries.len() != shard.samples {
-                let reason = "this index disagrees with the manifest about its shard; pack the data anew".into();
+                let reason = "this index disagrees with the manifest about its shard; pack the data again".into();
                 return Err(Error::Shard { uri, reason });
             }
-            let tar = Found { name: format!("{}.tar", shard.stem), size: shard.bytes, version: shard.sha256.clone() };
+            let tar =
+                ListedObject { name: format!("{}.tar", shard.stem), size: shard.bytes, version: shard.sha256.clone() };
             Ok((tar, Some(shard.sha256.clone()), index.entries))
         };
         let opened: Vec<_> = in_parallel(&manifest.shards, open)?;
@@ -93,19 +94,19 @@ impl Shards {
 
     /// Opens the tars of a folder or prefix, or the one tar that `store` is.
     pub(super) fn tars(
-        store: Store,
-        tars: Vec<Found>,
+        store: Storage,
+        tars: Vec<ListedObject>,
         known: Option<&[String]>,
         access: &Access,
     ) -> Result<Self, Error> {
         let cache = access.cache.as_deref();
-        let read = |tar: &Found| {
+        let read = |tar: &ListedObject| {
             let uri = store.uri(&tar.name);
             let (entries, others) = table(&store, tar, &uri, cache)?;
             Ok((tar.clone(), None, entries, others))
         };
         let mut others = 0;
-        let read: Vec<(Found, Option<String>, Vec<Entry>, usize)> = in_parallel(&tars, read)?;
+        let read: Vec<(ListedObject, Option<String>, Vec<Entry>, usize)> = in_parallel(&tars, read)?;
         let opened = read.into_iter().map(|(tar, sha256, entries, more)| {
             others += more;
             (tar, sha256, entries)
@@ -115,8 +116,8 @@ impl Shards {
     }
 
     fn new(
-        store: Store,
-        opened: Vec<(Found, Option<String>, Vec<Entry>)>,
+        store: Storage,
+        opened: Vec<(ListedObject, Option<String>, Vec<Entry>)>,
         known: Option<&[String]>,
         others: usize,
         access: &Access,
@@ -173,7 +174,7 @@ impl Shards {
 
     fn wrong_sum(&self, shard: &Shard, place: Place) -> Error {
         let reason = format!(
-            "the {} bytes at {} have not the checksum of the index; bring the shard anew, or pack the data anew",
+            "checksum mismatch: the {} bytes at {} differ from the index; copy the shard again, or pack the data again",
             place.size, place.offset
         );
         Error::Shard { uri: self.set.store.uri(&shard.name), reason }
@@ -306,7 +307,7 @@ impl Set {
         self.store.runtime().block_on(self.store.stream(&shard.name, &mut take))?;
         match &shard.sha256 {
             Some(expected) if *expected != hex(&sum.finalize()) => {
-                Err(Error::Shard { uri: uri(), reason: "its bytes have not the manifest's SHA-256".into() })
+                Err(Error::Shard { uri: uri(), reason: "SHA-256 mismatch with the manifest".into() })
             }
             _ => Ok(()),
         }
@@ -320,21 +321,22 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 fn local_shard(path: PathBuf, expected: u64) -> Result<PathBuf, Error> {
     let found = std::fs::metadata(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::Shard { uri: path.display().to_string(), reason: "this shard is missing; pack the data anew".into() }
-        }
+        std::io::ErrorKind::NotFound => Error::Shard {
+            uri: path.display().to_string(),
+            reason: "this shard is missing; pack the data again".into(),
+        },
         _ => Error::Io { path: path.clone(), action: "open this shard", source: e },
     })?;
     if found.len() == expected {
         return Ok(path);
     }
     let reason =
-        format!("has {} bytes, its index says {expected}: cut short, or changed; pack the data anew", found.len());
+        format!("has {} bytes, its index says {expected}: cut short, or changed; pack the data again", found.len());
     Err(Error::Shard { uri: path.display().to_string(), reason })
 }
 
-/// The table of a tar: kept in the cache for a remote one, whose headers take many requests to read.
-fn table(store: &Store, tar: &Found, uri: &str, cache: Option<&Cache>) -> Result<(Vec<Entry>, usize), Error> {
+/// The table of contents of a tar; cached for a remote one, whose headers take many requests to read.
+fn table(store: &Storage, tar: &ListedObject, uri: &str, cache: Option<&Cache>) -> Result<(Vec<Entry>, usize), Error> {
     if let Some(path) = store.local_file(&tar.name) {
         let file = File::open(&path).map_err(|source| Error::Io { path, action: "open this shard", source })?;
         return images(uri, tar.size, std::io::BufReader::new(file));

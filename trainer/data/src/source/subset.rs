@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Source;
+use super::access::Source;
 use crate::Error;
 use crate::rng::CounterRng;
 
@@ -35,7 +35,7 @@ impl Subset {
         if !(fraction > 0.0 && fraction <= 1.0) {
             return Err(Error::option("fraction", fraction, "above 0 and at most 1"));
         }
-        // What has no class is a class of its own here; whoever needs labels says so.
+        // Samples without a class form a class of their own here; callers that need labels check for them.
         let mut classes = vec![Vec::new(); source.classes().len() + 1];
         for id in 0..source.len() as u64 {
             let class = source.label(id).map_or(source.classes().len(), |label| label as usize);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn every_class_keeps_its_share_and_at_least_one() {
+    fn subset_keeps_fraction_of_every_class() {
         let subset = Subset::of_each_class(fake(), 0.1, 4).unwrap();
         let mut counts = [0; 3];
         (0..subset.len() as u64).for_each(|id| counts[subset.label(id).unwrap() as usize] += 1);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_alone_decides() {
+    fn subset_depends_on_seed_alone() {
         assert_eq!(members(0.1, 4), members(0.1, 4));
         assert_ne!(members(0.1, 4), members(0.1, 5));
         assert_eq!(members(1.0, 4), (0..201).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! Reading the table of a tar file without its contents.
+//! Reads the table of contents of a tar without its members.
 
 use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -6,22 +6,22 @@ use std::io::{Read, Seek, SeekFrom};
 use super::index::{Entry, is_plain};
 use super::listing::is_image;
 use crate::Error;
-use crate::store::Store;
+use crate::storage::Storage;
 
 /// Labels are a number or a word; anything longer is no label.
 const MAX_LABEL: u64 = 256;
 /// A tar ends with blocks of zeros.
 const BLOCK: u64 = 512;
 
-/// The images in a tar of `bytes` bytes. `uri` stands in errors.
+/// The images in a tar of `bytes` bytes. `uri` names it in errors.
 ///
 /// A sample's class is the content of the `.cls` (WebDataset) of the same key, which is its path up to the first dot of
-/// the file name, or else its folder. Other members are passed over; how many stands beside the entries.
+/// the file name, or else its folder. Other members are skipped; their number is returned with the entries.
 ///
 /// # Errors
-/// [`Error::Shard`] where the tar is cut short or is none; what the reader says.
+/// [`Error::Shard`] if the tar is truncated or not a tar; the reader's errors.
 pub(crate) fn images(uri: &str, bytes: u64, mut reader: impl Read + Seek) -> Result<(Vec<Entry>, usize), Error> {
-    let bad = |what: String| Error::Shard { uri: uri.to_owned(), reason: format!("{what}; write it anew") };
+    let bad = |what: String| Error::Shard { uri: uri.to_owned(), reason: format!("{what}; create the tar again") };
     let broken = |e: std::io::Error| match e.downcast::<Error>() {
         Ok(ours) => ours,
         Err(e) => bad(format!("not a readable tar: {e}")),
@@ -31,7 +31,7 @@ pub(crate) fn images(uri: &str, bytes: u64, mut reader: impl Read + Seek) -> Res
         reader.seek(SeekFrom::Start(bytes - BLOCK)).and_then(|_| reader.read_exact(&mut last)).map_err(broken)?;
     }
     if last.iter().any(|byte| *byte != 0) {
-        return Err(bad(format!("cut short: its {bytes} bytes do not end as a tar ends")));
+        return Err(bad(format!("cut short: its {bytes} bytes have no end-of-archive marker")));
     }
     reader.rewind().map_err(broken)?;
     let mut archive = tar::Archive::new(reader);
@@ -87,9 +87,9 @@ fn key(name: &str) -> &str {
     name[file..].find('.').map_or(name, |dot| &name[..file + dot])
 }
 
-/// An object read from where it is asked to, a few blocks at a time: a tar's headers lie far apart.
+/// A seekable reader of an object that fetches a few blocks at a time: a tar's headers are far apart.
 pub(super) struct RangeReader<'a> {
-    store: &'a Store,
+    store: &'a Storage,
     name: &'a str,
     bytes: u64,
     at: u64,
@@ -100,7 +100,7 @@ pub(super) struct RangeReader<'a> {
 const PIECE: u64 = 8 * BLOCK;
 
 impl<'a> RangeReader<'a> {
-    pub(super) fn new(store: &'a Store, name: &'a str, bytes: u64) -> Self {
+    pub(super) fn new(store: &'a Storage, name: &'a str, bytes: u64) -> Self {
         Self { store, name, bytes, at: 0, held: Vec::new(), held_from: 0 }
     }
 }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn images_with_their_labels_and_places() {
+    fn tar_members_become_labelled_images() {
         let long = format!("{}/x.JPEG", "n".repeat(150));
         let tar = tar_of(&[
             ("a/1.jpg", b"one"),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_is_seen_wherever_it_falls() {
+    fn truncated_tar_is_refused_at_any_offset() {
         let tar = tar_of(&[("a/1.jpg", &[1; 700]), ("b/2.jpg", &[2; 700])]);
         for cut in (0..tar.len() - 1024).step_by(64) {
             let error = images("t.tar", cut as u64, Cursor::new(&tar[..cut])).unwrap_err();

@@ -1,8 +1,9 @@
 //! Drawing a view's parameters, from the same distributions as torchvision's transforms.
 
-use super::{Crop, Jitter, JitterOp, ViewParams, check_side, check_std};
-use crate::Error;
+use super::params::{ViewParams, check_side, check_std};
+use crate::ops::{Jitter, JitterOp};
 use crate::rng::CounterRng;
+use crate::{Crop, Error};
 
 /// The MoCo-v2 augmentation: RandomResizedCrop, ColorJitter, grayscale, Gaussian blur, horizontal flip, normalise.
 ///
@@ -17,11 +18,11 @@ pub struct TwoViews {
     pub max_scale: f64,
     /// Probability of the colour jitter.
     pub jitter_prob: f64,
-    /// Brightness factors lie within 1 ± this.
+    /// Brightness factors are within 1 ± this.
     pub brightness: f64,
-    /// Contrast factors lie within 1 ± this.
+    /// Contrast factors are within 1 ± this.
     pub contrast: f64,
-    /// Saturation factors lie within 1 ± this.
+    /// Saturation factors are within 1 ± this.
     pub saturation: f64,
     /// Hue turns by up to ± this share of the circle; at most ½.
     pub hue: f64,

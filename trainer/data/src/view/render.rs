@@ -1,9 +1,9 @@
 //! Making a view from an image and what was drawn for it.
 
-use super::{Crop, EvalView, JitterOp, ViewParams};
-use crate::RgbImage;
-use crate::ops::{self, Area, Blur, Layout, Normalize, Resizer};
-use crate::times::{Stage, StageTimes};
+use super::params::{EvalView, ViewParams};
+use crate::ops::{self, Area, Blur, JitterOp, Layout, Normalize, Resizer};
+use crate::times::{LoadStage, LoadTimes};
+use crate::{Crop, RgbImage};
 
 /// Makes views; one for each thread, since it keeps its buffers.
 #[derive(Debug, Default)]
@@ -11,7 +11,7 @@ pub struct Renderer {
     resizer: Resizer,
     blur: Blur,
     planes: Vec<u8>,
-    pub(crate) times: StageTimes,
+    pub(crate) times: LoadTimes,
 }
 
 impl Renderer {
@@ -39,21 +39,21 @@ impl Renderer {
     ) {
         let Self { resizer, blur, planes: bytes, times } = self;
         bytes.resize(size * size * 3, 0);
-        times.measure(Stage::Resize, || resizer.resize(image, area, (size, size), Layout::Planes, bytes));
+        times.measure(LoadStage::Resize, || resizer.resize(image, area, (size, size), Layout::Planes, bytes));
         color(bytes, params, times);
-        // Of a gray view, one plane stands for all three.
+        // The three planes of a gray view are equal, so one is computed.
         let channels = if params.grayscale { 1 } else { 3 };
         let bytes = &mut bytes[..size * size * channels];
         if let Some(sigma) = params.blur {
-            times.measure(Stage::Blur, || blur.apply(bytes, size, size, sigma));
+            times.measure(LoadStage::Blur, || blur.apply(bytes, size, size, sigma));
         }
-        times.measure(Stage::Normalize, || normalize.apply(bytes, size, params.flip, planes));
+        times.measure(LoadStage::Normalize, || normalize.apply(bytes, size, params.flip, planes));
     }
 
     /// Only the resized crop of a view, into `pixels` (`[size, size, 3]`).
     pub(crate) fn crop_of(&mut self, image: &RgbImage, area: Area, size: usize, pixels: &mut [u8]) {
         let Self { resizer, times, .. } = self;
-        times.measure(Stage::Resize, || resizer.resize(image, area, (size, size), Layout::Interleaved, pixels));
+        times.measure(LoadStage::Resize, || resizer.resize(image, area, (size, size), Layout::Interleaved, pixels));
     }
 
     /// The view for evaluation, into `planes` (`[3, crop, crop]`).
@@ -79,15 +79,15 @@ impl Renderer {
 }
 
 /// Jitter and grayscale, in as few passes as there can be; measured, with the hue in one of its own.
-fn color(planes: &mut [u8], params: &ViewParams, times: &mut StageTimes) {
+fn color(planes: &mut [u8], params: &ViewParams, times: &mut LoadTimes) {
     let ops = params.jitter.as_ref().map_or(&[][..], |ops| &ops[..]);
     let hue = ops.iter().position(|op| matches!(op, JitterOp::Hue(_))).filter(|_| times.on());
     let rest = hue.map_or(0, |hue| {
-        times.measure(Stage::Jitter, || ops::jitter(planes, &ops[..hue], false));
-        times.measure(Stage::Hue, || ops::jitter(planes, &ops[hue..=hue], false));
+        times.measure(LoadStage::Jitter, || ops::jitter(planes, &ops[..hue], false));
+        times.measure(LoadStage::Hue, || ops::jitter(planes, &ops[hue..=hue], false));
         hue + 1
     });
-    times.measure(Stage::Jitter, || ops::jitter(planes, &ops[rest..], params.grayscale));
+    times.measure(LoadStage::Jitter, || ops::jitter(planes, &ops[rest..], params.grayscale));
 }
 
 /// torchvision's `Resize(side)`: the shorter side becomes `side`, the longer keeps the shape, cut to whole pixels.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use simsiam_contract::{RankPhase, StageResult};
-use simsiam_data::{Loader, LoaderOptions, Output, Source};
+use simsiam_data::{Loader, LoaderOptions, Source, ViewFormat};
 use simsiam_recipe::{Ablation, AugmentDevice, CheckpointPolicy, Pretrain, Recipe};
 use tch::{Kind, Tensor};
 
@@ -182,7 +182,7 @@ impl<'a> PretrainTask<'a> {
             prefetch: 2,
             max_corrupt: self.recipe.dataset.max_corrupt,
             decode: decode_mode(&self.recipe.dataset),
-            output: if self.photometric.is_some() { Output::Crops } else { Output::Planes },
+            output: if self.photometric.is_some() { ViewFormat::Crops } else { ViewFormat::Planes },
             time_stages: false,
         };
         Ok(Loader::two_views(self.source.clone(), two_views(&pretrain.augment), options)?)

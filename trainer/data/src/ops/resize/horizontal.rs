@@ -1,7 +1,15 @@
 //! The horizontal pass: each output pixel is a weighted sum of neighbours in its row.
 
-use super::Layout;
 use super::weights::{PRECISION, Weights};
+
+/// How the channels of an image are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `[height, width, 3]`.
+    Interleaved,
+    /// `[3, height, width]`.
+    Planes,
+}
 
 /// Interleaved rows that begin at the weights' reach.
 #[derive(Clone, Copy)]

@@ -8,9 +8,9 @@ mod horizontal;
 mod vertical;
 mod weights;
 
-use crate::RgbImage;
-use crate::view::Crop;
+use crate::{Crop, RgbImage};
 pub use filter::Filter;
+pub use horizontal::Layout;
 use weights::{Stretch, Weights};
 
 /// A rectangle of an image that need not begin or end at a whole pixel.
@@ -33,15 +33,6 @@ impl From<Crop> for Area {
     }
 }
 
-/// How pixels lie in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// `[height, width, 3]`.
-    Interleaved,
-    /// `[3, height, width]`.
-    Planes,
-}
-
 /// A resizer with its buffers.
 #[derive(Debug, Default)]
 pub struct Resizer {
@@ -61,7 +52,7 @@ impl Resizer {
     /// Cuts `area` out of `image` and resizes it to `size` (width, height): what PIL's `crop` and then `resize`
     /// give. Pixels outside the area play no part.
     ///
-    /// `area` must lie within the image and not be empty; `output` takes `width * height * 3` bytes.
+    /// `area` must be within the image and not be empty; `output` takes `width * height * 3` bytes.
     pub fn resize(
         &mut self,
         image: &RgbImage,

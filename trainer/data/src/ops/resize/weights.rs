@@ -1,6 +1,6 @@
 //! The weights of Pillow's antialiased filters, in its 22-bit fixed point.
 
-use super::Filter;
+use super::filter::Filter;
 
 /// Fractional bits of the weights: 32 less 8 for the pixel less 2 for overshoot, as in Pillow.
 pub(super) const PRECISION: u32 = 22;

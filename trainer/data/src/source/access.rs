@@ -1,0 +1,69 @@
+//! What every source provides, and how sources are reached.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::Error;
+use crate::cache::Cache;
+use crate::storage::StorageOptions;
+
+/// How sources are reached.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// How storage is reached.
+    pub storage: StorageOptions,
+    /// Where copies of remote data are kept, if they are.
+    pub cache: Option<Arc<Cache>>,
+    /// The runtime for requests; sources block on it, so they must not be used on its threads.
+    pub runtime: Handle,
+}
+
+impl Access {
+    /// Default settings and no cache.
+    #[must_use]
+    pub fn new(runtime: Handle) -> Self {
+        Self { storage: StorageOptions::default(), cache: None, runtime }
+    }
+}
+
+/// Random access to the encoded images of a data set.
+///
+/// A sample's id is its position in the source's listing, sorted by bytes (class, then file), so that the same data has
+/// the same ids on every machine and in every layout.
+pub trait Source: Send + Sync {
+    /// Number of samples; ids run from 0 to `len() - 1`.
+    fn len(&self) -> usize;
+
+    /// Whether there are no samples; the sources of this crate refuse to open empty.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The encoded bytes of one sample.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSample`]; [`Error::Io`] when the file cannot be read.
+    fn read(&self, id: u64) -> Result<Vec<u8>, Error>;
+
+    /// As [`Self::read`], into a buffer of the caller's, replacing what it holds.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn read_into(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        *buffer = self.read(id)?;
+        Ok(())
+    }
+
+    /// Says which samples will be read soon; a source for which that takes long may begin.
+    fn prefetch(&self, _ids: &[u64]) {}
+
+    /// What a person calls the sample: its path within the source. Empty for an id that does not exist.
+    fn name(&self, id: u64) -> &str;
+
+    /// The sample's index into [`Self::classes`], where the source has classes.
+    fn label(&self, id: u64) -> Option<u32>;
+
+    /// The classes' names, sorted by bytes; empty when there are no labels.
+    fn classes(&self) -> &[String];
+}
