@@ -13,7 +13,7 @@ use crate::{limits, pickle};
 
 /// Name of the folder in the archives that are written.
 const NAME: &str = "archive";
-/// Where entries begin, as `torch.save` has it: tensors can be used where they lie in a mapped file.
+/// Where entries begin, as `torch.save` has it: tensors can be used in place in a memory-mapped file.
 const ALIGNMENT: u16 = 64;
 
 pub(crate) fn is_zip(bytes: &[u8]) -> bool {
@@ -64,7 +64,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Value, Error> {
     })
 }
 
-/// Every entry by name. `torch.save` does not compress, so each lies in the file as it is.
+/// Every entry by name. `torch.save` does not compress, so each is in the file verbatim.
 fn entries(bytes: &[u8]) -> Result<HashMap<String, Entry<'_>>, Error> {
     let damaged = |e: zip::result::ZipError| Error::Archive(e.to_string());
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
@@ -82,7 +82,7 @@ fn entries(bytes: &[u8]) -> Result<HashMap<String, Entry<'_>>, Error> {
             let start = usize::try_from(file.data_start()?).ok()?;
             bytes.get(start..)?.get(..usize::try_from(file.size()).ok()?)
         };
-        let data = range().ok_or_else(|| Error::Archive(format!("{name} lies beyond the end of the file")))?;
+        let data = range().ok_or_else(|| Error::Archive(format!("{name} is beyond the end of the file")))?;
         entries.insert(name, Entry { bytes: data, crc: file.crc32() });
     }
     Ok(entries)

@@ -1,19 +1,19 @@
-//! What can be wrong with a file.
+//! What can be wrong with a checkpoint file.
 
-/// Why a file is not read or written.
+/// Why a file cannot be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Neither a zip archive nor a pickle.
-    #[error("is no file of torch.save and no pickle")]
+    #[error("is neither a torch.save file nor a pickle")]
     Unrecognised,
-    /// It ends in the middle.
+    /// It is truncated.
     #[error("is cut short at byte {at}")]
     Truncated {
         /// Where more was expected, in the pickle.
         at: usize,
     },
     /// It names a Python object that tensors and plain values do not need.
-    #[error("refers to {module}.{name}, which is not read: only tensors and plain values are")]
+    #[error("refers to {module}.{name}, which is not supported: only tensors and plain values are")]
     Global {
         /// The Python module.
         module: String,
@@ -21,11 +21,11 @@ pub enum Error {
         name: String,
     },
     /// An instruction of pickle that such files do not have.
-    #[error("has the pickle instruction {opcode:#04x} at byte {at}, which is not read")]
+    #[error("has the pickle instruction {opcode:#04x} at byte {at}, which is not supported")]
     Opcode {
         /// The instruction's byte.
         opcode: u8,
-        /// Where it stands in the pickle.
+        /// Its offset in the pickle.
         at: usize,
     },
     /// The pickle contradicts itself.
@@ -36,7 +36,7 @@ pub enum Error {
         /// Where in the pickle.
         at: usize,
     },
-    /// Larger, deeper or more than any checkpoint has.
+    /// Larger, deeper or more than in any checkpoint.
     #[error("has {what} than {limit}, which no checkpoint needs")]
     Limit {
         /// What there is too much of, as in "more values".
@@ -44,7 +44,7 @@ pub enum Error {
         /// How much is allowed.
         limit: u64,
     },
-    /// A tensor does not fit the bytes it is said to lie in.
+    /// A tensor does not fit its storage.
     #[error("is damaged: tensor data {key:?} {what}")]
     Storage {
         /// The storage's key in the file.
@@ -53,12 +53,12 @@ pub enum Error {
         what: String,
     },
     /// The zip archive is damaged, or not as `torch.save` writes it.
-    #[error("is no readable archive of torch.save: {0}")]
+    #[error("is not a readable torch.save archive: {0}")]
     Archive(String),
-    /// A kind of file that is known and not read.
+    /// A known kind of file that is not supported.
     #[error("{0}")]
     Unsupported(&'static str),
-    /// A value that the format has no place for.
+    /// A value that the format cannot represent.
     #[error("cannot be written: {0}")]
     Unwritable(String),
 }

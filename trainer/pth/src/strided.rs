@@ -1,4 +1,4 @@
-//! Elements that lie in a storage with strides, made dense.
+//! Strided elements of a storage, gathered into a dense tensor.
 
 use crate::error::Error;
 use crate::limits;
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn views_become_dense() {
+    fn strided_view_becomes_dense() {
         assert_eq!(bytes(&[2, 3], &[3, 1], 0).unwrap(), [0, 1, 2, 3, 4, 5]);
         assert_eq!(bytes(&[3, 2], &[1, 3], 0).unwrap(), [0, 3, 1, 4, 2, 5]);
         assert_eq!(bytes(&[2, 2], &[0, 2], 1).unwrap(), [1, 3, 1, 3]);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn views_beyond_the_storage_are_refused() {
+    fn view_beyond_storage_is_refused() {
         for (shape, stride, offset) in [
             (vec![7], vec![1], 0),
             (vec![2, 3], vec![3, 1], 1),

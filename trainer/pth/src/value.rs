@@ -19,7 +19,7 @@ pub enum Value {
     List(Vec<Value>),
     /// A tuple.
     Tuple(Vec<Value>),
-    /// A `dict` or `OrderedDict`, in its order. A key that comes twice counts as it stands last.
+    /// A `dict` or `OrderedDict`, in its order. Of duplicate keys the last one counts.
     Dict(Vec<(Value, Value)>),
     /// A tensor or NumPy array.
     Tensor(Tensor),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 #[test]
-fn the_reader_stands_its_corpus() {
+fn reader_survives_corpus() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     for folder in ["fuzz/corpus/file", "../../tests/parity/checkpoints"] {

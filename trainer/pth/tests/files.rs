@@ -26,7 +26,7 @@ fn one(dtype: Dtype, data: &[u8]) -> Value {
 }
 
 #[test]
-fn all_kinds_of_values_in_both_formats() {
+fn every_kind_of_value_reads_in_both_formats() {
     for name in ["values.pth", "values-legacy.pth"] {
         let file = file(name);
         let get = |key| file.get(key).unwrap_or_else(|| panic!("{name} has no {key}"));
@@ -78,7 +78,7 @@ fn all_kinds_of_values_in_both_formats() {
 }
 
 #[test]
-fn arrays_of_numpy_1_and_2() {
+fn arrays_of_numpy_1_and_2_are_read() {
     for name in ["numpy1.pkl", "numpy2.pkl", "numpy2-protocol5.pkl"] {
         let file = file(name);
         let model = file.get("model").unwrap();
@@ -95,7 +95,7 @@ fn arrays_of_numpy_1_and_2() {
 }
 
 #[test]
-fn a_checkpoint_of_training_in_both_formats() {
+fn training_checkpoint_reads_in_both_formats() {
     for (name, width) in [("reference.pth.tar", 4), ("legacy.pth.tar", 2)] {
         let file = file(name);
         assert_eq!(file.get("epoch").and_then(Value::as_int), Some(3));
@@ -116,7 +116,7 @@ fn a_checkpoint_of_training_in_both_formats() {
 }
 
 #[test]
-fn what_was_read_can_be_written_and_read_again() {
+fn read_value_round_trips_through_write() {
     for name in ["values.pth", "legacy.pth.tar", "moco.pth.tar", "numpy1.pkl"] {
         let value = file(name);
         let again = read(&simsiam_pth::write(&value).unwrap()).unwrap();
@@ -129,7 +129,7 @@ fn what_was_read_can_be_written_and_read_again() {
 }
 
 #[test]
-fn entries_of_an_archive_are_stored_and_aligned() {
+fn archive_entries_are_stored_and_aligned() {
     let written = simsiam_pth::write(&file("values.pth")).unwrap();
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(&written)).unwrap();
     let mut names = Vec::new();
@@ -144,7 +144,7 @@ fn entries_of_an_archive_are_stored_and_aligned() {
 
 /// It would run a command in Python; here the name alone is enough to refuse it.
 #[test]
-fn nothing_is_executed() {
+fn pickled_code_is_never_executed() {
     let error = read(&bytes("command.pth")).unwrap_err();
     assert_eq!(error, Error::Global { module: "posix".into(), name: "system".into() });
     assert!(error.to_string().contains("posix.system"), "{error}");
@@ -153,7 +153,7 @@ fn nothing_is_executed() {
 
 /// Cut anywhere, or with any bit wrong, a file ends in an error or in a value, quickly.
 #[test]
-fn damaged_files_do_no_harm() {
+fn damaged_file_does_not_crash() {
     for name in ["values.pth", "values-legacy.pth", "numpy2.pkl"] {
         let whole = bytes(name);
         for length in 0..whole.len() {
@@ -168,7 +168,7 @@ fn damaged_files_do_no_harm() {
 }
 
 #[test]
-fn a_changed_tensor_of_an_archive_is_noticed() {
+fn changed_tensor_in_archive_is_detected() {
     let mut file = bytes("reference.pth.tar");
     let middle = file.len() / 2;
     file[middle] ^= 1;

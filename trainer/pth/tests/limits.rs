@@ -19,7 +19,7 @@ fn refused(program: &[u8]) -> Error {
 }
 
 #[test]
-fn lists_that_double_are_bounded() {
+fn doubling_list_is_refused() {
     // [[…[], []…], […]]: 64 levels of two references each are 2^64 lists.
     let mut program = b"]q\x00".to_vec();
     for level in 1..60u8 {
@@ -29,7 +29,7 @@ fn lists_that_double_are_bounded() {
 }
 
 #[test]
-fn a_text_that_comes_again_and_again_is_bounded() {
+fn repeated_text_is_refused() {
     let mut program = b"X\x00\x00\x01\x00".to_vec();
     program.extend([b'a'; 1 << 16]);
     program.extend(b"q\x00](");
@@ -39,7 +39,7 @@ fn a_text_that_comes_again_and_again_is_bounded() {
 }
 
 #[test]
-fn depth_is_bounded() {
+fn nesting_beyond_limit_is_refused() {
     let nested = |levels: usize| [b"]".repeat(levels), b"a".repeat(levels - 1)].concat();
     assert!(read(&pickle(&nested(limits::DEPTH))).is_ok());
     for levels in [limits::DEPTH + 2, 1_000_000] {
@@ -48,12 +48,12 @@ fn depth_is_bounded() {
 }
 
 #[test]
-fn a_list_that_contains_itself_is_refused() {
+fn list_that_contains_itself_is_refused() {
     assert!(matches!(refused(b"]q\x00h\x00a"), Error::Limit { .. }));
 }
 
 #[test]
-fn values_are_counted() {
+fn too_many_values_are_refused() {
     assert!(matches!(refused(&b"N".repeat(2_000_000)), Error::Limit { what: "more values", .. }));
     let puts: Vec<u8> = (0..2_000_000u32).flat_map(|n| [&b"r"[..], &n.to_le_bytes()].concat()).collect();
     assert!(matches!(refused(&[b"N", &puts[..]].concat()), Error::Limit { what: "more values", .. }));
@@ -61,7 +61,7 @@ fn values_are_counted() {
 
 /// A text whose length is said to be 4 GiB, and an array as large as no memory.
 #[test]
-fn lengths_are_not_believed() {
+fn length_beyond_file_is_refused_without_allocation() {
     assert!(matches!(refused(b"X\xff\xff\xff\xffab"), Error::Truncated { .. }));
     assert!(matches!(refused(b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffab"), Error::Truncated { .. }));
     let array = |size: &[u8]| {
@@ -75,7 +75,7 @@ fn lengths_are_not_believed() {
 }
 
 #[test]
-fn names_that_are_not_needed_are_refused_by_name() {
+fn unknown_global_is_refused_by_name() {
     for (module, name) in [
         ("builtins", "eval"),
         ("os", "system"),
@@ -90,7 +90,7 @@ fn names_that_are_not_needed_are_refused_by_name() {
 }
 
 #[test]
-fn instructions_that_are_not_needed_are_refused() {
+fn unknown_opcode_is_refused() {
     // INST, OBJ, PERSID, EXT1, NEWOBJ_EX, protocol 0's text.
     for opcode in [b'i', b'o', b'P', 0x82, 0x92, b'I', b'V'] {
         assert_eq!(refused(&[b'N', opcode]), Error::Opcode { opcode, at: 3 });
@@ -98,7 +98,7 @@ fn instructions_that_are_not_needed_are_refused() {
 }
 
 #[test]
-fn contradictions_are_refused() {
+fn malformed_pickle_is_refused() {
     for program in [&b""[..], b"0", b"(", b"t", b"Na", b"}Ns", b"}(Nu", b"h\x00", b"NNR", b"NNb", b"NQ", b"K\x01\x85Q"]
     {
         assert!(matches!(refused(program), Error::Malformed { .. }), "{program:?}");

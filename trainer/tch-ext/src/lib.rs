@@ -2,11 +2,11 @@
 //! ([`c10d`]), batch normalisation over all ranks ([`sync_batch_norm`]), automatic mixed precision ([`autocast`]),
 //! channels-last tensors, fused SGD, raw bytes of tensors, and CUDA that is loaded at run time ([`load_cuda`]).
 //!
-//! A thin C++ shim over libtorch 2.11.0 does the work. Its exceptions arrive as [`Error`]; nothing panics across the
-//! language border. Apart from `simsiam-jpeg` this is the one crate with `unsafe` code.
+//! It is a thin C++ shim over libtorch 2.11.0. C++ exceptions are returned as [`Error`]; nothing panics across the
+//! language boundary. Apart from `simsiam-jpeg` this is the one crate with `unsafe` code.
 //!
 //! # Running a binary that depends on this crate
-//! The linker must be told where libtorch lies at run time. A binary crate that depends on `tch-ext` directly does so
+//! The linker needs the run-time path of libtorch. A binary crate that depends on `tch-ext` directly does so
 //! in its own `build.rs`:
 //!
 //! ```
@@ -22,6 +22,28 @@
 //! NCCL 2.28 are beside torch, in `TCH_EXT_CUDA_INCLUDE` (colon-separated), or in `/usr/local/cuda`. `build.rs` of a
 //! dependent finds its path in `DEP_TCH_EXT_CUDA_SHIM`; [`load_cuda`] looks for it beside the executable.
 //! The CUDA half was compiled and linked, but has not run on a GPU yet.
+//!
+//! # Example
+//! A process group of one rank averages gradients, then a fused SGD step updates the parameters. (Compiled but not run as a
+//! documentation test, which has no run-time path to libtorch.)
+//! ```no_run
+//! use std::time::Duration;
+//! use tch::{Device, Kind, Tensor};
+//! use tch_ext::c10d::{Backend, Op, ProcessGroup, Store};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (rank, world, timeout) = (0, 1, Duration::from_secs(60));
+//! let store = Store::tcp("127.0.0.1", 29500, None, rank == 0, timeout)?;
+//! let group = ProcessGroup::new(&store, "gradients", Backend::Gloo, rank, world, timeout)?;
+//!
+//! let params = [Tensor::ones([4], (Kind::Float, Device::Cpu))];
+//! let grads = [params[0].full_like(0.5)];
+//! group.all_reduce(&grads[0], Op::Sum)?;
+//! let momentum_buffers = [params[0].zeros_like()];
+//! tch_ext::fused_sgd(&params, &grads, &momentum_buffers, 0.1, 0.9, 1e-4, true)?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod autocast;
 mod batch_norm;

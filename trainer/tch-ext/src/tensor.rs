@@ -61,7 +61,7 @@ pub fn zero_grads(params: &[Tensor]) -> Result<()> {
 }
 
 /// A tensor's elements as bytes: row-major, in the machine's byte order (little-endian on all supported machines), as
-/// safetensors stores them. The tensor may lie on any device and in any layout.
+/// safetensors stores them. The tensor may be on any device and in any layout.
 ///
 /// # Errors
 /// When memory runs out.

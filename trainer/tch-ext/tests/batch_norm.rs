@@ -145,23 +145,23 @@ fn every_case(rank: &Rank, shards: &[i64]) {
 }
 
 #[test]
-fn two_ranks_with_uneven_shards() {
-    ranks("two_ranks_with_uneven_shards", 2, |rank| every_case(&rank, &[7, 2]));
+fn sync_batch_norm_of_two_uneven_ranks_matches_one() {
+    ranks("sync_batch_norm_of_two_uneven_ranks_matches_one", 2, |rank| every_case(&rank, &[7, 2]));
 }
 
 #[test]
-fn three_ranks_with_uneven_shards() {
-    ranks("three_ranks_with_uneven_shards", 3, |rank| every_case(&rank, &[3, 8, 1]));
+fn sync_batch_norm_of_three_uneven_ranks_matches_one() {
+    ranks("sync_batch_norm_of_three_uneven_ranks_matches_one", 3, |rank| every_case(&rank, &[3, 8, 1]));
 }
 
 #[test]
-fn a_rank_without_images_takes_part() {
-    ranks("a_rank_without_images_takes_part", 3, |rank| every_case(&rank, &[4, 0, 5]));
+fn rank_without_images_takes_part() {
+    ranks("rank_without_images_takes_part", 3, |rank| every_case(&rank, &[4, 0, 5]));
 }
 
 #[test]
-fn one_value_a_channel_is_an_error_on_every_rank() {
-    ranks("one_value_a_channel_is_an_error_on_every_rank", 2, |rank| {
+fn one_value_per_channel_fails_on_every_rank() {
+    ranks("one_value_per_channel_fails_on_every_rank", 2, |rank| {
         let group = rank.group();
         let layer = Layer::new(true, Kind::Float);
         let x = Shape::Flat.batch([1, 0][rank.rank], 1).to_kind(Kind::Float);

@@ -78,13 +78,13 @@ fn barrier(rank: &Rank, pg: &ProcessGroup) {
 }
 
 #[test]
-fn two_ranks() {
-    ranks("two_ranks", 2, all_collectives);
+fn collectives_of_two_ranks_agree() {
+    ranks("collectives_of_two_ranks_agree", 2, all_collectives);
 }
 
 #[test]
-fn three_ranks() {
-    ranks("three_ranks", 3, all_collectives);
+fn collectives_of_three_ranks_agree() {
+    ranks("collectives_of_three_ranks_agree", 3, all_collectives);
 }
 
 fn lost_peer(rank: Rank) {
@@ -108,22 +108,22 @@ fn lost_peer(rank: Rank) {
 }
 
 #[test]
-fn lost_peer_of_two() {
-    let mut launch = Launch::new("lost_peer_of_two", 2);
+fn lost_peer_of_two_ranks_is_reported() {
+    let mut launch = Launch::new("lost_peer_of_two_ranks_is_reported", 2);
     launch.may_fail = vec![1];
     launch.run(lost_peer);
 }
 
 #[test]
-fn lost_peer_of_three() {
-    let mut launch = Launch::new("lost_peer_of_three", 3);
+fn lost_peer_of_three_ranks_is_reported() {
+    let mut launch = Launch::new("lost_peer_of_three_ranks_is_reported", 3);
     launch.may_fail = vec![1];
     launch.run(lost_peer);
 }
 
 #[test]
-fn a_rank_that_stays_away_is_a_time_out() {
-    ranks("a_rank_that_stays_away_is_a_time_out", 2, |rank| {
+fn absent_rank_times_out() {
+    ranks("absent_rank_times_out", 2, |rank| {
         let limit = Duration::from_secs(1);
         let pg = ProcessGroup::new(&rank.store, "short", Backend::Gloo, rank.rank, 2, limit).unwrap();
         if rank.rank == 0 {
@@ -139,7 +139,7 @@ fn a_rank_that_stays_away_is_a_time_out() {
 }
 
 #[test]
-fn a_group_without_all_ranks_is_a_time_out() {
+fn incomplete_group_times_out() {
     let store = Store::tcp("127.0.0.1", 0, None, true, common::TIMEOUT).unwrap();
     let start = Instant::now();
     let error = ProcessGroup::new(&store, "g", Backend::Gloo, 0, 2, Duration::from_secs(1)).unwrap_err();
@@ -176,7 +176,7 @@ fn abort_frees_a_waiting_thread() {
 }
 
 #[test]
-fn nccl_without_cuda_says_so() {
+fn nccl_without_cuda_is_refused() {
     if tch_ext::load_cuda().devices() > 0 {
         return;
     }
@@ -206,7 +206,7 @@ fn store_keeps_values_and_counts() {
 }
 
 #[test]
-fn a_lost_server_is_a_lost_peer() {
+fn lost_store_server_is_lost_peer() {
     let server = Store::tcp("127.0.0.1", 0, None, true, common::TIMEOUT).unwrap();
     let client = Store::tcp("127.0.0.1", server.port(), None, false, common::TIMEOUT).unwrap();
     drop(server);
@@ -215,7 +215,7 @@ fn a_lost_server_is_a_lost_peer() {
 }
 
 #[test]
-fn an_unreachable_store_is_an_error_within_the_limit() {
+fn unreachable_store_fails_within_timeout() {
     // A port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let limit = Duration::from_secs(2);
@@ -228,7 +228,7 @@ fn an_unreachable_store_is_an_error_within_the_limit() {
 }
 
 #[test]
-fn a_host_without_an_address_is_an_error_within_the_limit() {
+fn unresolvable_host_fails_within_timeout() {
     let start = Instant::now();
     let error = Store::tcp("no-such-host.invalid", 29500, None, false, Duration::from_secs(1)).unwrap_err();
     assert!(matches!(&error, Error::StoreUnreachable { host, .. } if host == "no-such-host.invalid"), "{error:?}");
@@ -236,7 +236,7 @@ fn a_host_without_an_address_is_an_error_within_the_limit() {
 }
 
 #[test]
-fn a_port_in_use_is_named() {
+fn port_in_use_is_named() {
     let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let error = Store::tcp("127.0.0.1", port, None, true, common::TIMEOUT).unwrap_err();

@@ -123,18 +123,18 @@ fn averages(rank: Rank) {
 }
 
 #[test]
-fn averages_of_two() {
-    ranks("averages_of_two", 2, averages);
+fn reducer_averages_over_two_ranks() {
+    ranks("reducer_averages_over_two_ranks", 2, averages);
 }
 
 #[test]
-fn averages_of_three() {
-    ranks("averages_of_three", 3, averages);
+fn reducer_averages_over_three_ranks() {
+    ranks("reducer_averages_over_three_ranks", 3, averages);
 }
 
 #[test]
-fn one_rank_works_too() {
-    ranks("one_rank_works_too", 1, averages);
+fn reducer_with_one_rank_keeps_gradients() {
+    ranks("reducer_with_one_rank_keeps_gradients", 1, averages);
 }
 
 fn unused_parameter(rank: Rank) {
@@ -154,13 +154,13 @@ fn unused_parameter(rank: Rank) {
 }
 
 #[test]
-fn an_unused_parameter_is_an_error_in_the_same_step() {
-    ranks("an_unused_parameter_is_an_error_in_the_same_step", 2, unused_parameter);
+fn unused_parameter_fails_in_same_step() {
+    ranks("unused_parameter_fails_in_same_step", 2, unused_parameter);
 }
 
 #[test]
-fn an_unused_parameter_is_an_error_on_one_rank_too() {
-    ranks("an_unused_parameter_is_an_error_on_one_rank_too", 1, unused_parameter);
+fn unused_parameter_on_single_rank_fails() {
+    ranks("unused_parameter_on_single_rank_fails", 1, unused_parameter);
 }
 
 #[test]
@@ -189,8 +189,8 @@ fn ranks_with_different_models_are_refused() {
 }
 
 #[test]
-fn wrong_arguments_are_named() {
-    ranks("wrong_arguments_are_named", 1, |rank| {
+fn invalid_reducer_arguments_are_named() {
+    ranks("invalid_reducer_arguments_are_named", 1, |rank| {
         let pg = rank.group();
         let refused = |params: &[(String, Tensor)], order: Option<BucketOrder>, expected: &str| {
             let error = Reducer::new(&pg, params, &small_buckets(order)).unwrap_err();
@@ -214,8 +214,8 @@ fn wrong_arguments_are_named() {
 }
 
 #[test]
-fn a_peer_that_dies_in_backward_is_a_quick_error() {
-    let mut launch = Launch::new("a_peer_that_dies_in_backward_is_a_quick_error", 2);
+fn peer_lost_in_backward_fails_quickly() {
+    let mut launch = Launch::new("peer_lost_in_backward_fails_quickly", 2);
     launch.may_fail = vec![1];
     launch.run(|rank| {
         let pg = rank.group();
@@ -309,8 +309,8 @@ fn train(rank: Rank) {
 }
 
 #[test]
-fn a_resumed_run_of_three_is_bit_identical_with_its_order() {
-    let name = "a_resumed_run_of_three_is_bit_identical_with_its_order";
+fn resumed_run_with_bucket_order_is_bit_identical() {
+    let name = "resumed_run_with_bucket_order_is_bit_identical";
     let dir = std::env::temp_dir().join(format!("tch-ext-resume-{}", std::process::id()));
     let is_rank = std::env::var_os("TCH_EXT_TEST_RANK").is_some();
     if !is_rank {
@@ -339,8 +339,8 @@ fn a_resumed_run_of_three_is_bit_identical_with_its_order() {
 }
 
 #[test]
-fn a_group_may_go_before_its_reducer() {
-    ranks("a_group_may_go_before_its_reducer", 2, |rank| {
+fn group_may_be_dropped_before_its_reducer() {
+    ranks("group_may_be_dropped_before_its_reducer", 2, |rank| {
         let pg = ProcessGroup::new(&rank.store, "g", Backend::Gloo, rank.rank, rank.world, TIMEOUT).unwrap();
         let net = Net::new(1, Kind::Float);
         let mut reducer = Reducer::new(&pg, &net.params, &small_buckets(None)).unwrap();

@@ -2,22 +2,22 @@
 
 use std::collections::HashMap;
 
-use super::globals::{self, Global};
+use super::arena::Arena;
+use super::calls;
+use super::globals::Global;
 use super::node::{Id, Node, Pickled};
 use crate::error::Error;
 use crate::limits;
-use crate::value::Dtype;
 
 /// Executes the pickle that begins at `start` of `bytes`.
 pub(crate) fn run(bytes: &[u8], start: usize) -> Result<Pickled, Error> {
-    let mut machine =
-        Machine { bytes, at: start, begun: start, nodes: Vec::new(), stack: Vec::new(), memo: HashMap::new() };
+    let mut machine = Machine { bytes, at: start, arena: Arena::default(), stack: Vec::new(), memo: HashMap::new() };
     loop {
-        machine.begun = machine.at;
+        machine.arena.begun = machine.at;
         let opcode = machine.byte()?;
         if opcode == b'.' {
             let root = machine.pop()?;
-            return Ok(Pickled { nodes: machine.nodes, root, end: machine.at });
+            return Ok(Pickled { nodes: machine.arena.nodes, root, end: machine.at });
         }
         machine.step(opcode)?;
     }
@@ -33,9 +33,7 @@ enum Item {
 pub(crate) struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Where the instruction under way begins.
-    begun: usize,
-    nodes: Vec<Node>,
+    arena: Arena,
     stack: Vec<Item>,
     memo: HashMap<u32, Id>,
 }
@@ -46,7 +44,7 @@ impl<'a> Machine<'a> {
             // PROTO: 5 is the newest there is, and all are read alike.
             0x80 => match self.byte()? {
                 2..=5 => Ok(()),
-                _ => Err(Error::Unsupported("is a pickle of a protocol that is not read (2 to 5 are)")),
+                _ => Err(Error::Unsupported("is a pickle of an unsupported protocol (2 to 5 are supported)")),
             },
             // FRAME: a hint for readers of streams.
             0x95 => self.take(8).map(drop),
@@ -54,7 +52,7 @@ impl<'a> Machine<'a> {
                 self.stack.push(Item::Mark);
                 Ok(())
             }
-            b'0' => self.stack.pop().map(drop).ok_or_else(|| self.malformed("nothing on the stack")),
+            b'0' => self.stack.pop().map(drop).ok_or_else(|| self.arena.malformed("nothing on the stack")),
             b'1' => self.marked().map(drop),
             b'2' => {
                 let top = self.top()?;
@@ -68,7 +66,7 @@ impl<'a> Machine<'a> {
             b'}' | b's' | b'u' | b'd' => self.dict(opcode),
             b'q' | b'r' | 0x94 | b'h' | b'j' => self.remember(opcode),
             b'c' | 0x93 | b'R' | 0x81 | b'b' | b'Q' => self.object(opcode),
-            _ => Err(Error::Opcode { opcode, at: self.begun }),
+            _ => Err(Error::Opcode { opcode, at: self.arena.begun }),
         }
     }
 
@@ -86,7 +84,7 @@ impl<'a> Machine<'a> {
                 let length = usize::from(self.byte()?);
                 let digits = self.take(length)?;
                 if length > 8 {
-                    return Err(self.malformed("an integer of more than 64 bits"));
+                    return Err(self.arena.malformed("an integer of more than 64 bits"));
                 }
                 // Two's complement of as many bytes as it takes.
                 let sign = if digits.last().is_some_and(|byte| byte & 0x80 != 0) { 0xff } else { 0 };
@@ -105,11 +103,11 @@ impl<'a> Machine<'a> {
             b'X' | b'T' | b'B' => u32::from_le_bytes(self.array()?).into(),
             _ => u64::from_le_bytes(self.array()?),
         };
-        let length = usize::try_from(length).map_err(|_| Error::Truncated { at: self.begun })?;
+        let length = usize::try_from(length).map_err(|_| Error::Truncated { at: self.arena.begun })?;
         let bytes = self.take(length)?;
         let node = match (opcode, std::str::from_utf8(bytes)) {
             (b'X' | 0x8c | 0x8d | b'T' | b'U', Ok(text)) => Node::Str(text.to_owned()),
-            (b'X' | 0x8c | 0x8d, Err(_)) => return Err(self.malformed("text that is no UTF-8")),
+            (b'X' | 0x8c | 0x8d, Err(_)) => return Err(self.arena.malformed("text that is no UTF-8")),
             _ => Node::Bytes(bytes.to_vec()),
         };
         self.push(node)
@@ -126,9 +124,9 @@ impl<'a> Machine<'a> {
             return self.push(Node::List(new));
         }
         let list = self.top()?;
-        match self.nodes.get_mut(list) {
+        match self.arena.nodes.get_mut(list) {
             Some(Node::List(items)) => items.extend(new),
-            _ => return Err(self.malformed("appending to no list")),
+            _ => return Err(self.arena.malformed("appending to no list")),
         }
         Ok(())
     }
@@ -160,16 +158,16 @@ impl<'a> Machine<'a> {
             _ => self.marked()?,
         };
         if flat.len() % 2 != 0 {
-            return Err(self.malformed("a key without a value"));
+            return Err(self.arena.malformed("a key without a value"));
         }
         let new = flat.chunks_exact(2).map(|pair| (pair[0], pair[1]));
         if matches!(opcode, b'}' | b'd') {
             return self.push(Node::Dict(new.collect()));
         }
         let dict = self.top()?;
-        match self.nodes.get_mut(dict) {
+        match self.arena.nodes.get_mut(dict) {
             Some(Node::Dict(entries)) => entries.extend(new),
-            _ => return Err(self.malformed("an entry for no dict")),
+            _ => return Err(self.arena.malformed("an entry for no dict")),
         }
         Ok(())
     }
@@ -179,10 +177,10 @@ impl<'a> Machine<'a> {
         let place = match opcode {
             b'q' | b'h' => self.byte()?.into(),
             b'r' | b'j' => u32::from_le_bytes(self.array()?),
-            _ => u32::try_from(self.memo.len()).map_err(|_| self.malformed("a memo of this size"))?,
+            _ => u32::try_from(self.memo.len()).map_err(|_| self.arena.malformed("a memo of this size"))?,
         };
         if matches!(opcode, b'h' | b'j') {
-            let id = *self.memo.get(&place).ok_or_else(|| self.malformed("nothing in the memo"))?;
+            let id = *self.memo.get(&place).ok_or_else(|| self.arena.malformed("nothing in the memo"))?;
             self.stack.push(Item::Node(id));
             return Ok(());
         }
@@ -204,22 +202,23 @@ impl<'a> Machine<'a> {
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let global = Global::named(self.text(module)?, self.text(name)?)?;
+                let global = Global::named(self.arena.text(module)?, self.arena.text(name)?)?;
                 self.push(Node::Global(global))
             }
             b'R' | 0x81 => {
                 let (args, function) = (self.pop()?, self.pop()?);
-                let (&Node::Global(function), Node::Tuple(args)) = (self.node(function), self.node(args)) else {
-                    return Err(self.malformed("a call of what cannot be called"));
+                let (&Node::Global(function), Node::Tuple(args)) = (self.arena.node(function), self.arena.node(args))
+                else {
+                    return Err(self.arena.malformed("a call of what cannot be called"));
                 };
                 let args = args.clone();
-                let id = globals::call(self, function, &args)?;
+                let id = calls::call(&mut self.arena, function, &args)?;
                 self.stack.push(Item::Node(id));
                 Ok(())
             }
             b'b' => {
                 let (state, object) = (self.pop()?, self.top()?);
-                globals::build(self, object, state)
+                calls::build(&mut self.arena, object, state)
             }
             _ => {
                 let id = self.pop()?;
@@ -231,85 +230,27 @@ impl<'a> Machine<'a> {
 
     /// `("storage", class, key, location, elements[, view])`: wherever it was, it is on the host now.
     fn storage(&self, id: Id) -> Result<Node, Error> {
-        let wrong = || self.malformed("a reference to no storage");
-        let Node::Tuple(items) = self.node(id) else { return Err(wrong()) };
+        let wrong = || self.arena.malformed("a reference to no storage");
+        let Node::Tuple(items) = self.arena.node(id) else { return Err(wrong()) };
         let [kind, class, key, _, _, view @ ..] = &items[..] else { return Err(wrong()) };
-        if self.text(*kind)? != "storage" {
+        if self.arena.text(*kind)? != "storage" {
             return Err(wrong());
         }
-        if view.iter().any(|&view| !matches!(self.node(view), Node::None)) {
-            return Err(Error::Unsupported("has storages that are views of others, which are not read; save it anew"));
+        if view.iter().any(|&view| !matches!(self.arena.node(view), Node::None)) {
+            return Err(Error::Unsupported(
+                "has storages that are views of others, which is not supported; save the file again",
+            ));
         }
-        match self.node(*class) {
+        match self.arena.node(*class) {
             Node::Global(Global::Storage(dtype)) => {
-                Ok(Node::Storage { key: self.text(*key)?.to_owned(), dtype: *dtype })
+                Ok(Node::Storage { key: self.arena.text(*key)?.to_owned(), dtype: *dtype })
             }
             _ => Err(wrong()),
         }
     }
 
-    pub fn node(&self, id: Id) -> &Node {
-        self.nodes.get(id).unwrap_or(&Node::None)
-    }
-
-    pub fn replace(&mut self, id: Id, node: Node) {
-        if let Some(place) = self.nodes.get_mut(id) {
-            *place = node;
-        }
-    }
-
-    pub fn text(&self, id: Id) -> Result<&str, Error> {
-        match self.node(id) {
-            Node::Str(text) => Ok(text),
-            _ => Err(self.malformed("something where a text belongs")),
-        }
-    }
-
-    /// Bytes; Python 2's strings are bytes, too.
-    pub fn bytes(&self, id: Id) -> Result<&[u8], Error> {
-        match self.node(id) {
-            Node::Bytes(bytes) => Ok(bytes),
-            Node::Str(text) => Ok(text.as_bytes()),
-            _ => Err(self.malformed("something where bytes belong")),
-        }
-    }
-
-    pub fn size(&self, id: Id) -> Result<usize, Error> {
-        match self.node(id) {
-            Node::Int(value) => usize::try_from(*value).map_err(|_| self.malformed("a negative size")),
-            _ => Err(self.malformed("something where a size belongs")),
-        }
-    }
-
-    pub fn sizes(&self, id: Id) -> Result<Vec<usize>, Error> {
-        match self.node(id) {
-            Node::Tuple(sizes) if sizes.len() <= limits::DIMENSIONS => sizes.iter().map(|&id| self.size(id)).collect(),
-            _ => Err(self.malformed("something where a shape belongs")),
-        }
-    }
-
-    pub fn numpy_type(&self, id: Id) -> Result<Dtype, Error> {
-        match self.node(id) {
-            Node::NumpyType(dtype) => Ok(*dtype),
-            _ => Err(self.malformed("something where a dtype belongs")),
-        }
-    }
-
-    pub fn malformed(&self, what: &'static str) -> Error {
-        Error::Malformed { what, at: self.begun }
-    }
-
-    /// A new node, not yet on the stack.
-    pub fn add(&mut self, node: Node) -> Result<Id, Error> {
-        if self.nodes.len() >= limits::VALUES {
-            return Err(Error::Limit { what: "more values", limit: limits::VALUES as u64 });
-        }
-        self.nodes.push(node);
-        Ok(self.nodes.len() - 1)
-    }
-
     fn push(&mut self, node: Node) -> Result<(), Error> {
-        let id = self.add(node)?;
+        let id = self.arena.add(node)?;
         self.stack.push(Item::Node(id));
         Ok(())
     }
@@ -317,7 +258,7 @@ impl<'a> Machine<'a> {
     fn top(&self) -> Result<Id, Error> {
         match self.stack.last() {
             Some(Item::Node(id)) => Ok(*id),
-            _ => Err(self.malformed("nothing on the stack")),
+            _ => Err(self.arena.malformed("nothing on the stack")),
         }
     }
 
@@ -330,7 +271,7 @@ impl<'a> Machine<'a> {
     /// Takes everything above the last mark, and the mark.
     fn marked(&mut self) -> Result<Vec<Id>, Error> {
         let mark = self.stack.iter().rposition(|item| *item == Item::Mark);
-        let mark = mark.ok_or_else(|| self.malformed("no mark on the stack"))?;
+        let mark = mark.ok_or_else(|| self.arena.malformed("no mark on the stack"))?;
         let items = self.stack.drain(mark..).filter_map(|item| match item {
             Item::Node(id) => Some(id),
             Item::Mark => None,
@@ -359,8 +300,8 @@ impl<'a> Machine<'a> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         // No name of a module is longer.
         let end = rest.iter().take(256).position(|&byte| byte == b'\n');
-        let line = self.take(end.ok_or_else(|| self.malformed("a name without an end"))?)?;
+        let line = self.take(end.ok_or_else(|| self.arena.malformed("a name without an end"))?)?;
         self.at += 1;
-        std::str::from_utf8(line).map_err(|_| self.malformed("a name that is no UTF-8"))
+        std::str::from_utf8(line).map_err(|_| self.arena.malformed("a name that is no UTF-8"))
     }
 }

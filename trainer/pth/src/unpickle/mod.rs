@@ -1,11 +1,14 @@
-//! The stack machine that a pickle is a program for, without the parts that could do harm.
+//! The stack machine that a pickle is a program for, without the instructions that could do harm.
 //!
-//! [`Machine`] executes the instructions into an arena of [`Node`]s, [`globals`] holds the few Python objects that it
-//! knows, [`tree`] makes [`Value`](crate::Value)s of what is left in the end.
+//! [`machine`] executes the instructions into an [`arena`] of [`Node`]s, [`globals`] lists the few Python objects that it
+//! knows, [`calls`] does what calling them does, and [`tree`] turns the result into [`Value`](crate::Value)s.
 
+mod arena;
+mod calls;
 mod globals;
 mod machine;
 mod node;
+mod numpy;
 pub(crate) mod tree;
 
 use crate::error::Error;

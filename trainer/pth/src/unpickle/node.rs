@@ -21,7 +21,7 @@ pub(crate) enum Node {
     Tuple(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Global(Global),
-    /// `torch`'s data of a tensor, which lies elsewhere in the file.
+    /// The storage of a `torch` tensor, which is elsewhere in the file.
     Storage {
         key: String,
         dtype: Dtype,
@@ -43,7 +43,7 @@ pub(crate) enum Node {
 }
 
 impl Node {
-    /// What it is, in Python's words.
+    /// Its Python type.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::None => "None",
@@ -64,7 +64,7 @@ impl Node {
     }
 }
 
-/// What a pickle came to.
+/// The result of executing a pickle.
 #[derive(Debug)]
 pub(crate) struct Pickled {
     pub nodes: Vec<Node>,

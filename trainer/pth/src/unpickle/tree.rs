@@ -1,4 +1,4 @@
-//! From the machine's nodes, which may share and even contain themselves, to a tree of bounded size.
+//! Converts nodes, which may be shared and even contain themselves, to a tree of bounded size.
 
 use super::node::{Id, Node, Pickled};
 use crate::error::Error;
@@ -72,8 +72,8 @@ impl Unfolding<'_, '_, '_> {
             Node::EmptyArray => return Err(Error::Malformed { what: "an array without bytes", at: 0 }),
             other @ (Node::Bytes(_) | Node::Global(_) | Node::Storage { .. } | Node::NumpyType(_)) => {
                 return Err(Error::Unsupported(match other.kind() {
-                    "bytes" => "holds bytes, which no checkpoint needs",
-                    _ => "holds something that is neither a tensor nor a plain value",
+                    "bytes" => "contains bytes, which no checkpoint needs",
+                    _ => "contains something that is neither a tensor nor a plain value",
                 }));
             }
         })

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use tch::Tensor;
 
-use super::Store;
-use super::store::millis;
+use super::store::{Store, millis};
 use crate::error::{Error, Result, check};
 use crate::raw::{c_string, raw, raw_all, take};
 use crate::{cuda, ffi};

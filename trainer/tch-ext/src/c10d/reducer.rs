@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tch::Tensor;
 
-use super::ProcessGroup;
+use super::group::ProcessGroup;
 use crate::error::{Error, Result, check};
 use crate::raw::{c_string, raw};
 use crate::{ffi, tensor};

@@ -29,11 +29,11 @@ pub(crate) fn millis(op: &'static str, timeout: Duration) -> Result<i64> {
 
 impl Store {
     /// Connects to the store at `host:port`; with `is_server`, starts it there first (port 0 lets the system choose,
-    /// see [`Store::port`]). With `world`, the server waits until so many clients (itself included) have come.
+    /// see [`Store::port`]). With `world`, the server waits until this many clients (itself included) have connected.
     ///
     /// # Errors
     /// [`Error::PortInUse`], [`Error::StoreUnreachable`] after `timeout`, else what libtorch says. The host's name is
-    /// resolved anew with each try.
+    /// resolved again at each attempt.
     pub fn tcp(host: &str, port: u16, world: Option<usize>, is_server: bool, timeout: Duration) -> Result<Self> {
         const OP: &str = "TCPStore";
         let c_host = c_string(OP, host)?;

@@ -76,7 +76,7 @@ pub fn memory(device: usize) -> Result<MemoryStats> {
     Ok(MemoryStats { allocated, allocated_peak, reserved, reserved_peak, free, total })
 }
 
-/// Starts the peaks of [`memory`] anew.
+/// Resets the peaks of [`memory`].
 ///
 /// # Errors
 /// As [`device_name`].

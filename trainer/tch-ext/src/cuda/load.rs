@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_of_libtorch_is_found() {
+    fn libtorch_folder_is_found() {
         // Uses libtorch, so that the library is loaded.
         assert!(crate::intraop_threads() > 0);
         let dir = loaded_folder("libtorch_cpu.so").unwrap();
@@ -163,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn a_library_that_is_missing_gives_a_reason() {
+    fn missing_library_gives_reason() {
         let reason = open(Path::new("/no/such/library.so")).unwrap_err();
         assert!(reason.contains("/no/such/library.so"), "{reason}");
     }
 
     #[test]
-    fn without_a_driver_the_answer_names_it_and_operations_say_so() {
+    fn missing_driver_is_named_by_load_and_operations() {
         if open(Path::new("libcuda.so.1")).is_ok() {
             return; // a machine with a GPU
         }

@@ -1,6 +1,6 @@
 //! NumPy's element types and scalars.
 
-use crate::unpickle::Node;
+use super::node::Node;
 use crate::value::Dtype;
 
 /// The type of a code such as `f4`, `<f4` or `|u1`.
