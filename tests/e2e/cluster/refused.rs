@@ -32,7 +32,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("/pretrain/augment/minScale", "2", "must be above 0 and at most 1"),
     ("/pretrain/projector/layers", "4", "must be 2 or 3"),
     ("/dataset/train", "\"ftp://x\"", "must be a path, file:///path, s3://bucket/prefix"),
-    ("/dataset/pack", "{\"maxSide\": 100, \"shortSide\": 100}", "must not be given beside maxSide (100)"),
+    ("/dataset/pack", "{\"maxSide\": 100, \"shortSide\": 100}", "must not be set together with maxSide (100)"),
     ("/output/endpoint", "\"localhost\"", "must be http://host:port or https://host:port"),
     ("/output/credentialsSecret", "\"Keys!\"", "must be the name of a Secret"),
     ("/checkpoint/keepLast", "0", "must be between 1 and 1000"),

@@ -10,11 +10,11 @@ use crate::{rules, schema};
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::under_preset, transform = rules::augment)]
 pub struct Augment {
-    /// Side of a view in pixels. Default: 224.
+    /// Side length of a view in pixels. Default: 224.
     pub crop_size: u32,
-    /// Least area of a random crop, as a share of the image. Default: 0.2.
+    /// Minimum area of a random crop, as a fraction of the image. Default: 0.2.
     pub min_scale: f64,
-    /// Largest area of a random crop. Default: 1.
+    /// Maximum area of a random crop, as a fraction of the image. Default: 1.
     pub max_scale: f64,
     /// Probability of colour jitter. Default: 0.8.
     pub jitter_prob: f64,
@@ -24,25 +24,24 @@ pub struct Augment {
     pub contrast: f64,
     /// Strength of the saturation jitter. Default: 0.4.
     pub saturation: f64,
-    /// Strength of the hue jitter, as a share of the colour circle. Default: 0.1.
+    /// Strength of the hue jitter, as a fraction of the colour circle. Default: 0.1.
     pub hue: f64,
-    /// Probability of turning grey. Default: 0.2.
+    /// Probability of conversion to grayscale. Default: 0.2.
     pub grayscale_prob: f64,
     /// Probability of Gaussian blur. Default: 0.5.
     pub blur_prob: f64,
-    /// Least and largest sigma of the blur in pixels. Default: [0.1, 2].
+    /// Minimum and maximum sigma of the blur in pixels. Default: [0.1, 2].
     pub blur_sigma: [f64; 2],
     /// Probability of a horizontal flip. Default: 0.5.
     pub flip_prob: f64,
-    /// For evaluation, the image's shorter side is resized to this before the central crop. Default:
-    /// cropSize × 256 / 224.
+    /// Length of the image's shorter side before the centre crop in evaluation. Default: cropSize × 256 / 224.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_resize: Option<u32>,
-    /// Where colour jitter, grayscale, blur, flip and normalisation are done. Default: cpu.
+    /// Device for colour jitter, grayscale, blur, flip and normalisation. Default: cpu.
     pub device: AugmentDevice,
-    /// Subtracted from each of red, green and blue (0 to 1). Default: ImageNet's.
+    /// Per-channel mean that normalisation subtracts, on values from 0 to 1. Default: ImageNet's.
     pub mean: [f64; 3],
-    /// Then each is divided by this. Default: ImageNet's.
+    /// Per-channel standard deviation that normalisation divides by. Default: ImageNet's.
     pub std: [f64; 3],
 }
 
@@ -78,15 +77,15 @@ impl Augment {
     }
 }
 
-/// Where the photometric part of the augmentation is done.
+/// Device for the photometric part of the augmentation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::plain_enum)]
 pub enum AugmentDevice {
-    /// By the loader's threads.
+    /// The loader's threads.
     #[default]
     Cpu,
-    /// On the training device, in batches: frees the CPUs, and differs by up to 2/255. Without a GPU
-    /// the CPU does it in the same way.
+    /// The training device, in batches: frees the CPUs; results differ by up to 2/255. Without a GPU the same
+    /// operations run on the CPU.
     Gpu,
 }

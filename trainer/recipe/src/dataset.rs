@@ -1,4 +1,4 @@
-//! The images of a run: where they lie, how they are brought here, how they are read.
+//! The images of a run: their address, how they are cached, how they are read.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::{rules, schema};
 #[schemars(transform = schema::plain, transform = rules::dataset)]
 pub struct Dataset {
     /// Training images: a folder of class folders, a flat folder (without labels), tar shards
-    /// (WebDataset), or a set that `simsiam data pack` made. A path, `file:///path`,
+    /// (WebDataset), or a set packed by `simsiam data pack`. A path, `file:///path`,
     /// `s3://bucket/prefix`, `gs://…`, `az://…` or `pvc://claim/path`.
     #[schemars(length(max = 1024))]
     pub train: String,
@@ -19,7 +19,7 @@ pub struct Dataset {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub val: Option<String>,
-    /// Address of an S3 service that is not Amazon's, as `https://host:port`. Default: that of `output`.
+    /// Endpoint of an S3-compatible service other than AWS, as `https://host:port`. Default: that of `output`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub endpoint: Option<String>,
@@ -27,8 +27,8 @@ pub struct Dataset {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub region: Option<String>,
-    /// How many different images one rank may find unreadable within one epoch before the run ends as
-    /// bad data. Each is replaced by the next readable sample of the epoch.
+    /// Maximum number of distinct unreadable images per rank and epoch before the run fails with bad data.
+    /// Each is replaced by the next readable sample of the epoch.
     #[serde(default)]
     pub max_corrupt: u64,
     /// Threads per rank that read, decode and augment. Default: the rank's share of the CPUs.
@@ -41,7 +41,7 @@ pub struct Dataset {
     /// `<output>/packed`. `{}` keeps them as they are; smaller images load faster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack: Option<Pack>,
-    /// Copies of remote images on the node's disk. `{}` takes every default.
+    /// Cache of remote images on the node's disk. `{}` takes every default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
 }
@@ -54,7 +54,7 @@ pub enum Decode {
     /// Every pixel as Pillow decodes it.
     #[default]
     Exact,
-    /// At a reduced scale where a crop is shrunk by half or more: faster, and not quite the same
+    /// At a reduced scale where a crop is shrunk by half or more: faster, with slightly different
     /// pixels.
     Fast,
 }
@@ -64,13 +64,13 @@ pub enum Decode {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = rules::pack)]
 pub struct Pack {
-    /// Shrink images whose longer side has more pixels than this. Default: no.
+    /// Downscale images whose longer side exceeds this many pixels. Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_side: Option<u32>,
-    /// Shrink images whose shorter side has more pixels than this. Default: no.
+    /// Downscale images whose shorter side exceeds this many pixels. Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub short_side: Option<u32>,
-    /// JPEG quality of images that are shrunk, and of those that were PNG.
+    /// JPEG quality of downscaled images and of converted PNGs.
     pub quality: u32,
 }
 
@@ -80,12 +80,12 @@ impl Default for Pack {
     }
 }
 
-/// Copies of remote images on the node's disk, shared by its ranks.
+/// Cache of remote images on the node's disk, shared by its ranks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = rules::cache)]
 pub struct Cache {
-    /// Most that the copies may take, as in 200Gi.
+    /// Maximum size of the cache, such as 200Gi.
     #[schemars(length(max = 32))]
     pub size_limit: String,
 }
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantities_are_bytes() {
+    fn size_limit_with_unit_is_bytes() {
         let bytes = |text: &str| Cache { size_limit: text.into() }.size_limit_bytes();
         assert_eq!(bytes("200Gi"), 200 << 30);
         assert_eq!(bytes("1.5k"), 1500);

@@ -1,4 +1,4 @@
-//! The digest of what decides the arithmetic of pre-training.
+//! The digest of the fields that determine the arithmetic of pre-training.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -12,13 +12,13 @@ const OF_DATASET: &[&str] = &["decode", "pack"];
 const NOT_ARITHMETIC: &[&str] = &["/preset", "/collapse", "/augment/evalResize"];
 
 impl Recipe {
-    /// The fields that decide the arithmetic of pre-training, with defaults and presets filled in:
+    /// The fields that determine the arithmetic of pre-training, with defaults and presets filled in:
     /// `weights` where they are given, `dataset.decode`, `dataset.pack` and all of `pretrain` but `preset` (its values count, not its name), `collapse`
     /// (it only stops a run) and `augment.evalResize` (only evaluation uses it).
     ///
     /// Everything else (the rest of `dataset`, `output`, `knn`, `linear`, `finetune`, `export`, `checkpoint`) may differ between two attempts
-    /// that continue one another. The training set may lie elsewhere, under another mount point for instance; whether
-    /// it is the same one is judged by its number of samples.
+    /// that continue one another. The training set may be at another address, under another mount point for instance; it
+    /// is recognised by its number of samples.
     pub fn arithmetic(&self) -> Value {
         let mut pretrain = serde_json::to_value(&self.pretrain).unwrap_or_default();
         for pointer in NOT_ARITHMETIC {

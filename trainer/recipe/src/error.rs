@@ -1,11 +1,11 @@
-//! What can be wrong with a file.
+//! What can be wrong with a run file.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-/// Why a run's file was not taken. All of these are a bad configuration: exit code 78.
+/// Why a run file was rejected. Each of these is a bad configuration: exit code 78.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -14,11 +14,11 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The file is far larger than a run's file can be.
-    #[error("{origin}: is {bytes} bytes; a run's file has at most {limit}: is this the right file?")]
+    /// The file is far larger than a run file can be.
+    #[error("{origin}: has {bytes} bytes; a run file has at most {limit}: is this the right file?")]
     TooLarge {
         /// The file.
         origin: String,
@@ -28,16 +28,16 @@ pub enum Error {
         limit: u64,
     },
     /// The file is not one YAML document.
-    #[error("{origin}{}: YAML: {message}", Place::suffix(*place))]
+    #[error("{origin}{}: YAML: {message}", Position::suffix(*place))]
     Yaml {
         /// The file.
         origin: String,
         /// Where, if known.
-        place: Option<Place>,
-        /// What the parser said.
+        place: Option<Position>,
+        /// The parser's message.
         message: String,
     },
-    /// A field given beside the file cannot be put into it.
+    /// A field given by `--set` cannot be applied.
     #[error("--set {text}: {message}")]
     Override {
         /// What was given.
@@ -45,7 +45,7 @@ pub enum Error {
         /// What is wrong, and what was expected.
         message: String,
     },
-    /// The file is YAML but not a valid run: everything that is wrong, one a line.
+    /// The file is YAML but not a valid run: every violation, one per line.
     #[error("{}", Lines { origin, violations })]
     Invalid {
         /// The file.
@@ -57,14 +57,14 @@ pub enum Error {
 
 /// A position in a file, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// The line.
     pub line: u64,
     /// The column, in characters.
     pub column: u64,
 }
 
-impl Place {
+impl Position {
     fn suffix(place: Option<Self>) -> String {
         place.map_or_else(String::new, |Self { line, column }| format!(":{line}:{column}"))
     }
@@ -77,16 +77,16 @@ pub struct Violation {
     /// The field, as `spec.knn.protocols[0].k`.
     pub path: String,
     /// In what way it is wrong.
-    pub kind: Kind,
+    pub kind: ViolationKind,
     /// What is expected; may be empty.
     pub detail: String,
-    /// Where it stands in the file; none for what a preset or a default brought, or for what is missing.
-    pub place: Option<Place>,
+    /// Its position in the file; `None` for a missing field and for a value from a preset or a default.
+    pub place: Option<Position>,
 }
 
 /// In what way a field is wrong.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Kind {
+pub enum ViolationKind {
     /// The value is not allowed here.
     Invalid(Value),
     /// The value is none of a fixed list.
@@ -103,11 +103,11 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.path)?;
         match &self.kind {
-            Kind::Invalid(value) => write!(f, "Invalid value: {}", shown(value))?,
-            Kind::Unsupported(value) => write!(f, "Unsupported value: {}", shown(value))?,
-            Kind::Unknown => f.write_str("Unknown field")?,
-            Kind::Required => f.write_str("Required value")?,
-            Kind::Duplicate(value) => write!(f, "Duplicate value: {}", shown(value))?,
+            ViolationKind::Invalid(value) => write!(f, "Invalid value: {}", shown(value))?,
+            ViolationKind::Unsupported(value) => write!(f, "Unsupported value: {}", shown(value))?,
+            ViolationKind::Unknown => f.write_str("Unknown field")?,
+            ViolationKind::Required => f.write_str("Required value")?,
+            ViolationKind::Duplicate(value) => write!(f, "Duplicate value: {}", shown(value))?,
         }
         if !self.detail.is_empty() {
             write!(f, ": {}", self.detail)?;
@@ -116,7 +116,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// A value as JSON, cut where it would fill the screen.
+/// A value as JSON, truncated to a line's length.
 fn shown(value: &Value) -> String {
     const LIMIT: usize = 80;
     let text = value.to_string();
@@ -138,7 +138,7 @@ impl fmt::Display for Lines<'_> {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}{}: {violation}", self.origin, Place::suffix(violation.place))?;
+            write!(f, "{}{}: {violation}", self.origin, Position::suffix(violation.place))?;
         }
         Ok(())
     }

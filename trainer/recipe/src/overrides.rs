@@ -1,11 +1,11 @@
-//! `--set pretrain.epochs=1`: fields of `spec` that are given beside the file.
+//! `--set pretrain.epochs=1`: overrides of fields of `spec`.
 
 use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::yaml;
 
-/// Puts the value of `path=value`, which is YAML, where `path` says in `document`'s `spec`.
+/// Sets the field `path` of `document`'s `spec` to the YAML value in `path=value`.
 pub(crate) fn apply(document: &mut Value, text: &str) -> Result<(), Error> {
     let wrong = |message: String| Error::Override { text: text.to_owned(), message };
     let form = || wrong("expected FIELD=VALUE, as in pretrain.epochs=10; the field is one of spec".to_owned());
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_yaml_and_objects_are_made_on_the_way() {
+    fn override_of_missing_object_creates_it() {
         let mut document = json!({"spec": {"pretrain": {"epochs": 100, "arch": "resnet18"}, "export": ["pth"]}});
         for text in [
             "pretrain.epochs=1",
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_field_is_refused() {
+    fn override_of_invalid_path_is_refused() {
         let mut document = json!({"spec": {"pretrain": {"arch": "resnet18"}}});
         for (text, words) in [
             ("pretrain.epochs", "expected FIELD=VALUE"),

@@ -1,4 +1,4 @@
-//! The named presets: partial JSON objects that lie *under* the user's fields.
+//! The named presets: partial JSON objects merged *underneath* the user's fields.
 //!
 //! A preset is merged before the typed parse, object by object: what the user wrote wins, what the user left
 //! out comes from the preset, what neither has is the type's default. So every field exists once, and a
@@ -8,7 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use crate::eval::{Linear, LinearPreset};
+use crate::evaluation::{Linear, LinearPreset};
 use crate::pretrain::{Preset, Pretrain};
 
 impl Preset {

@@ -3,7 +3,7 @@
 //! Defaults are the paper's ImageNet recipe of 100 epochs (arXiv 2011.10566, section 3) with the learning
 //! rate and the fixed predictor rate of the reference's published command. A preset may set any of these
 //! fields, so none of them carries a `default:` in the schema: an API server would fill it in and the
-//! preset could no longer be told from the user.
+//! preset's values could no longer be distinguished from the user's.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,30 +23,29 @@ pub struct Pretrain {
     pub arch: Arch,
     /// The backbone's first layers. Default: imagenet.
     pub stem: Stem,
-    /// Channels of the backbone's first stage; below 64 makes a small network for experiments. Only for
+    /// Channels of the backbone's first stage; a value below 64 makes a small network for experiments. Only for
     /// resnet18 to resnet152. Default: 64.
     pub base_width: u32,
-    /// Passes over the training images. Default: 100.
+    /// Number of passes over the training images. Default: 100.
     pub epochs: u32,
     /// Images per optimiser step, over all ranks and accumulated micro-batches together (the reference's
     /// is per node). Default: 512.
     pub batch_size: u32,
-    /// Base learning rate, for 256 images a step; the rate used is lr × batchSize / 256. Default: 0.05.
+    /// Base learning rate per 256 images; the learning rate is lr × batchSize / 256. Default: 0.05.
     pub lr: f64,
-    /// SGD's momentum. Default: 0.9.
+    /// SGD momentum. Default: 0.9.
     pub momentum: f64,
     /// Weight decay on all trained parameters. Default: 0.0001.
     pub weight_decay: f64,
-    /// How the learning rate falls. Default: cosinePerEpoch.
+    /// Learning-rate schedule. Default: cosinePerEpoch.
     pub schedule: Schedule,
-    /// Epochs in which the learning rate first rises linearly; the paper uses 10 for batches of 1024 and
-    /// more. Default: 0.
+    /// Epochs of linear learning-rate warm-up; the paper uses 10 for batches of 1024 and more. Default: 0.
     pub warmup_epochs: u32,
     /// Keep the predictor's learning rate constant. Default: true.
     pub fix_pred_lr: bool,
-    /// Arithmetic of the forward and backward pass. Default: fp32.
+    /// Numeric precision of the forward and backward pass. Default: fp32.
     pub precision: Precision,
-    /// Seed of everything random. Default: 0.
+    /// Seed of all random numbers. Default: 0.
     pub seed: u64,
     /// Micro-batches per optimiser step. Batch norm sees one micro-batch, so this does not equal a
     /// larger batch. Default: 1.
@@ -57,15 +56,15 @@ pub struct Pretrain {
     pub dim: u32,
     /// Hidden width of the predictor. Default: 512.
     pub pred_dim: u32,
-    /// The two views of an image.
+    /// The augmentation that makes the two views of an image.
     pub augment: Augment,
-    /// Change one part of the method, to see what it is for. Default: none.
+    /// Change one part of the method to measure its effect. Default: none.
     pub ablation: Ablation,
-    /// Alternate between computing targets and training towards them (the paper's section 5). Default: both in
-    /// each step, which is the same as one step.
+    /// Alternate between computing targets and training towards them (section 5 of the paper). Default: both in
+    /// every step, as with steps: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alternation: Option<Alternation>,
-    /// What counts as a collapsed representation, and when it ends the run.
+    /// What counts as a collapsed representation, and when it fails the run.
     pub collapse: CollapsePolicy,
 }
 
@@ -125,7 +124,7 @@ pub enum Preset {
     Imagenet100epBs256,
     /// For transfer to detection: base lr 0.5, weight decay 1e-5, 200 epochs: 57.0 AP on VOC07+12.
     TransferOptimal,
-    /// imagenet-100ep with the predictor's rate decayed like all others: 67.7 %.
+    /// imagenet-100ep with the predictor's learning rate decayed like the others: 67.7 %.
     PaperBaseline,
     /// CIFAR-10, ResNet-18 with the CIFAR stem, 800 epochs: 91.8 %.
     #[serde(rename = "cifar10")]
@@ -136,7 +135,7 @@ pub enum Preset {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(transform = schema::plain_enum)]
-#[allow(missing_docs)] // The names say it all.
+#[allow(missing_docs)] // torchvision's names.
 pub enum Arch {
     Resnet18,
     Resnet34,
@@ -212,20 +211,20 @@ pub enum Stem {
     Cifar,
 }
 
-/// How the learning rate falls.
+/// How the learning rate changes during training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::plain_enum)]
 pub enum Schedule {
-    /// Half a cosine, one value per epoch, as the reference does.
+    /// Cosine decay, updated once per epoch, as in the reference.
     CosinePerEpoch,
-    /// Half a cosine, one value per optimiser step.
+    /// Cosine decay, updated at every optimiser step.
     CosinePerStep,
-    /// No fall.
+    /// Constant learning rate.
     Constant,
 }
 
-/// Arithmetic of the forward and backward pass. Weights and optimiser state are fp32 in both.
+/// Numeric precision of the forward and backward pass. Weights and optimiser state are always fp32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::plain_enum)]
@@ -274,7 +273,7 @@ pub enum Ablation {
     BatchNormHidden,
     /// Batch norm also at the predictor's output: unstable.
     BatchNormAll,
-    /// Cross-entropy of softmaxes over the channels in the place of cosine similarity: 63.2 %.
+    /// Cross-entropy of softmaxes over the channels instead of cosine similarity: 63.2 %.
     CrossEntropy,
     /// Only view 1 predicts view 2: 64.8 %.
     Asymmetric,
@@ -282,12 +281,12 @@ pub enum Ablation {
     AsymmetricDouble,
 }
 
-/// How many steps one computation of targets serves.
+/// How many optimiser steps use one computation of the targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::under_preset, transform = rules::alternation)]
 pub struct Alternation {
-    /// So many optimiser steps, fewer at an epoch's end; 10 and 100 gave 68.7 % and 68.9 %.
+    /// This many optimiser steps, fewer at the end of an epoch; 10 and 100 gave 68.7 % and 68.9 %.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u32>,
     /// A whole epoch's steps: 67.0 %. Default: false.
@@ -295,16 +294,16 @@ pub struct Alternation {
     pub epoch: bool,
 }
 
-/// What counts as a collapsed representation, and when it ends the run.
+/// What counts as a collapsed representation, and when it fails the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::under_preset, transform = rules::collapse)]
 pub struct CollapsePolicy {
-    /// End the run after this many consecutive collapsed steps. Default: never.
+    /// Fail the run after this many consecutive collapsed steps. Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience_steps: Option<u32>,
-    /// A step counts as collapsed if the outputs' std is below threshold / √dim; a healthy run's is
-    /// near 1 / √dim. Default: 0.2.
+    /// A step counts as collapsed if the standard deviation of the outputs is below threshold / √dim; in a
+    /// healthy run it is near 1 / √dim. Default: 0.2.
     pub threshold: f64,
 }
 

@@ -1,16 +1,16 @@
-//! The top of a recipe: which images, what to do with them, where results go.
+//! The recipe's top level: the images, the stages, the output.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Dataset;
-use crate::eval::{Finetune, Knn, Linear};
+use crate::evaluation::{Finetune, Knn, Linear};
 use crate::pretrain::Pretrain;
 use crate::report::Report;
 use crate::{presets, rules, schema};
 
-/// What to train: the part of a `SimSiamRun`'s `spec` that does not depend on where it runs. A stage
-/// that is not given is left out.
+/// What to train: the part of a `SimSiamRun`'s `spec` that does not depend on where it runs. Stages
+/// that are not given are skipped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = schema::plain, transform = rules::recipe)]
@@ -30,10 +30,10 @@ pub struct Recipe {
     /// and labels.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "presets::under_linear")]
     pub linear: Option<Linear>,
-    /// Training of the whole network with labels. `{}` takes every default. Needs `dataset.val` and labels.
+    /// Fine-tuning of the whole network with labels. `{}` takes every default. Needs `dataset.val` and labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finetune: Option<Finetune>,
-    /// Weights to begin with: a checkpoint of the reference (`.pth.tar`) or of MoCo, a backbone of
+    /// Initial weights: a checkpoint of the reference (`.pth.tar`) or of MoCo, a backbone of
     /// torchvision, timm or Detectron2, or one of our own checkpoints. A path, `file:///path`,
     /// `s3://bucket/key`, `gs://…`, `az://…` or `pvc://claim/path`. Pre-training continues from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,7 +43,7 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
     pub export: Vec<ExportFormat>,
-    /// A page about the run, as `<output>/report.html`. `{}` takes every default.
+    /// An HTML report of the run at `<output>/report.html`. `{}` takes every default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Report>,
     /// When checkpoints are written and which are kept.
@@ -51,7 +51,7 @@ pub struct Recipe {
     pub checkpoint: CheckpointPolicy,
 }
 
-/// Where a run writes.
+/// Where a run writes its results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = schema::plain, transform = rules::output)]
@@ -60,12 +60,12 @@ pub struct Output {
     /// `gs://…`, `az://…` or `pvc://claim/path`.
     #[schemars(length(max = 1024))]
     pub uri: String,
-    /// Name of the Kubernetes Secret with the store's credentials as environment variables. Locally
-    /// they are taken from the environment instead.
+    /// Name of the Kubernetes Secret with the storage credentials as environment variables. Local runs
+    /// read them from the environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub credentials_secret: Option<String>,
-    /// Address of an S3 service that is not Amazon's, as `https://host:port`.
+    /// Endpoint of an S3-compatible service other than AWS, as `https://host:port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub endpoint: Option<String>,
@@ -82,9 +82,9 @@ pub struct Output {
 pub enum ExportFormat {
     /// The backbone under torchvision's names, as safetensors.
     Safetensors,
-    /// The backbone as torchvision's `load_state_dict` takes it.
+    /// The backbone as a state dict for torchvision.
     Torchvision,
-    /// The backbone as timm takes it.
+    /// The backbone as a state dict for timm.
     Timm,
     /// The backbone for Detectron2.
     Detectron2,
@@ -113,14 +113,14 @@ impl ExportFormat {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = rules::checkpoint)]
 pub struct CheckpointPolicy {
-    /// Also write one every this many optimiser steps. Default: only at epochs' ends.
+    /// Also write a checkpoint every this many optimiser steps. Default: only at the end of epochs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every_steps: Option<u32>,
-    /// Write one at the end of every Nth epoch; 0 writes only the last.
+    /// Write a checkpoint at the end of every Nth epoch; 0 writes only the final one.
     pub every_epochs: u32,
-    /// How many of the newest are kept.
+    /// Number of most recent checkpoints to keep.
     pub keep_last: u32,
-    /// Beside the newest, keep those of every Nth epoch for good; 0 keeps none.
+    /// Also keep the checkpoint of every Nth epoch permanently; 0 keeps none.
     pub keep_every_epochs: u32,
 }
 

@@ -1,22 +1,22 @@
-//! What the report shows.
+//! What the report contains.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{rules, schema};
 
-/// A page about the run: curves, augmented views, nearest neighbours, a projection of the features.
+/// The HTML report: curves, augmented views, nearest neighbours, a projection of the features.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = rules::report)]
 pub struct Report {
-    /// Training images shown with their two views.
+    /// Number of training images shown with their two views.
     pub views: u32,
-    /// Validation images shown with their nearest neighbours.
+    /// Number of validation images shown with their nearest neighbours.
     pub queries: u32,
-    /// Training images among which neighbours are looked for, spread over all.
+    /// Number of training images that are searched for neighbours, evenly spaced over the set.
     pub bank: u32,
-    /// Images in the projection.
+    /// Number of images in the projection.
     pub points: u32,
 }
 

@@ -1,35 +1,35 @@
 //! Every rule of validation, once, as data.
 //!
-//! A rule is a CEL expression, what to say where it is false, and the field it speaks of. It goes into the
+//! A rule is a CEL expression, the message if it is false, and the field that it is about. It goes into the
 //! schema as `x-kubernetes-validations`, from where an API server evaluates it on `kubectl apply` and
-//! [`crate::Recipe::check`] evaluates it here. An API server sees only what the user wrote, so a rule over several
-//! fields asks with `has()` for each; here the rules also see defaults and presets.
+//! [`crate::Recipe::check`] evaluates it here. An API server sees only the user's fields, so a rule over several
+//! fields checks `has()` for each; here the rules also see defaults and presets.
 
 use schemars::Schema;
 use serde_json::{Value, json};
 
-/// What a rule says where it is false.
+/// The message of a rule that is false.
 #[derive(Debug, Clone, Copy)]
 pub enum Message {
-    /// The text, for a rule whose message needs no value but the field's own.
+    /// A fixed text, for a message that needs only the field's own value.
     Text(&'static str),
-    /// A CEL expression that computes the text. It inserts values by `format`: API servers take the length
-    /// of `string(…)` for unbounded and refuse a message that appends it for its cost.
+    /// A CEL expression that computes the text. It inserts values by `format`: API servers treat the length
+    /// of `string(…)` as unbounded and reject a message that appends it because of its cost.
     Cel(&'static str),
 }
 
 /// One rule.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
-    /// The property the rule hangs on, where `self` is its value; none for the object itself.
+    /// The property that the rule is attached to, with `self` as its value; `None` for the object itself.
     pub on: Option<&'static str>,
     /// The CEL expression that must be true.
     pub cel: &'static str,
-    /// What is said if it is not.
+    /// The message if it is false.
     pub message: Message,
-    /// For a rule on an object: the field it speaks of, as `.field`.
+    /// For a rule on an object: the field that it is about, as `.field`.
     pub field_path: Option<&'static str>,
-    /// The field is missing, rather than wrong.
+    /// The field is missing, rather than invalid.
     pub required: bool,
 }
 
@@ -39,23 +39,23 @@ impl Rule {
         Self { on: Some(property), cel, message: Message::Text(text), field_path: None, required: false }
     }
 
-    /// A rule over several fields of an object that speaks of one of them.
+    /// A rule over several fields of an object, reported on one of them.
     pub const fn across(field_path: &'static str, cel: &'static str, message: &'static str) -> Self {
         Self { on: None, cel, message: Message::Cel(message), field_path: Some(field_path), required: false }
     }
 
-    /// A rule of an object that asks for a field.
+    /// A rule of an object that requires a field.
     pub const fn needs(field_path: &'static str, cel: &'static str, text: &'static str) -> Self {
         Self { on: None, cel, message: Message::Text(text), field_path: Some(field_path), required: true }
     }
 
-    /// The entry of `x-kubernetes-validations`; `shape` is the schema of what the rule hangs on.
+    /// The entry of `x-kubernetes-validations`; `shape` is the schema that the rule is attached to.
     fn entry(&self, shape: &Value) -> Value {
         let mut entry = json!({"rule": self.cel});
         match self.message {
             Message::Text(text) => {
                 entry["message"] = json!(text);
-                // API servers print a value's type where its value belongs, so the message brings it along.
+                // API servers print a value's type instead of the value, so the message includes the value.
                 let scalar = matches!(shape["type"].as_str(), Some("integer" | "number" | "string"));
                 if self.on.is_some() && scalar {
                     entry["messageExpression"] =
@@ -74,7 +74,7 @@ impl Rule {
     }
 }
 
-/// Hangs `rules` into the schema of an object.
+/// Attaches `rules` to the schema of an object.
 pub fn attach(schema: &mut Schema, rules: &[Rule]) {
     for rule in rules {
         let target = match rule.on {
@@ -91,7 +91,7 @@ pub fn attach(schema: &mut Schema, rules: &[Rule]) {
     }
 }
 
-// Anything with a scheme, also one whose slashes were forgotten, must have one of ours.
+// Anything with a scheme, even without its slashes, must have a supported one.
 const LOCATION: &str = "self.size() > 0 && (!self.matches('^[A-Za-z0-9+.-]+:') || self.matches(\
     '^(file:///.|(s3|gs|az)://[^/]+(/.*)?$|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?$)'))";
 const LOCATION_TEXT: &str = "must be a path, file:///path, s3://bucket/prefix, gs://bucket/prefix, \
@@ -132,7 +132,7 @@ pub const RECIPE: &[Rule] = &[
     Rule::needs(
         ".pretrain",
         "has(self.pretrain) || has(self.knn) || has(self.linear) || has(self.finetune)",
-        "nothing to do: give at least one of pretrain, knn, linear and finetune",
+        "nothing to do: set at least one of pretrain, knn, linear and finetune",
     ),
     Rule::needs(".dataset.val", "!has(self.knn) || has(self.dataset.val)", "knn needs labelled validation images"),
     Rule::needs(
@@ -165,7 +165,7 @@ pub const PACK: &[Rule] = &[
     Rule::across(
         ".shortSide",
         "!has(self.shortSide) || !has(self.maxSide)",
-        "'must not be given beside maxSide (%s)'.format([self.maxSide])",
+        "'must not be set together with maxSide (%s)'.format([self.maxSide])",
     ),
 ];
 
@@ -228,14 +228,14 @@ pub const PRETRAIN: &[Rule] = &[
         ".baseWidth",
         "!has(self.baseWidth) || !has(self.arch) || self.baseWidth == 64 \
             || !(self.arch.startsWith('wide_') || self.arch.startsWith('resnext'))",
-        "'must be 64 with arch %s (only resnet18 to resnet152 take another), not %s'\
+        "'must be 64 with arch %s (only resnet18 to resnet152 support another width), not %s'\
             .format([self.arch, self.baseWidth])",
     ),
-    // The paper changes one thing at a time, and without a stop-gradient there are no targets to compute before.
+    // The paper changes one thing at a time, and without a stop-gradient there are no targets to compute in advance.
     Rule::across(
         ".ablation",
         "!has(self.alternation) || !has(self.ablation) || self.ablation == 'none'",
-        "'must be none beside alternation, not %s'.format([self.ablation])",
+        "'must be none together with alternation, not %s'.format([self.ablation])",
     ),
 ];
 
@@ -245,12 +245,12 @@ pub const ALTERNATION: &[Rule] = &[
     Rule::needs(
         ".steps",
         "has(self.steps) || (has(self.epoch) && self.epoch)",
-        "give either steps, as in {steps: 100}, or {epoch: true}",
+        "set either steps, as in {steps: 100}, or {epoch: true}",
     ),
     Rule::across(
         ".steps",
         "!has(self.steps) || !has(self.epoch) || !self.epoch",
-        "'must not be given beside epoch: true, not %s'.format([self.steps])",
+        "'must not be set together with epoch: true, not %s'.format([self.steps])",
     ),
 ];
 

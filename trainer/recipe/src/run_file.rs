@@ -1,17 +1,17 @@
-//! The whole YAML document as `simsiam run -f` and `kubectl apply -f` take it.
+//! The whole YAML document that `simsiam run -f` and `kubectl apply -f` accept.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::check;
-use crate::error::{Error, Kind, Violation};
-use crate::evaluate;
+use crate::error::{Error, Violation, ViolationKind};
 use crate::overrides;
 use crate::recipe::Recipe;
+use crate::rule_engine;
 use crate::rules;
-use crate::structure::nearest;
+use crate::shape::nearest;
+use crate::validate;
 use crate::yaml::{self, Document, child};
 
 /// The `apiVersion` of a run's file.
@@ -20,7 +20,7 @@ pub const API_VERSION: &str = "simsiam.dev/v1alpha1";
 /// The `kind` of a run's file.
 pub const KIND: &str = "SimSiamRun";
 
-/// Fields of `spec` that say how a cluster runs the recipe. [`RunFile`] hands them out unread.
+/// Fields of `spec` that say how a cluster runs the recipe. [`RunFile`] returns them unparsed.
 pub const CLUSTER_ONLY: &[&str] = &[
     "activeDeadline",
     "image",
@@ -40,10 +40,10 @@ pub const CLUSTER_ONLY: &[&str] = &[
 /// [`RunFile::cluster_only`].
 pub const CACHE_VOLUME: &str = "dataset.cache.volume";
 
-/// A run's file is a page of text; anything far larger is another file.
+/// A run file is a page of text; anything far larger is a different file.
 const LIMIT_BYTES: u64 = 1 << 20;
 
-/// Fields a Kubernetes object's `metadata` may have; all but the name mean nothing here.
+/// Fields a Kubernetes object's `metadata` may have; only the name has a meaning here.
 const METADATA: &[&str] = &[
     "annotations",
     "creationTimestamp",
@@ -62,7 +62,7 @@ const METADATA: &[&str] = &[
     "uid",
 ];
 
-/// A `SimSiamRun` as the local commands read it: checked, with presets and defaults filled in.
+/// A `SimSiamRun` as the local commands read it: validated, with presets and defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunFile {
     /// The run's name, `metadata.name`.
@@ -70,7 +70,7 @@ pub struct RunFile {
     /// What to train.
     pub recipe: Recipe,
     /// The fields of `spec` that only a cluster uses ([`CLUSTER_ONLY`], and `dataset.cache.volume` under that
-    /// name), as they stand in the file.
+    /// name), as written in the file.
     pub cluster_only: BTreeMap<String, Value>,
 }
 
@@ -83,7 +83,7 @@ impl RunFile {
         Self::load_with(path, &[])
     }
 
-    /// Reads a file with some fields of `spec` given beside it, each as `pretrain.epochs=10`.
+    /// Reads a file and overrides fields of its `spec`, each given as `pretrain.epochs=10`.
     ///
     /// # Errors
     /// As [`RunFile::load`], and [`Error::Override`].
@@ -101,16 +101,15 @@ impl RunFile {
     /// Reads the text of a file; `origin` names it in errors.
     ///
     /// # Errors
-    /// [`Error::Yaml`] if it is not one YAML document, [`Error::Invalid`] with everything that is wrong
-    /// with it as a run.
+    /// [`Error::Yaml`] if it is not one YAML document, [`Error::Invalid`] with every violation.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Error> {
         Self::parse_with(text, origin, &[])
     }
 
-    /// Checks a document that is there already, as an API server hands it out; `origin` names it in errors.
+    /// Validates a parsed document, such as an API server returns; `origin` names it in errors.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with everything that is wrong with it as a run.
+    /// [`Error::Invalid`] with every violation.
     pub fn from_value(document: Value, origin: &str) -> Result<Self, Error> {
         read(document, &[]).map_err(|violations| Error::Invalid { origin: origin.to_owned(), violations })
     }
@@ -136,7 +135,7 @@ impl RunFile {
     }
 }
 
-fn nearest_place(document: &Document, path: &str) -> Option<crate::error::Place> {
+fn nearest_place(document: &Document, path: &str) -> Option<crate::error::Position> {
     let mut path = path;
     loop {
         if let Some(place) = document.places.get(path) {
@@ -150,22 +149,22 @@ fn read(document: Value, not_finite: &[(String, String)]) -> Result<RunFile, Vec
     let mut violations: Vec<_> = not_finite
         .iter()
         .map(|(path, number)| {
-            let value = Kind::Invalid(number.as_str().into());
+            let value = ViolationKind::Invalid(number.as_str().into());
             problem(path, value, "must be a finite number")
         })
         .collect();
     let Value::Object(document) = without_nulls(document) else {
         return Err(vec![problem(
             "(document)",
-            Kind::Required,
-            &format!("a run's file has apiVersion: {API_VERSION}, kind: {KIND}, metadata and spec"),
+            ViolationKind::Required,
+            &format!("a run file has apiVersion: {API_VERSION}, kind: {KIND}, metadata and spec"),
         )]);
     };
     let name = envelope(&document, &mut violations);
     let empty = Value::Object(Map::new());
     let spec = match document.get("spec") {
         None => {
-            violations.push(problem("spec", Kind::Required, ""));
+            violations.push(problem("spec", ViolationKind::Required, ""));
             None
         }
         Some(spec) => Some(spec),
@@ -174,7 +173,7 @@ fn read(document: Value, not_finite: &[(String, String)]) -> Result<RunFile, Vec
     threads_per_rank(&cluster_only, &mut violations);
     let recipe = match spec {
         None => Err(Vec::new()),
-        Some(_) => check::read(&spec_fields, CLUSTER_ONLY),
+        Some(_) => validate::read(&spec_fields, CLUSTER_ONLY),
     };
     match recipe {
         Ok(recipe) if violations.is_empty() => Ok(RunFile { name, recipe, cluster_only }),
@@ -186,7 +185,7 @@ fn read(document: Value, not_finite: &[(String, String)]) -> Result<RunFile, Vec
     }
 }
 
-/// Checks what every Kubernetes object has around its `spec`; the run's name.
+/// Checks the fields around `spec` that every Kubernetes object has; returns the run's name.
 fn envelope(document: &Map<String, Value>, violations: &mut Vec<Violation>) -> String {
     const TOP: &[&str] = &["apiVersion", "kind", "metadata", "spec", "status"];
     unknown(document, TOP, "", violations);
@@ -194,10 +193,10 @@ fn envelope(document: &Map<String, Value>, violations: &mut Vec<Violation>) -> S
         match document.get(key) {
             Some(value) if value == expected => {}
             Some(value) => {
-                violations.push(problem(key, Kind::Unsupported(value.clone()), &format!("must be {expected}")))
+                violations.push(problem(key, ViolationKind::Unsupported(value.clone()), &format!("must be {expected}")))
             }
             None => {
-                violations.push(problem(key, Kind::Required, &format!("must be {expected}")));
+                violations.push(problem(key, ViolationKind::Required, &format!("must be {expected}")));
             }
         }
     }
@@ -205,7 +204,7 @@ fn envelope(document: &Map<String, Value>, violations: &mut Vec<Violation>) -> S
     let metadata = match document.get("metadata") {
         Some(Value::Object(metadata)) => metadata,
         Some(other) => {
-            let kind = Kind::Invalid(other.clone());
+            let kind = ViolationKind::Invalid(other.clone());
             violations.push(problem("metadata", kind, "must be of type object"));
             return String::new();
         }
@@ -216,23 +215,23 @@ fn envelope(document: &Map<String, Value>, violations: &mut Vec<Violation>) -> S
         Some(Value::String(name)) => {
             let schema = json!({"x-kubernetes-validations": rules::run_rules()});
             let object = json!({"metadata": {"name": name}});
-            for mut broken in evaluate::broken_rules(&schema, &object, "", false) {
+            for mut broken in rule_engine::broken_rules(&schema, &object, "", false) {
                 "metadata.name".clone_into(&mut broken.path);
                 let value = Value::from(name.as_str());
-                let detail = evaluate::without_value(&broken.detail, &value);
+                let detail = rule_engine::without_value(&broken.detail, &value);
                 detail.trim_start_matches("metadata.name ").clone_into(&mut broken.detail);
-                broken.kind = Kind::Invalid(value);
+                broken.kind = ViolationKind::Invalid(value);
                 violations.push(broken);
             }
             name.clone()
         }
         Some(other) => {
-            let kind = Kind::Invalid(other.clone());
+            let kind = ViolationKind::Invalid(other.clone());
             violations.push(problem("metadata.name", kind, "must be of type string: put it in quotes"));
             String::new()
         }
         None => {
-            violations.push(problem("metadata.name", Kind::Required, ""));
+            violations.push(problem("metadata.name", ViolationKind::Required, ""));
             String::new()
         }
     }
@@ -244,11 +243,11 @@ fn unknown(object: &Map<String, Value>, known: &[&str], path: &str, out: &mut Ve
             Some(name) => format!("did you mean {name:?}?"),
             None => format!("known fields: {}", known.join(", ")),
         };
-        out.push(problem(&child(path, key), Kind::Unknown, &detail));
+        out.push(problem(&child(path, key), ViolationKind::Unknown, &detail));
     }
 }
 
-/// Takes the cluster's fields out of `spec`.
+/// Separates the cluster's fields from `spec`.
 fn split(mut spec: Value) -> (Value, BTreeMap<String, Value>) {
     let mut cluster_only = BTreeMap::new();
     if let Some(fields) = spec.as_object_mut() {
@@ -271,11 +270,15 @@ fn threads_per_rank(cluster_only: &BTreeMap<String, Value>, out: &mut Vec<Violat
         return;
     };
     if !threads.as_u64().is_some_and(|n| (1..=1024).contains(&n)) {
-        out.push(problem("spec.workers.threadsPerRank", Kind::Invalid(threads.clone()), "must be between 1 and 1024"));
+        out.push(problem(
+            "spec.workers.threadsPerRank",
+            ViolationKind::Invalid(threads.clone()),
+            "must be between 1 and 1024",
+        ));
     }
 }
 
-/// As an API server does: a field of value null is a field that is not there.
+/// Removes fields that are null, as an API server does.
 fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(fields) => Value::Object(
@@ -290,6 +293,6 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-fn problem(path: &str, kind: Kind, detail: &str) -> Violation {
+fn problem(path: &str, kind: ViolationKind, detail: &str) -> Violation {
     Violation { path: path.to_owned(), kind, detail: detail.to_owned(), place: None }
 }

@@ -1,26 +1,9 @@
-//! The JSON schema of a recipe, in the shape Kubernetes calls structural: everything inline, one `type` per
-//! value, no `oneOf` and no `null`.
-
-use std::sync::LazyLock;
+//! Shapes JSON schemas into what Kubernetes calls structural: everything inline, one `type` per value, no `oneOf` and no
+//! `null`.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
-
-use crate::recipe::Recipe;
-
-/// The JSON schema of [`Recipe`]: types, descriptions, defaults outside presets' reach, and every rule as
-/// `x-kubernetes-validations`. The same schema stands in the custom resource's `spec`, where the types are
-/// embedded.
-pub fn schema() -> Value {
-    SCHEMA.clone()
-}
-
-pub(crate) fn cached() -> &'static Value {
-    &SCHEMA
-}
-
-static SCHEMA: LazyLock<Value> = LazyLock::new(|| of::<Recipe>().to_value());
 
 /// The inlined schema of one type.
 pub fn of<T: JsonSchema>() -> Schema {
@@ -61,7 +44,7 @@ pub fn plain(schema: &mut Schema) {
 }
 
 /// As [`plain`], and without defaults: an API server writes a schema's defaults into the object, after
-/// which a preset could no longer lie under what the user wrote. The fields' descriptions name the default.
+/// which a preset could no longer be merged underneath the user's fields. The descriptions name the default.
 pub(crate) fn under_preset(schema: &mut Schema) {
     plain(schema);
     for property in properties(schema) {

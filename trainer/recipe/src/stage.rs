@@ -13,19 +13,19 @@ use crate::schema;
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::plain_enum)]
 pub enum Stage {
-    /// The images are packed.
+    /// Packs the images into shards.
     Prepare,
-    /// The encoder is trained.
+    /// Trains the encoder.
     Pretrain,
-    /// Its features, and those of the untrained one beside it, are judged by their neighbours.
+    /// Evaluates its features, and those of the untrained encoder, by k nearest neighbours.
     Knn,
-    /// A linear classifier judges them.
+    /// Evaluates them by a linear classifier.
     Linear,
-    /// The whole network is trained on with labels.
+    /// Fine-tunes the whole network with labels.
     Finetune,
-    /// The weights are written for other programs.
+    /// Writes the weights in other programs' formats.
     Export,
-    /// The page about the run is written.
+    /// Writes the HTML report.
     Report,
 }
 
@@ -52,7 +52,7 @@ impl FromStr for Stage {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|stage| stage.name() == name).ok_or_else(|| format!("{name} is no stage"))
+        Self::ALL.into_iter().find(|stage| stage.name() == name).ok_or_else(|| format!("unknown stage {name}"))
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_what_documents_have() {
+    fn stage_names_match_json_and_parse() {
         for stage in Stage::ALL {
             assert_eq!(serde_json::to_value(stage).expect("json"), stage.name());
             assert_eq!(stage.name().parse(), Ok(stage));

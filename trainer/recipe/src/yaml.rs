@@ -1,4 +1,4 @@
-//! YAML into JSON, remembering where each field stood.
+//! YAML to JSON, with the position of each field.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,13 +7,13 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{Location, MessageFormatter as _, NonFiniteFloatPolicy, Spanned, UserMessageFormatter};
 
-use crate::error::{Error, Place};
+use crate::error::{Error, Position};
 
 /// A document: its value, and the place of every field by its path.
 pub(crate) struct Document {
     pub value: Value,
-    /// Of a field its key's place, of a list's entry the entry's.
-    pub places: HashMap<String, Place>,
+    /// For a field the position of its key, for a list entry that of the entry.
+    pub places: HashMap<String, Position>,
     /// Numbers that JSON cannot hold (`.nan`, `.inf`), by path, as written; `value` has null there.
     pub not_finite: Vec<(String, String)>,
 }
@@ -25,7 +25,7 @@ pub(crate) fn parse(text: &str, origin: &str) -> Result<Document, Error> {
         place: error.location().and_then(place),
         message: UserMessageFormatter.format_message(error.without_snippet()).into_owned(),
     };
-    // `.inf` is well-formed and only wrong where it stands, so it is reported with all else.
+    // `.inf` is well-formed YAML, so it is reported together with the other violations.
     let options = serde_saphyr::options! {
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
     };
@@ -47,7 +47,7 @@ impl Document {
                 let mut list = Vec::with_capacity(entries.len());
                 for (index, entry) in entries.into_iter().enumerate() {
                     let path = format!("{path}[{index}]");
-                    self.stands(&path, entry.referenced);
+                    self.locate(&path, entry.referenced);
                     list.push(self.take(entry.value, path));
                 }
                 Value::Array(list)
@@ -56,7 +56,7 @@ impl Document {
                 let mut map = Map::new();
                 for (key, entry) in entries {
                     let path = child(&path, &key.value);
-                    self.stands(&path, key.referenced);
+                    self.locate(&path, key.referenced);
                     let value = self.take(entry, path);
                     map.insert(key.value, value);
                 }
@@ -65,7 +65,7 @@ impl Document {
         }
     }
 
-    fn stands(&mut self, path: &str, location: Location) {
+    fn locate(&mut self, path: &str, location: Location) {
         if let Some(place) = place(location) {
             self.places.insert(path.to_owned(), place);
         }
@@ -77,8 +77,8 @@ pub(crate) fn child(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-fn place(location: Location) -> Option<Place> {
-    (location.line() > 0).then(|| Place { line: location.line(), column: location.column() })
+fn place(location: Location) -> Option<Position> {
+    (location.line() > 0).then(|| Position { line: location.line(), column: location.column() })
 }
 
 enum Node {
@@ -147,7 +147,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
         let mut entries: Vec<(Spanned<String>, Node)> = Vec::new();
         while let Some((key, value)) = map.next_entry::<Spanned<String>, Node>()? {
             if entries.iter().any(|(other, _)| other.value == key.value) {
-                return Err(de::Error::custom(format!("`{}` stands twice", key.value)));
+                return Err(de::Error::custom(format!("duplicate key `{}`", key.value)));
             }
             entries.push((key, value));
         }

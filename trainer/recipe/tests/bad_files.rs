@@ -26,7 +26,7 @@ fn refused(spec: &str, expected: &[&str]) {
 
 /// One field of `pretrain`, its value, and what is said of it.
 #[test]
-fn pretrain_fields_have_ranges() {
+fn pretrain_field_out_of_range_is_refused() {
     let bits = "must be between 0 and 1";
     for (field, value, expected) in [
         ("epochs", "0", "must be between 1 and 100000"),
@@ -64,7 +64,7 @@ fn pretrain_fields_have_ranges() {
 }
 
 #[test]
-fn nested_fields_have_ranges() {
+fn nested_field_out_of_range_is_refused() {
     let bits = "must be between 0 and 1";
     let area = "must be above 0 and at most 1";
     for (field, value, expected) in [
@@ -100,7 +100,7 @@ fn nested_fields_have_ranges() {
 }
 
 #[test]
-fn stages_have_ranges() {
+fn stage_field_out_of_range_is_refused() {
     for (section, field, value, expected) in [
         ("knn", "everyEpochs", "-1", "must be between 0 and 100000"),
         ("knn", "batchSize", "0", "must be between 1 and 65536"),
@@ -144,7 +144,7 @@ fn stages_have_ranges() {
 
 /// A list's entry is the user's own, not a default.
 #[test]
-fn an_entry_of_a_list() {
+fn bad_list_entry_is_named_by_index() {
     refused(
         "  knn: {protocols: [{k: 20, temperature: 1}, {k: 0, temperature: 101}]}",
         &[
@@ -155,7 +155,7 @@ fn an_entry_of_a_list() {
 }
 
 #[test]
-fn places_of_images_and_results() {
+fn invalid_address_is_refused() {
     const SCHEMES: &str = "must be a path, file:///path, s3://bucket/prefix, gs://bucket/prefix, \
                            az://container/prefix or pvc://claim/path";
     let head = "apiVersion: simsiam.dev/v1alpha1\nkind: SimSiamRun\nmetadata: {name: a}\nspec:\n  \
@@ -215,7 +215,7 @@ fn places_of_images_and_results() {
         "run.yaml:9:5: spec.dataset.endpoint: Invalid value: \"s3.foo\": must be http://host:port or https://host:port",
         "run.yaml:10:12: spec.dataset.pack.maxSide: Invalid value: 8: must be between 16 and 65500",
         "run.yaml:10:24: spec.dataset.pack.shortSide: Invalid value: 9: must be between 16 and 65500",
-        "run.yaml:10:24: spec.dataset.pack.shortSide: Invalid value: 9: must not be given beside maxSide (8)",
+        "run.yaml:10:24: spec.dataset.pack.shortSide: Invalid value: 9: must not be set together with maxSide (8)",
         "run.yaml:10:38: spec.dataset.pack.quality: Invalid value: 0: must be between 1 and 100",
         "run.yaml:11:13: spec.dataset.cache.sizeLimit: Invalid value: \"lots\": must be a number of bytes such as 200Gi",
     ] {
@@ -229,12 +229,12 @@ fn places_of_images_and_results() {
 }
 
 #[test]
-fn several_fields_together() {
+fn contradictory_fields_are_refused() {
     refused(
         "  pretrain:\n    arch: wide_resnet50_2\n    baseWidth: 16\n    epochs: 10\n    warmupEpochs: 20\n    \
          augment: {minScale: 0.9, maxScale: 0.2}",
         &[
-            "run.yaml:9:5: spec.pretrain.baseWidth: Invalid value: 16: must be 64 with arch wide_resnet50_2 (only resnet18 to resnet152 take another)",
+            "run.yaml:9:5: spec.pretrain.baseWidth: Invalid value: 16: must be 64 with arch wide_resnet50_2 (only resnet18 to resnet152 support another width)",
             "run.yaml:11:5: spec.pretrain.warmupEpochs: Invalid value: 20: must be at most epochs (10)",
             "run.yaml:12:15: spec.pretrain.augment.minScale: Invalid value: 0.9: must be at most maxScale (0.2)",
         ],
@@ -242,7 +242,7 @@ fn several_fields_together() {
     refused(
         "  export: [pth]",
         &[
-            "run.yaml:4:1: spec.pretrain: Required value: nothing to do: give at least one of pretrain, knn, linear and finetune",
+            "run.yaml:4:1: spec.pretrain: Required value: nothing to do: set at least one of pretrain, knn, linear and finetune",
         ],
     );
     assert_eq!(
@@ -254,8 +254,8 @@ fn several_fields_together() {
 }
 
 #[test]
-fn alternation_is_steps_or_an_epoch_and_the_whole_method() {
-    const EITHER: &str = "Required value: give either steps, as in {steps: 100}, or {epoch: true}";
+fn alternation_with_other_options_is_refused() {
+    const EITHER: &str = "Required value: set either steps, as in {steps: 100}, or {epoch: true}";
     for (alternation, expected) in [
         ("{}", format!("run.yaml:7:14: spec.pretrain.alternation.steps: {EITHER}")),
         ("{epoch: false}", format!("run.yaml:7:14: spec.pretrain.alternation.steps: {EITHER}")),
@@ -266,7 +266,7 @@ fn alternation_is_steps_or_an_epoch_and_the_whole_method() {
         ),
         (
             "{steps: 10, epoch: true}",
-            "run.yaml:7:28: spec.pretrain.alternation.steps: Invalid value: 10: must not be given beside epoch: true"
+            "run.yaml:7:28: spec.pretrain.alternation.steps: Invalid value: 10: must not be set together with epoch: true"
                 .to_owned(),
         ),
         (
@@ -275,7 +275,7 @@ fn alternation_is_steps_or_an_epoch_and_the_whole_method() {
         ),
         (
             "{steps: 10}, ablation: crossEntropy",
-            "run.yaml:7:40: spec.pretrain.ablation: Invalid value: \"crossEntropy\": must be none beside alternation"
+            "run.yaml:7:40: spec.pretrain.ablation: Invalid value: \"crossEntropy\": must be none together with alternation"
                 .to_owned(),
         ),
     ] {
@@ -296,7 +296,7 @@ fn alternation_is_steps_or_an_epoch_and_the_whole_method() {
 
 /// A value that the user did not write says where it came from.
 #[test]
-fn presets_and_defaults_are_named() {
+fn violation_from_preset_or_default_names_it() {
     refused(
         "  pretrain:\n    preset: cifar10\n    augment: {cropSize: 64}\n    warmupEpochs: 900",
         &[
@@ -313,7 +313,7 @@ fn presets_and_defaults_are_named() {
 }
 
 #[test]
-fn the_report_has_ranges() {
+fn report_field_out_of_range_is_refused() {
     refused(
         "  pretrain: {}\n  report: {views: 49, queries: -1, bank: 9, points: 5001}",
         &[
@@ -326,7 +326,7 @@ fn the_report_has_ranges() {
 }
 
 #[test]
-fn names_that_do_not_exist() {
+fn unknown_field_gets_suggestion() {
     refused(
         "  worker: {nodes: 3}\n  momentum: 3\n  frobnicate: 1\n  pretrain:\n    epoch: 3\n    batch_size: 5\n    \
          cropSize: 3\n    learning_rate: 3\n    zzz: 3",
@@ -354,7 +354,7 @@ fn names_that_do_not_exist() {
 }
 
 #[test]
-fn values_of_the_wrong_type() {
+fn value_of_wrong_type_is_refused() {
     refused(
         "  pretrain:\n    lr: \"0.1\"\n    epochs: ten\n    momentum: .inf\n    weightDecay: .nan\n    arch: 50\n    batchSize: 0",
         &[
@@ -370,8 +370,8 @@ fn values_of_the_wrong_type() {
 }
 
 #[test]
-fn not_a_run_at_all() {
-    const SHAPE: &str = "run.yaml: (document): Required value: a run's file has \
+fn document_that_is_not_a_run_is_refused() {
+    const SHAPE: &str = "run.yaml: (document): Required value: a run file has \
                          apiVersion: simsiam.dev/v1alpha1, kind: SimSiamRun, metadata and spec";
     const NAME: &str =
         "must be at most 40 lower-case letters, digits and -, beginning and ending with a letter or digit";
@@ -416,7 +416,7 @@ fn not_a_run_at_all() {
 
 /// Aliases that multiply are stopped by the parser's budget.
 #[test]
-fn a_bomb_of_aliases_is_refused() {
+fn alias_bomb_is_refused() {
     let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for n in 1..12 {
         let before = format!("*a{}, ", n - 1).repeat(10);
@@ -428,12 +428,12 @@ fn a_bomb_of_aliases_is_refused() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read() {
+fn unreadable_file_is_named() {
     let missing = RunFile::load(std::path::Path::new("no/such.yaml")).expect_err("missing");
     assert_eq!(missing.to_string(), "no/such.yaml: cannot be read: No such file or directory (os error 2)");
     let path = std::env::temp_dir().join(format!("simsiam-recipe-{}.yaml", std::process::id()));
     std::fs::write(&path, vec![b' '; (1 << 20) + 1]).expect("written");
     let large = RunFile::load(&path).expect_err("too large").to_string();
     std::fs::remove_file(&path).expect("removed");
-    assert!(large.contains("is 1048577 bytes; a run's file has at most 1048576"), "{large}");
+    assert!(large.contains("has 1048577 bytes; a run file has at most 1048576"), "{large}");
 }

@@ -12,7 +12,7 @@ fn folder() -> PathBuf {
 
 /// The example of a preset is named as it is and uses it.
 #[test]
-fn every_preset_has_its_example() {
+fn every_preset_has_example() {
     let load = |name: &str| -> Recipe {
         RunFile::load(&folder().join(format!("{name}.yaml"))).unwrap_or_else(|error| panic!("{error}")).recipe
     };
@@ -29,7 +29,7 @@ fn every_preset_has_its_example() {
 
 /// On a cluster every pod must reach images and results.
 #[test]
-fn examples_for_clusters_name_places_that_pods_reach() {
+fn cluster_examples_use_addresses_reachable_from_pods() {
     let entries = std::fs::read_dir(folder()).expect("examples/").map(|entry| entry.expect("entry").path());
     for path in entries.filter(|path| path.is_file()).chain([folder().join("cluster/quickstart.yaml")]) {
         let run = RunFile::load(&path).unwrap_or_else(|error| panic!("{error}"));
@@ -48,7 +48,7 @@ fn examples_for_clusters_name_places_that_pods_reach() {
 
 /// The first run is the same on a laptop and on a cluster.
 #[test]
-fn the_clusters_quickstart_is_the_quickstart() {
+fn cluster_quickstart_matches_local_quickstart() {
     let load = |name: &str| RunFile::load(&folder().join(name)).unwrap_or_else(|error| panic!("{error}")).recipe;
     let (here, mut there) = (load("quickstart.yaml"), load("cluster/quickstart.yaml"));
     assert!(there.dataset.train.starts_with("pvc://quickstart/"));

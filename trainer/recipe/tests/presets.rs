@@ -17,7 +17,7 @@ fn pretrain(fields: &str) -> Pretrain {
 }
 
 #[test]
-fn defaults_are_the_papers() {
+fn defaults_match_paper() {
     let p = pretrain("");
     assert_eq!(p, Pretrain::default());
     assert_eq!((p.arch, p.stem, p.base_width), (Arch::Resnet50, Stem::Imagenet, 64));
@@ -47,7 +47,7 @@ fn defaults_are_the_papers() {
 
 /// lr, weight decay, epochs, batch size, fixPredLr.
 #[test]
-fn presets_are_the_published_recipes() {
+fn presets_match_published_recipes() {
     for (name, preset, lr, decay, epochs, batch, fixed) in [
         ("imagenet-100ep", Preset::Imagenet100ep, 0.05, 1e-4, 100, 512, true),
         ("imagenet-100ep-bs256", Preset::Imagenet100epBs256, 0.05, 1e-4, 100, 256, true),
@@ -73,7 +73,7 @@ fn presets_are_the_published_recipes() {
 }
 
 #[test]
-fn linear_presets_are_the_published_recipes() {
+fn linear_presets_match_published_recipes() {
     let (lars, sgd) = (LinearOptimizer::Lars, LinearOptimizer::Sgd);
     for (fields, preset, optimizer, lr, batch) in [
         ("", None, lars, 0.1, 4096),
@@ -90,7 +90,7 @@ fn linear_presets_are_the_published_recipes() {
 
 /// What the user writes wins, also where it equals a default, and inside nested objects.
 #[test]
-fn the_user_wins_over_the_preset() {
+fn user_field_overrides_preset() {
     let p = pretrain("preset: cifar10, epochs: 100, augment: {blurProb: 0.5}, projector: {layers: 3}");
     assert_eq!((p.epochs, p.augment.blur_prob, p.projector.layers), (100, 0.5, 3));
     assert_eq!((p.lr, p.augment.crop_size, p.projector.hidden_dim), (0.03, 32, Some(2048)));
@@ -119,7 +119,7 @@ fn every_preset_is_listed_and_valid() {
 }
 
 #[test]
-fn feature_widths() {
+fn feature_width_of_each_arch_matches_torchvision() {
     for (arch, base_width, width) in [
         (Arch::Resnet18, 64, 512),
         (Arch::Resnet34, 64, 512),

@@ -20,7 +20,7 @@ fn run(text: &str) -> RunFile {
 }
 
 #[test]
-fn serde_round_trip() {
+fn recipe_round_trips_through_serde() {
     let full = recipe(|spec| {
         *spec = json!({
             "dataset": {"train": "s3://b/t", "val": "s3://b/v", "maxCorrupt": 3, "loaderThreads": 4},
@@ -43,7 +43,7 @@ fn serde_round_trip() {
 
 /// As the operator reads it: plain serde also puts the preset underneath.
 #[test]
-fn plain_serde_merges_presets() {
+fn deserialized_recipe_has_preset_merged() {
     let spec = json!({"dataset": {"train": "a"}, "output": {"uri": "b"}, "pretrain": {"preset": "cifar10"}});
     let recipe: Recipe = serde_json::from_value(spec).expect("serde");
     assert_eq!(recipe.pretrain.expect("pretrain").epochs, 800);
@@ -52,7 +52,7 @@ fn plain_serde_merges_presets() {
 }
 
 #[test]
-fn code_can_check_what_it_changed() {
+fn changed_recipe_is_validated() {
     let mut recipe = recipe(|_| {});
     let pretrain = recipe.pretrain.as_mut().expect("pretrain");
     pretrain.lr = f64::NAN;
@@ -70,7 +70,7 @@ fn code_can_check_what_it_changed() {
 
 /// An object as `kubectl get -o yaml` prints it.
 #[test]
-fn an_object_from_the_api_is_accepted() {
+fn object_from_api_server_is_accepted() {
     let run = run("
 apiVersion: simsiam.dev/v1alpha1
 kind: SimSiamRun
@@ -117,7 +117,7 @@ status:
 
 /// As on an API server, a field without a value is a field that is not there.
 #[test]
-fn empty_fields_are_absent() {
+fn empty_fields_are_not_serialized() {
     let run = run("
 apiVersion: simsiam.dev/v1alpha1
 kind: SimSiamRun
@@ -136,7 +136,7 @@ spec:
 
 /// A name can be the recipe's or the cluster's, not both.
 #[test]
-fn cluster_only_names_are_no_recipe_fields() {
+fn cluster_only_names_are_not_recipe_fields() {
     let schema = schema();
     for name in CLUSTER_ONLY {
         assert!(schema["properties"][name].is_null(), "{name}");
@@ -145,7 +145,7 @@ fn cluster_only_names_are_no_recipe_fields() {
 }
 
 #[test]
-fn the_digest_follows_the_arithmetic() {
+fn digest_changes_with_arithmetic_fields_alone() {
     let digest = recipe(|_| {}).digest();
     assert_eq!(digest.len(), 64);
     // Checkpoints of earlier versions carry this; change it only together with the arithmetic.

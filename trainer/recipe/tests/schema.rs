@@ -32,7 +32,7 @@ fn every_string_list_and_map_is_bounded() {
 
 /// What Kubernetes' structural schemas may hold.
 #[test]
-fn it_is_structural() {
+fn schema_is_structural() {
     const KEYWORDS: &[&str] = &[
         "default",
         "description",
@@ -59,13 +59,13 @@ fn it_is_structural() {
 }
 
 #[test]
-fn it_is_small() {
+fn schema_is_small() {
     let bytes = schema().to_string().len();
     assert!(bytes < 40_000, "{bytes} bytes");
 }
 
 #[test]
-fn every_field_is_described() {
+fn every_field_has_description() {
     each(&schema(), "", &mut |path, node| {
         let number_in_list = path.ends_with("/0") && node["type"] == "number";
         let text = node["description"].as_str().unwrap_or_default();
@@ -78,7 +78,7 @@ fn every_field_is_described() {
 
 /// An API server would write the default into the object and hide the preset's value.
 #[test]
-fn what_a_preset_may_set_has_no_default() {
+fn fields_of_presets_have_no_schema_default() {
     for section in ["pretrain", "linear"] {
         let schema = schema();
         each(&schema["properties"][section], section, &mut |path, node| {
@@ -93,7 +93,7 @@ fn what_a_preset_may_set_has_no_default() {
 
 /// The rules' bounds are narrower than the Rust types': out of range is answered by a rule, with the range.
 #[test]
-fn every_number_has_a_range() {
+fn every_number_has_range_rule() {
     let valid = json!({
         "dataset": {"train": "a", "val": "b", "maxCorrupt": 1, "loaderThreads": 1, "pack": {}},
         "output": {"uri": "c"},
@@ -139,7 +139,7 @@ fn every_number_has_a_range() {
 /// An API server's type checker is stricter than the local evaluator: integers are compared with integers
 /// and doubles with doubles.
 #[test]
-fn rules_compare_like_with_like() {
+fn rules_compare_numbers_of_same_type() {
     each(&schema(), "", &mut |path, node| {
         let Some(rules) = node["x-kubernetes-validations"].as_array() else {
             return;
@@ -163,7 +163,7 @@ fn rules_compare_like_with_like() {
 /// An API server takes the length of `string(…)` for unbounded, and refuses the whole definition for the cost
 /// of a message that appends it; `format` costs only as much as its template is long.
 #[test]
-fn messages_insert_values_by_format() {
+fn rule_messages_insert_values_by_format() {
     each(&schema(), "", &mut |path, node| {
         for rule in node["x-kubernetes-validations"].as_array().into_iter().flatten() {
             let Some(text) = rule["messageExpression"].as_str() else {

@@ -1,4 +1,4 @@
-//! How the features are judged: k nearest neighbours and linear classification.
+//! How the features are evaluated: k nearest neighbours, linear classification and fine-tuning.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::{rules, schema};
 pub struct Knn {
     /// Also evaluate during pre-training after every Nth epoch; 0 evaluates only at the end.
     pub every_epochs: u32,
-    /// The pairs of k and temperature to report; the first is the one shown as the run's.
+    /// The pairs of k and temperature to report; the first is the run's headline result.
     #[schemars(length(min = 1, max = 8))]
     pub protocols: Vec<KnnProtocol>,
     /// Images per forward pass, over all ranks together.
@@ -30,14 +30,14 @@ impl Default for Knn {
     }
 }
 
-/// One way of counting neighbours.
+/// One k-nearest-neighbour protocol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = schema::plain, transform = rules::knn_protocol)]
 pub struct KnnProtocol {
     /// How many neighbours vote.
     pub k: u32,
-    /// Temperature of the votes' weights.
+    /// Temperature of the vote weights.
     pub temperature: f64,
 }
 
@@ -50,11 +50,11 @@ pub struct Linear {
     /// A published recipe whose values apply wherever a field is not given here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<LinearPreset>,
-    /// Passes over the training images. Default: 90.
+    /// Number of passes over the training images. Default: 90.
     pub epochs: u32,
     /// Images per optimiser step, over all ranks. Default: 4096.
     pub batch_size: u32,
-    /// Base learning rate, for 256 images a step; the rate used is lr × batchSize / 256. Default: 0.1.
+    /// Base learning rate per 256 images; the learning rate is lr × batchSize / 256. Default: 0.1.
     pub lr: f64,
     /// The optimiser. Default: lars.
     pub optimizer: LinearOptimizer,
@@ -64,15 +64,15 @@ pub struct Linear {
     pub weight_decay: f64,
     /// The trust coefficient of LARS. Default: 0.001.
     pub trust_coefficient: f64,
-    /// Smallest crop of a training image, as a share of its area. Default: 0.08.
+    /// Minimum crop area of a training image, as a fraction of its area. Default: 0.08.
     pub min_scale: f64,
-    /// Compute the features once, without augmentation, and train on them: a quick look, whose accuracy is
-    /// not that of the protocol; results say so. Default: false.
+    /// Compute the features once, without augmentation, and train on them. Fast, but not the published
+    /// protocol; the results are marked accordingly. Default: false.
     pub cached_features: bool,
-    /// Also train a classifier on the encoder as it was initialised, for comparison; takes as long again.
+    /// Also train a classifier on the randomly initialised encoder as a baseline; doubles the time.
     /// Default: false.
     pub untrained_too: bool,
-    /// Seed of the classifier's initial weights, the order and the crops. Default: 0.
+    /// Seed of the classifier's initial weights, the sample order and the crops. Default: 0.
     pub seed: u64,
 }
 
@@ -119,29 +119,29 @@ pub enum LinearOptimizer {
     Sgd,
 }
 
-/// Fine-tuning: the whole network is trained with the labels of all or a part of the images, and judged as by `linear`.
+/// Fine-tuning: the whole network is trained with the labels of all or some of the images, and evaluated as in `linear`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = rules::finetune)]
 pub struct Finetune {
-    /// The share of each class's training images whose labels are used, such as 0.01 or 0.1; 1 uses all.
+    /// Fraction of each class's training images whose labels are used, such as 0.01 or 0.1; 1 uses all.
     pub fraction: f64,
-    /// Passes over those images.
+    /// Number of passes over those images.
     pub epochs: u32,
     /// Images per optimiser step, over all ranks.
     pub batch_size: u32,
-    /// Base learning rate of the backbone, for 256 images a step; the rate used is lr × batchSize / 256, and falls
-    /// along half a cosine, one value an epoch.
+    /// Base learning rate of the backbone per 256 images; the learning rate is lr × batchSize / 256, with cosine decay
+    /// per epoch.
     pub lr: f64,
-    /// Base learning rate of the classifier, which starts at random, in the same way.
+    /// Base learning rate of the randomly initialised classifier, scaled and decayed in the same way.
     pub classifier_lr: f64,
-    /// SGD's momentum.
+    /// SGD momentum.
     pub momentum: f64,
     /// Weight decay on all parameters.
     pub weight_decay: f64,
-    /// Smallest crop of a training image, as a share of its area.
+    /// Minimum crop area of a training image, as a fraction of its area.
     pub min_scale: f64,
-    /// Seed of the choice of images, the classifier's initial weights, the order and the crops.
+    /// Seed of the image selection, the classifier's initial weights, the sample order and the crops.
     pub seed: u64,
 }
 

@@ -1,23 +1,23 @@
-//! A recipe from JSON: shape, presets, defaults, rules, types, in this order.
+//! Validates a recipe in JSON: shape, presets, defaults, rules, types, in this order.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::error::{Kind, Violation};
-use crate::eval::{Finetune, Knn, Linear};
-use crate::evaluate::broken_rules;
+use crate::error::{Violation, ViolationKind};
+use crate::evaluation::{Finetune, Knn, Linear};
 use crate::presets::{merged, with_linear_preset, with_pretrain_preset};
 use crate::pretrain::Pretrain;
 use crate::recipe::{CheckpointPolicy, Recipe};
+use crate::recipe_schema;
 use crate::report::Report;
-use crate::schema;
-use crate::structure::Shape;
+use crate::rule_engine::broken_rules;
+use crate::shape::Shape;
 
 impl Recipe {
     /// Reads the training part of a run's `spec`; fields of the cluster must have been taken out.
     ///
     /// # Errors
-    /// Everything that is wrong with it, with paths that begin at `spec`.
+    /// Every violation, with paths that begin at `spec`.
     pub fn from_json(spec: &Value) -> Result<Self, Vec<Violation>> {
         read(spec, &[])
     }
@@ -25,40 +25,45 @@ impl Recipe {
     /// Evaluates every rule; for recipes that were changed or built by code.
     ///
     /// # Errors
-    /// Every rule that is broken.
+    /// Every violated rule.
     pub fn check(&self) -> Result<(), Vec<Violation>> {
         let json = serde_json::to_value(self).unwrap_or_default();
         read(&json, &[]).map(|_| ())
     }
 }
 
-/// Reads `spec`; `more_names` are known at its top without being part of a recipe.
+/// Reads `spec`; `more_names` are fields at its top level that are known but not part of a recipe.
 pub(crate) fn read(spec: &Value, more_names: &[&str]) -> Result<Recipe, Vec<Violation>> {
     let mut shape =
-        Shape { root: schema::cached(), root_path: "spec", more_at_top: more_names, violations: Vec::new() };
-    let clean = shape.clean(schema::cached(), spec, "spec").unwrap_or_default();
+        Shape { root: recipe_schema::cached(), root_path: "spec", more_at_top: more_names, violations: Vec::new() };
+    let clean = shape.clean(recipe_schema::cached(), spec, "spec").unwrap_or_default();
     let mut violations = shape.violations;
     if violations.is_empty() {
         let filled = filled(clean.clone());
-        violations = broken_rules(schema::cached(), &filled, "spec", false);
+        violations = broken_rules(recipe_schema::cached(), &filled, "spec", false);
         for violation in &mut violations {
             note_origin(violation, &clean, &filled);
         }
     } else {
-        // What has the wrong shape is gone, and a default in its place would only mislead.
-        let mut more = broken_rules(schema::cached(), &clean, "spec", true);
-        more.retain(|violation| violation.kind != Kind::Required || at(spec, &violation.path).is_none());
+        // Fields of the wrong shape were removed, and a default in their place would mislead.
+        let mut more = broken_rules(recipe_schema::cached(), &clean, "spec", true);
+        more.retain(|violation| violation.kind != ViolationKind::Required || at(spec, &violation.path).is_none());
         violations.extend(more);
     }
     if !violations.is_empty() {
         return Err(violations);
     }
     Recipe::deserialize(&clean).map_err(|error| {
-        vec![Violation { path: "spec".to_owned(), kind: Kind::Invalid(clean), detail: error.to_string(), place: None }]
+        vec![Violation {
+            path: "spec".to_owned(),
+            kind: ViolationKind::Invalid(clean),
+            detail: error.to_string(),
+            place: None,
+        }]
     })
 }
 
-/// `spec` with presets and defaults written out, as the rules see it.
+/// `spec` with presets and defaults filled in, as the rules see it.
 fn filled(mut spec: Value) -> Value {
     let over = |value: Value, default: Result<Value, _>| match default {
         Ok::<_, serde_json::Error>(default) => merged(value, default),
@@ -94,9 +99,9 @@ fn filled(mut spec: Value) -> Value {
     spec
 }
 
-/// Says so where a value is not the user's own.
+/// Notes in a violation that the value comes from a preset or a default.
 fn note_origin(violation: &mut Violation, written: &Value, filled: &Value) {
-    if violation.kind == Kind::Required || at(written, &violation.path).is_some() {
+    if violation.kind == ViolationKind::Required || at(written, &violation.path).is_some() {
         return;
     }
     let section = violation.path.split('.').nth(1).unwrap_or_default();

@@ -8,11 +8,11 @@ use cel::objects::{Key, Map as CelMap};
 use cel::{Context, Program};
 use serde_json::Value;
 
-use crate::error::{Kind, Violation};
+use crate::error::{Violation, ViolationKind};
 use crate::yaml::child;
 
-/// The rules in `schema` that `value` breaks. Where its shape is known to be wrong, a rule that cannot be
-/// evaluated is passed over.
+/// The rules in `schema` that `value` violates. With `misshapen`, the value's shape is known to be wrong, and a rule that
+/// cannot be evaluated is skipped.
 pub(crate) fn broken_rules(schema: &Value, value: &Value, path: &str, misshapen: bool) -> Vec<Violation> {
     let mut broken = Vec::new();
     walk(schema, value, path, misshapen, &mut broken);
@@ -68,14 +68,18 @@ fn violation(rule: &Value, value: &Value, path: &str, context: &Context) -> Viol
     };
     Violation {
         path: format!("{path}{field_path}"),
-        kind: if rule["reason"] == "FieldValueRequired" { Kind::Required } else { Kind::Invalid(value) },
+        kind: if rule["reason"] == "FieldValueRequired" {
+            ViolationKind::Required
+        } else {
+            ViolationKind::Invalid(value)
+        },
         detail,
         place: None,
     }
 }
 
-/// A computed message names the value, since API servers print only its type; here the value stands beside
-/// the path already.
+/// A computed message names the value, since API servers print only its type; here the value is printed
+/// after the path already.
 pub(crate) fn without_value(text: &str, value: &Value) -> String {
     let value = match value {
         Value::String(value) => value.clone(),
@@ -85,11 +89,11 @@ pub(crate) fn without_value(text: &str, value: &Value) -> String {
     text.strip_suffix(&format!(", not {value}")).unwrap_or(text).to_owned()
 }
 
-/// A rule that is itself wrong; the tests keep these from happening.
+/// A rule that is itself invalid; the tests rule this out.
 fn unusable(rule: &Value, path: &str, why: &str) -> Violation {
     Violation {
         path: path.to_owned(),
-        kind: Kind::Invalid(Value::Null),
+        kind: ViolationKind::Invalid(Value::Null),
         detail: format!("the rule {} could not be evaluated: {why}", rule["rule"]),
         place: None,
     }
@@ -126,7 +130,7 @@ fn evaluate(expression: &Value, context: &Context) -> Result<cel::Value, String>
     program.execute(context).map_err(|error| error.to_string())
 }
 
-/// As an API server hands a value to a rule: by the schema's type, so that `lr: 1` is a double.
+/// Converts a value as an API server does: by the schema's type, so that `lr: 1` is a double.
 fn cel_value(schema: &Value, value: &Value) -> cel::Value {
     match value {
         Value::Null => cel::Value::Null,
@@ -165,7 +169,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::schema;
+    use crate::recipe_schema;
 
     /// Evaluates the rules of every object with each single field alone, and with none: what an API server
     /// may be given. A rule without its `has()` fails to evaluate.
@@ -213,14 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn rules_ask_whether_fields_are_there() {
+    fn rules_on_partial_objects_evaluate() {
         let mut seen = 0;
-        partial_objects(schema::cached(), "spec", &mut seen);
+        partial_objects(recipe_schema::cached(), "spec", &mut seen);
         assert!(seen > 60, "{seen}");
     }
 
     #[test]
-    fn a_rule_without_has_is_found_out() {
+    fn rule_without_has_is_reported() {
         let schema = json!({
             "type": "object",
             "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
@@ -233,9 +237,9 @@ mod tests {
 
     /// API servers print only a value's type; the message they are given names the value.
     #[test]
-    fn messages_for_api_servers_name_the_value() {
-        let rule =
-            &schema::cached()["properties"]["pretrain"]["properties"]["batchSize"]["x-kubernetes-validations"][0];
+    fn message_for_api_server_contains_value() {
+        let rule = &recipe_schema::cached()["properties"]["pretrain"]["properties"]["batchSize"]["x-kubernetes-validations"]
+            [0];
         let context = context(&json!({"type": "integer"}), &json!(0));
         let text = evaluate(&rule["messageExpression"], &context);
         let expected = "must be between 2 and 1048576, not 0";
@@ -245,7 +249,7 @@ mod tests {
 
     /// Every computed message can be computed, wherever its rule is broken.
     #[test]
-    fn every_message_expression_is_evaluated() {
+    fn every_message_expression_evaluates() {
         fn all(schema: &Value) {
             for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
                 let Some(text) = rule["messageExpression"].as_str() else {
@@ -267,12 +271,12 @@ mod tests {
                 all(&schema["items"]);
             }
         }
-        all(schema::cached());
+        all(recipe_schema::cached());
     }
 
     /// `lr: 1` is a double for a rule, as on an API server.
     #[test]
-    fn numbers_have_the_type_of_the_schema() {
+    fn number_takes_type_of_schema() {
         // Compared as text, since CEL's 1 equals its 1.0.
         let shown = |schema: Value, value: Value| format!("{:?}", cel_value(&schema, &value));
         let list = json!({"type": "array", "items": {"type": "number"}});
@@ -282,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn formatted_texts() {
+    fn format_inserts_values() {
         let context = context(&json!({"type": "number"}), &json!(0.5));
         let text = evaluate(&json!("'a %s, b %s, c %s'.format([self, 2, 'x'])"), &context);
         assert_eq!(text, Ok(cel::Value::String(Arc::new("a 0.5, b 2, c x".to_owned()))));

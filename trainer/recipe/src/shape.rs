@@ -1,11 +1,11 @@
-//! The shape of a value against its schema: unknown, missing and mistyped fields, names off a list, lengths.
+//! Checks the shape of a value against its schema: unknown, missing and mistyped fields, unsupported names, lengths.
 //!
-//! An API server checks the same schema in the same way before it comes to the rules; here all findings are
-//! collected, with a guess at what was meant.
+//! An API server checks the same schema in the same way before it evaluates the rules; here every violation is
+//! collected, with a suggestion.
 
 use serde_json::{Map, Value};
 
-use crate::error::{Kind, Violation};
+use crate::error::{Violation, ViolationKind};
 use crate::yaml::child;
 
 /// Collects what is wrong with the shape of values.
@@ -20,11 +20,11 @@ pub(crate) struct Shape<'a> {
 }
 
 impl Shape<'_> {
-    /// What of `value` has the right shape; findings go to `violations`.
+    /// Returns the parts of `value` that have the right shape; adds the violations of the others.
     pub fn clean(&mut self, schema: &Value, value: &Value, path: &str) -> Option<Value> {
         let expected = schema["type"].as_str().unwrap_or_default();
         if !has_type(value, expected) {
-            self.add(path, Kind::Invalid(value.clone()), type_detail(expected, value));
+            self.add(path, ViolationKind::Invalid(value.clone()), type_detail(expected, value));
             return None;
         }
         match value {
@@ -47,14 +47,14 @@ impl Shape<'_> {
                 }
                 None => {
                     let detail = self.suggestion(schema, key, &path);
-                    self.add(&path, Kind::Unknown, detail);
+                    self.add(&path, ViolationKind::Unknown, detail);
                 }
             }
         }
         for key in schema["required"].as_array().into_iter().flatten() {
             let key = key.as_str().unwrap_or_default();
             if !fields.contains_key(key) {
-                self.add(&child(path, key), Kind::Required, String::new());
+                self.add(&child(path, key), ViolationKind::Required, String::new());
             }
         }
         kept
@@ -71,7 +71,7 @@ impl Shape<'_> {
                 (least, most) => format!("{least} to {most}"),
             };
             let detail = format!("must have {wanted} entries, not {found}");
-            self.add(path, Kind::Invalid(entries.into()), detail);
+            self.add(path, ViolationKind::Invalid(entries.into()), detail);
             return None;
         }
         let is_set = schema["x-kubernetes-list-type"] == "set";
@@ -80,7 +80,7 @@ impl Shape<'_> {
         for (index, entry) in entries.iter().enumerate() {
             let path = format!("{path}[{index}]");
             if is_set && entries[..index].contains(entry) {
-                self.add(&path, Kind::Duplicate(entry.clone()), String::new());
+                self.add(&path, ViolationKind::Duplicate(entry.clone()), String::new());
                 whole = false;
             }
             match self.clean(&schema["items"], entry, &path) {
@@ -101,14 +101,14 @@ impl Shape<'_> {
             if let Some(name) = nearest(text, names) {
                 detail.push_str(&format!("; did you mean {name:?}?"));
             }
-            self.add(path, Kind::Unsupported(text.into()), detail);
+            self.add(path, ViolationKind::Unsupported(text.into()), detail);
             return None;
         }
         let most = schema["maxLength"].as_u64().unwrap_or(u64::MAX);
         let found = text.chars().count() as u64;
         if found > most {
             let detail = format!("must be at most {most} characters, not {found}");
-            self.add(path, Kind::Invalid(text.into()), detail);
+            self.add(path, ViolationKind::Invalid(text.into()), detail);
             return None;
         }
         Some(text.into())
@@ -134,7 +134,7 @@ impl Shape<'_> {
         format!("known fields: {}", known.join(", "))
     }
 
-    fn add(&mut self, path: &str, kind: Kind, detail: String) {
+    fn add(&mut self, path: &str, kind: ViolationKind, detail: String) {
         self.violations.push(Violation { path: path.to_owned(), kind, detail, place: None });
     }
 }
