@@ -103,7 +103,7 @@ fn columns() -> Value {
 }
 
 fn root() -> Value {
-    let mut spec = schema::schema();
+    let mut spec = simsiam_recipe::schema();
     let cluster = schema::of::<ClusterSpec>().to_value();
     merge(&mut spec, &cluster, "properties");
     merge(&mut spec, &cluster, "x-kubernetes-validations");
