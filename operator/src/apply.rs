@@ -8,7 +8,7 @@ use kube::{Api, Client};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::api::{RunIdentity, SimSiamRun, Status};
+use crate::api::{RunIdentity, SimSiamRun};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::names;
@@ -50,7 +50,7 @@ impl Cluster<'_> {
         &self,
         run: &RunIdentity,
         object: &SimSiamRun,
-        status: &Status,
+        status: &impl Serialize,
     ) -> Result<Written, Error> {
         let before = object.status.as_ref().map(|json| json.value()).unwrap_or_else(|| json!({}));
         let after = serde_json::to_value(status).map_err(|e| Error::Internal(e.to_string()))?;

@@ -36,8 +36,8 @@ pub struct Cli {
     /// Reconcile only while this replica holds the leader election lease
     #[arg(long, env = "LEADER_ELECTION", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub leader_election: bool,
-    /// Address that serves /healthz, /readyz and /metrics
-    #[arg(long, env = "LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    /// Address that serves /healthz, /readyz and /metrics; [::] also accepts IPv4
+    #[arg(long, env = "LISTEN", value_name = "ADDRESS", default_value = "[::]:8080")]
     pub listen: SocketAddr,
     /// Log format
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]

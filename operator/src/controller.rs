@@ -293,6 +293,11 @@ async fn reconcile_once(
 ) -> Result<(Action, bool), Error> {
     let key = &identity.key;
     let cluster = Cluster { client: &context.client, metrics: &context.metrics };
+    if let Err(error) = object.status() {
+        let status = plan::unreadable_status(object, &error.to_string(), Timestamp::now());
+        let written = cluster.write_status(identity, object, &status).await?;
+        return Ok((Action::requeue(RESYNC_INTERVAL), written == Written::Yes));
+    }
     let mut observed = context.caches.observe(key);
     observed.progress = context.poller.newest(key);
     observed.nodes = cluster.nodes(observed.suspect_nodes()).await.into_iter().collect();

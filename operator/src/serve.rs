@@ -1,6 +1,6 @@
 //! The HTTP server of `/healthz`, `/readyz` and `/metrics`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,7 +30,7 @@ pub struct Health {
 /// If it cannot listen on the address.
 pub async fn serve(address: SocketAddr, health: Health) -> Result<SocketAddr, Error> {
     let failed = |e| Error::Listen(address, e);
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let app = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -45,6 +45,16 @@ pub async fn serve(address: SocketAddr, health: Health) -> Result<SocketAddr, Er
     Ok(bound)
 }
 
+/// Binds `[::]`, which also accepts IPv4, or `0.0.0.0` on a host without IPv6; any other address as it is.
+async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        result => result,
+    }
+}
+
 async fn ready(State(health): State<Health>) -> impl IntoResponse {
     if health.ready.load(Ordering::Relaxed) {
         (StatusCode::OK, "ok\n")
@@ -55,4 +65,20 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
 
 async fn metrics(State(health): State<Health>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], health.metrics.text())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn unspecified_address_accepts_ipv4_and_ipv6() {
+        let health = Health { metrics: Arc::new(Metrics::new().unwrap()), ready: Arc::default() };
+        let bound = serve("[::]:0".parse().unwrap(), health).await.unwrap();
+        let connect = async |ip: IpAddr| tokio::net::TcpStream::connect((ip, bound.port())).await;
+        connect(Ipv4Addr::LOCALHOST.into()).await.unwrap();
+        if bound.is_ipv6() {
+            connect(Ipv6Addr::LOCALHOST.into()).await.unwrap();
+        }
+    }
 }

@@ -258,6 +258,22 @@ async fn malformed_run_does_not_block_the_others() {
     assert!(run_until(&server, created).await, "{:#?}", server.lock().unwrap().log);
 }
 
+/// A status of a newer version is kept, with a condition that says why the run is left alone.
+#[tokio::test]
+async fn unreadable_status_is_kept_and_reported_in_a_condition() {
+    let server = server();
+    let newer = json!({"phase": "Archived", "completionTime": "2026-01-01T00:00:00Z", "shards": [1]});
+    server.lock().unwrap().objects.get_mut("simsiamruns").unwrap()[0]["status"] = newer.clone();
+    let reported = |server: &Server| {
+        let status = &server.objects["simsiamruns"][0]["status"];
+        let kept = ["phase", "completionTime", "shards"].iter().all(|field| status[field] == newer[field]);
+        kept && status["conditions"][0]["reason"] == "StatusUnreadable"
+    };
+    assert!(run_until(&server, reported).await, "{:#?}", server.lock().unwrap().patches);
+    let server = server.lock().unwrap();
+    assert!(!server.objects.contains_key("jobs"), "{:#?}", server.log);
+}
+
 #[tokio::test]
 async fn unchanged_status_is_not_written() {
     let server = server();
@@ -266,7 +282,7 @@ async fn unchanged_status_is_not_written() {
     let cluster = Cluster { client: &client, metrics: &metrics };
     let mut object = object(&spec());
     let run = RunIdentity::of(&object).unwrap();
-    let mut status = object.status();
+    let mut status = object.status().unwrap();
     status.reason = Some("X".into());
     assert_eq!(cluster.write_status(&run, &object, &status).await.unwrap(), Written::Yes);
     object.status = Some((&serde_json::to_value(&status).unwrap()).into());

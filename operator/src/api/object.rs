@@ -107,9 +107,12 @@ impl SimSiamRun {
         }
     }
 
-    /// The run's status; an empty one if there is none or it cannot be read.
-    pub fn status(&self) -> Status {
-        self.status.as_ref().and_then(|json| json.read().ok()).unwrap_or_default()
+    /// The run's status; an empty one if it has none.
+    ///
+    /// # Errors
+    /// If this version cannot read it. It must not count as empty: a finished run would start again.
+    pub fn status(&self) -> Result<Status, serde_json::Error> {
+        self.status.as_ref().map_or_else(|| Ok(Status::default()), Json::read)
     }
 
     /// `metadata.generation`; 0 before the API server has set it.

@@ -53,7 +53,8 @@ pub struct ClusterSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub ttl: Option<String>,
-    /// How long the run may take from the start of its first attempt, such as 72h; then it fails. Default: no limit.
+    /// How long the pods of the run may run in all, such as 72h; then the run fails. Time in a queue, in scheduling and in
+    /// suspension does not count. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub active_deadline: Option<String>,
@@ -108,16 +109,19 @@ pub struct NamedReference {
 }
 
 /// What happens when an attempt ends before its stage is done. Crashes and lost peers count against maxRestarts;
-/// pre-emptions, lost nodes and gangs that could not be scheduled count against maxPreemptions. A newer checkpoint resets
-/// both counts.
+/// pre-emptions and lost nodes count against maxPreemptions, gangs that could not be scheduled against maxUnscheduled. A
+/// newer checkpoint resets the counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = restart_rules)]
 pub struct RestartPolicy {
     /// Restarts after crashes, without a newer checkpoint, before the run fails.
     pub max_restarts: u32,
-    /// Restarts after pre-emptions, lost nodes and failed scheduling, without a newer checkpoint, before the run fails.
+    /// Restarts after pre-emptions and lost nodes, without a newer checkpoint, before the run fails.
     pub max_preemptions: u32,
+    /// Retries of gangs that could not be scheduled, without a newer checkpoint, before the run fails. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_unscheduled: Option<u32>,
     /// How long the ranks of a node may make no progress while they train before they are considered hung and restarted;
     /// three times as long in the first step, in checkpoints and in evaluations.
     #[schemars(length(max = 32))]
@@ -137,6 +141,7 @@ impl Default for RestartPolicy {
         Self {
             max_restarts: 10,
             max_preemptions: 20,
+            max_unscheduled: None,
             stall_timeout: "10m".into(),
             schedule_timeout: "10m".into(),
             rendezvous_timeout: "10m".into(),
@@ -200,6 +205,7 @@ pub const CLUSTER: &[Rule] = &[
 const RESTART: &[Rule] = &[
     Rule::on("maxRestarts", TIMES, TIMES_TEXT),
     Rule::on("maxPreemptions", TIMES, TIMES_TEXT),
+    Rule::on("maxUnscheduled", TIMES, TIMES_TEXT),
     Rule::on("stallTimeout", duration::PATTERN, duration::TEXT),
     Rule::on("scheduleTimeout", duration::PATTERN, duration::TEXT),
     Rule::on("rendezvousTimeout", duration::PATTERN, duration::TEXT),

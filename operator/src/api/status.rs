@@ -61,6 +61,12 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
     pub start_time: Option<Timestamp>,
+    /// Since when all pods of the current attempt run. Absent while they do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Time>")]
+    pub active_since: Option<Timestamp>,
+    /// Seconds for which all pods ran, up to `activeSince`; `activeDeadline` limits them.
+    pub active_seconds: u64,
     /// When the run ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
@@ -142,6 +148,19 @@ impl RunPhase {
             Self::Stalled => "Stalled",
             Self::Succeeded => "Succeeded",
             Self::Failed => "Failed",
+        }
+    }
+
+    /// Whether all pods of the run's attempt run.
+    pub fn is_active(self) -> bool {
+        match self {
+            Self::Starting
+            | Self::Training
+            | Self::Checkpointing
+            | Self::Evaluating
+            | Self::Exporting
+            | Self::Stalled => true,
+            Self::Pending | Self::Queued | Self::Suspended | Self::Succeeded | Self::Failed => false,
         }
     }
 
@@ -333,10 +352,21 @@ pub struct Restarts {
     pub unscheduled: u32,
     /// Counted restarts since the newest checkpoint.
     pub counted_since_checkpoint: u32,
-    /// Other restarts since the newest checkpoint.
+    /// Restarts after pre-emptions and lost nodes since the newest checkpoint.
     pub uncounted_since_checkpoint: u32,
+    /// Restarts of gangs that could not be scheduled since the newest checkpoint.
+    pub unscheduled_since_checkpoint: u32,
     /// The step of that checkpoint.
     pub checkpoint_step: u64,
+}
+
+impl Restarts {
+    /// Resets the counts to which the limits apply.
+    pub fn reset_since_checkpoint(&mut self) {
+        self.counted_since_checkpoint = 0;
+        self.uncounted_since_checkpoint = 0;
+        self.unscheduled_since_checkpoint = 0;
+    }
 }
 
 /// The pods of the current attempt.

@@ -16,8 +16,8 @@ pub struct RunGauges {
     pub gpus: u32,
     reason: String,
     restarts: Restarts,
-    /// `maxRestarts` and `maxPreemptions`.
-    allowed: Option<(u32, u32)>,
+    /// The limits of its restarts.
+    limits: Option<Limits>,
     /// The attempt's Job and when the attempt started.
     attempt: Option<(String, Timestamp)>,
     progress: Option<f64>,
@@ -34,7 +34,11 @@ impl RunGauges {
             gpus: status.workers.as_ref().map_or(0, |workers| workers.gpus),
             reason: status.reason.clone().unwrap_or_default(),
             restarts: status.restarts.clone(),
-            allowed: policy.map(|policy| (policy.max_restarts, policy.max_preemptions)),
+            limits: policy.map(|policy| Limits {
+                restarts: policy.max_restarts,
+                preemptions: policy.max_preemptions,
+                unscheduled: policy.max_unscheduled.unwrap_or(0),
+            }),
             attempt: status.attempt.as_ref().map(|attempt| (attempt.job.clone(), attempt.created)),
             progress: progress.filter(|p| p.steps > 0).map(|p| p.step as f64 / p.steps as f64),
             eta: progress.and_then(|p| p.eta),
@@ -54,6 +58,14 @@ impl RunGauges {
         let same = before.attempt.as_ref().is_some_and(|(of, _)| of == job);
         (before.is_waiting() && runs && same).then(|| self.seen.duration_since(*created).as_secs_f64().max(0.0))
     }
+}
+
+/// Limits of `spec.restartPolicy`; 0 for none.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    restarts: u32,
+    preemptions: u32,
+    unscheduled: u32,
 }
 
 /// A gauge with the labels `namespace` and `run`.
@@ -101,11 +113,12 @@ const GAUGES: [Gauge; 6] = [
         help: "Restarts since the newest checkpoint divided by the limit in spec.restartPolicy, 0 to 1; absent if the limit is 0",
         label: Some("limit"),
         values: |run| {
-            let Some((restarts, preemptions)) = run.allowed else { return Vec::new() };
-            let spent = &run.restarts;
+            let Some(limits) = run.limits else { return Vec::new() };
+            let used = &run.restarts;
             let limits = [
-                ("maxRestarts", spent.counted_since_checkpoint, restarts),
-                ("maxPreemptions", spent.uncounted_since_checkpoint, preemptions),
+                ("maxRestarts", used.counted_since_checkpoint, limits.restarts),
+                ("maxPreemptions", used.uncounted_since_checkpoint, limits.preemptions),
+                ("maxUnscheduled", used.unscheduled_since_checkpoint, limits.unscheduled),
             ];
             let allowed = limits.into_iter().filter(|(_, _, most)| *most > 0);
             unless_ended(run, allowed.map(|(limit, count, most)| (limit, f64::from(count) / f64::from(most))).collect())

@@ -52,8 +52,7 @@ impl Planner<'_> {
             // Steps and restart budget belong to a stage.
             status.checkpoint = None;
             status.restarts.checkpoint_step = 0;
-            status.restarts.counted_since_checkpoint = 0;
-            status.restarts.uncounted_since_checkpoint = 0;
+            status.restarts.reset_since_checkpoint();
         }
         let index = status.stages.iter().position(|record| record.name == stage).unwrap_or_else(|| {
             let state = StageState::Active;
@@ -161,7 +160,8 @@ impl Planner<'_> {
         let Some(wait) = wait else {
             let (field, limit) = match kind {
                 RestartKind::Counted => ("maxRestarts", policy.max_restarts),
-                RestartKind::Preempted | RestartKind::Unscheduled => ("maxPreemptions", policy.max_preemptions),
+                RestartKind::Preempted => ("maxPreemptions", policy.max_preemptions),
+                RestartKind::Unscheduled => ("maxUnscheduled", policy.max_unscheduled.unwrap_or(u32::MAX)),
             };
             let message = format!(
                 "more than {limit} restarts without a newer checkpoint (spec.restartPolicy.{field}); the last one: {}",

@@ -28,26 +28,26 @@ pub fn count_restart(
 ) -> Option<Duration> {
     if step > restarts.checkpoint_step {
         restarts.checkpoint_step = step;
-        (restarts.counted_since_checkpoint, restarts.uncounted_since_checkpoint) = (0, 0);
+        restarts.reset_since_checkpoint();
     }
     let (times, limit, first, longest) = match kind {
         RestartKind::Counted => {
             restarts.counted += 1;
             restarts.counted_since_checkpoint += 1;
-            (restarts.counted_since_checkpoint, policy.max_restarts, 5, 300)
+            (restarts.counted_since_checkpoint, Some(policy.max_restarts), 5, 300)
         }
         RestartKind::Preempted => {
             restarts.preempted += 1;
             restarts.uncounted_since_checkpoint += 1;
-            (restarts.uncounted_since_checkpoint, policy.max_preemptions, 1, 60)
+            (restarts.uncounted_since_checkpoint, Some(policy.max_preemptions), 1, 60)
         }
         RestartKind::Unscheduled => {
             restarts.unscheduled += 1;
-            restarts.uncounted_since_checkpoint += 1;
-            (restarts.uncounted_since_checkpoint, policy.max_preemptions, 15, 600)
+            restarts.unscheduled_since_checkpoint += 1;
+            (restarts.unscheduled_since_checkpoint, policy.max_unscheduled, 15, 600)
         }
     };
-    (times <= limit).then(|| backoff(first, longest, times, salt))
+    limit.is_none_or(|limit| times <= limit).then(|| backoff(first, longest, times, salt))
 }
 
 /// Doubles with each restart up to a bound, plus up to 50 % of jitter, so that two runs do not retry in lockstep.
@@ -74,10 +74,13 @@ mod tests {
     }
 
     #[test]
-    fn preemptions_and_unscheduled_gangs_share_a_budget() {
-        let policy = RestartPolicy { max_preemptions: 1, ..RestartPolicy::default() };
+    fn unscheduled_gangs_have_their_own_budget() {
+        let mut policy = RestartPolicy { max_preemptions: 1, ..RestartPolicy::default() };
         let mut restarts = Restarts::default();
+        assert!(count_restart(&mut restarts, &policy, RestartKind::Unscheduled, 0, "a").is_some());
+        assert!(count_restart(&mut restarts, &policy, RestartKind::Unscheduled, 0, "a").is_some());
         assert!(count_restart(&mut restarts, &policy, RestartKind::Preempted, 0, "a").is_some());
+        policy.max_unscheduled = Some(2);
         assert!(count_restart(&mut restarts, &policy, RestartKind::Unscheduled, 0, "a").is_none());
     }
 

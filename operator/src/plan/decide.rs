@@ -1,5 +1,7 @@
 //! What a run needs next: nothing, to be suspended, to fail at its deadline, or a step of its current stage.
 
+use std::time::Duration;
+
 use super::planner::Planner;
 use super::time::{after, whole_seconds};
 use super::types::{Input, Plan, set_reconciled};
@@ -7,9 +9,10 @@ use crate::api::{AttemptState, RunPhase};
 
 /// Plans one step of a run: a pure function of its input.
 ///
-/// A run of another controller, or one that is being deleted, is left alone.
+/// A run of another controller, one that is being deleted, or one whose status cannot be read, is left alone.
 pub fn plan(input: &Input) -> Plan {
-    let mut plan = Plan { status: input.object.status(), ..Plan::default() };
+    let Ok(status) = input.object.status() else { return Plan::default() };
+    let mut plan = Plan { status, ..Plan::default() };
     if input.object.metadata.deletion_timestamp.is_some() {
         return plan;
     }
@@ -26,6 +29,7 @@ pub fn plan(input: &Input) -> Plan {
     plan.status.observed_generation = input.object.generation();
     let mut planner = Planner { input, run, plan };
     planner.decide();
+    planner.update_active_time();
     let mut plan = planner.plan;
     if plan.actions.is_empty() {
         // Nothing is left to do, so whatever failed before has been done.
@@ -68,20 +72,44 @@ impl Planner<'_> {
         self.proceed();
     }
 
-    /// Fails a run whose `activeDeadline` has passed.
+    /// Fails a run whose pods have run for longer than `activeDeadline`.
     fn deadline_exceeded(&mut self) -> bool {
-        let cluster = &self.run.cluster;
-        let (Some(bound), Some(start)) = (cluster.active_deadline(), self.plan.status.start_time) else {
-            return false;
+        let Some(bound) = self.run.cluster.active_deadline() else { return false };
+        let Some(left) = bound.checked_sub(self.active_time()).filter(|left| !left.is_zero()) else {
+            let text = self.run.cluster.active_deadline.as_deref().unwrap_or_default();
+            let message = format!("the run's pods have run for longer than spec.activeDeadline ({text})");
+            self.fail("DeadlineExceeded", &message, None);
+            return true;
         };
-        let deadline = after(start, bound);
-        if self.input.now < deadline {
-            self.requeue_at(deadline);
-            return false;
+        if self.plan.status.active_since.is_some() {
+            self.requeue_at(after(self.input.now, left));
         }
-        let text = cluster.active_deadline.as_deref().unwrap_or_default();
-        self.fail("DeadlineExceeded", &format!("the run has taken longer than spec.activeDeadline ({text})"), None);
-        true
+        false
+    }
+
+    /// How long all pods of the run have run, over all attempts.
+    fn active_time(&self) -> Duration {
+        let status = &self.plan.status;
+        let current = status.active_since.map(|since| self.input.now.duration_since(since));
+        let current = current.and_then(|time| Duration::try_from(time).ok()).unwrap_or_default();
+        Duration::from_secs(status.active_seconds).saturating_add(current)
+    }
+
+    /// Starts or stops the clock of `activeDeadline` as the phase demands.
+    fn update_active_time(&mut self) {
+        let is_active = self.plan.status.phase.is_some_and(RunPhase::is_active);
+        if is_active == self.plan.status.active_since.is_some() {
+            return;
+        }
+        if is_active {
+            self.plan.status.active_since = Some(whole_seconds(self.input.now));
+            if let Some(bound) = self.run.cluster.active_deadline() {
+                self.requeue_at(after(self.input.now, bound.saturating_sub(self.active_time())));
+            }
+        } else {
+            self.plan.status.active_seconds = self.active_time().as_secs();
+            self.plan.status.active_since = None;
+        }
     }
 
     fn suspend(&mut self) {

@@ -24,4 +24,4 @@ mod types;
 pub use budget::RestartKind;
 pub use classify::{AttemptOutcome, BAD_STARTS, ExitCause, classify_exit};
 pub use decide::plan;
-pub use types::{Action, EventKind, Input, Plan, PlannedEvent, set_reconciled};
+pub use types::{Action, EventKind, Input, Plan, PlannedEvent, set_reconciled, unreadable_status};

@@ -4,6 +4,7 @@
 
 mod ends;
 mod life;
+mod limits;
 #[path = "../world/mod.rs"]
 mod world;
 

@@ -73,7 +73,7 @@ impl World {
     }
 
     pub fn status(&self) -> Status {
-        self.object.status()
+        self.object.status().unwrap()
     }
 
     /// Plans once without carrying it out.

@@ -339,14 +339,14 @@ pub const REPORT: &[Rule] = &[
 ];
 
 /// Rules of a run's name (`metadata.name`), for the schema of the whole custom resource: the names derived
-/// from it must fit the 63 characters of a DNS label.
+/// from it must fit the 63 characters of a DNS label, and that of its Service must be a DNS-1035 label.
 pub const RUN: &[Rule] = &[Rule {
     on: None,
     cel: "self.metadata.name.size() <= 40 \
-        && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+        && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
     message: Message::Cel(
-        "'metadata.name must be at most 40 lower-case letters, digits and -, \
-            beginning and ending with a letter or digit, not %s'.format([self.metadata.name])",
+        "'metadata.name must be at most 40 lower-case letters, digits and -, beginning with a letter \
+            and ending with a letter or digit (a DNS-1035 label), not %s'.format([self.metadata.name])",
     ),
     field_path: None,
     required: false,

@@ -373,8 +373,8 @@ fn value_of_wrong_type_is_refused() {
 fn document_that_is_not_a_run_is_refused() {
     const SHAPE: &str = "run.yaml: (document): Required value: a run file has \
                          apiVersion: simsiam.dev/v1alpha1, kind: SimSiamRun, metadata and spec";
-    const NAME: &str =
-        "must be at most 40 lower-case letters, digits and -, beginning and ending with a letter or digit";
+    const NAME: &str = "must be at most 40 lower-case letters, digits and -, beginning with a letter and ending with a \
+                        letter or digit (a DNS-1035 label)";
     let good = with_spec("  pretrain: {}");
     for (text, expected) in [
         ("- a\n".to_owned(), SHAPE.to_owned()),
