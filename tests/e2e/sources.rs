@@ -234,10 +234,10 @@ fn vanished_object_is_replaced() {
     assert!(matches!(&error, Error::TooManyCorrupt { name, .. } if *name == gone), "{error}");
 }
 
-fn run_on(file: &RunFile, cache: &Path, patience: &str) -> (i32, String, String) {
+fn run_on(file: &RunFile, cache: &Path, retry_timeout: &str) -> (i32, String, String) {
     let mut command = command(&["run", "-f", file.write(), "--metrics-addr", "127.0.0.1:0"]);
     command.env("AWS_ACCESS_KEY_ID", KEYS[0]).env("AWS_SECRET_ACCESS_KEY", KEYS[1]);
-    command.env("SIMSIAM_CACHE", cache).env("SIMSIAM_STORAGE_RETRY_TIMEOUT", patience);
+    command.env("SIMSIAM_CACHE", cache).env("SIMSIAM_STORAGE_RETRY_TIMEOUT", retry_timeout);
     output_of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap())
 }
 

@@ -18,7 +18,7 @@ pub fn faults(page: &Page, count: &mut Count) -> Vec<String> {
     let mut found = Vec::new();
     for document in blocks.flat_map(|block| documents(&block.code)) {
         let said = match serde_saphyr::from_str::<Value>(&document.text) {
-            Ok(Value::Object(fields)) => judged(&fields, count),
+            Ok(Value::Object(fields)) => checked(&fields, count),
             Ok(other) => vec![format!("found {other}, expected fields")],
             Err(error) => vec![format!("found no YAML: {error}")],
         };
@@ -46,7 +46,7 @@ fn documents(code: &Piece) -> Vec<Piece> {
 }
 
 /// What is wrong with a document, by what it is.
-fn judged(fields: &Map<String, Value>, count: &mut Count) -> Vec<String> {
+fn checked(fields: &Map<String, Value>, count: &mut Count) -> Vec<String> {
     let all_in = |schema: &Value| fields.keys().all(|name| schema["properties"].get(name).is_some());
     let charts = schema::values("simsiam-operator").unwrap();
     let value = Value::Object(fields.clone());

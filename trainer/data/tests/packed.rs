@@ -12,12 +12,12 @@ use simsiam_data::synth::{self, SynthOptions};
 use simsiam_data::{Access, Decoder, Error, ImageFolder, RgbImage, Source, TargetSize, open};
 use tokio::runtime::Runtime;
 
-struct Place {
+struct Fixture {
     folder: tempfile::TempDir,
     runtime: Runtime,
 }
 
-impl Place {
+impl Fixture {
     /// `train/<class>/…`: ten classes of three drawn images each.
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -62,90 +62,90 @@ fn assert_same(a: &dyn Source, b: &dyn Source) {
 
 #[test]
 fn packed_set_has_samples_of_its_source() {
-    let place = Place::new();
-    let packed = place.pack("packed", &small_shards()).unwrap();
+    let fixture = Fixture::new();
+    let packed = fixture.pack("packed", &small_shards()).unwrap();
     assert_eq!((packed.manifest.samples, packed.manifest.shards.len(), packed.reused), (30, 5, 0));
-    let (folder, set) = (place.open("train").unwrap(), place.open("packed").unwrap());
+    let (folder, set) = (fixture.open("train").unwrap(), fixture.open("packed").unwrap());
     assert_same(&*folder, &*set);
     assert!(matches!(set.read(30), Err(Error::NoSuchSample { id: 30, len: 30 })));
     // Any tar reads it.
     let listed =
-        std::process::Command::new("tar").arg("-tf").arg(place.path("packed/shard-00000.tar")).output().unwrap();
+        std::process::Command::new("tar").arg("-tf").arg(fixture.path("packed/shard-00000.tar")).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().next(), Some(folder.name(0)));
     // With the classes of another set, labels follow those.
     let more: Vec<String> = ["a-first".to_owned()].into_iter().chain(folder.classes().to_vec()).collect();
-    let set = open(&place.path("packed").display().to_string(), Some(&more), &place.access()).unwrap();
+    let set = open(&fixture.path("packed").display().to_string(), Some(&more), &fixture.access()).unwrap();
     assert_eq!((set.label(0), set.classes().len()), (Some(1), 11));
 }
 
 #[test]
 fn interrupted_packing_resumes_and_complete_set_is_reused() {
-    let place = Place::new();
-    place.pack("packed", &small_shards()).unwrap();
-    let stamp = |name: &str| fs::metadata(place.path("packed").join(name)).unwrap().modified().unwrap();
+    let fixture = Fixture::new();
+    fixture.pack("packed", &small_shards()).unwrap();
+    let stamp = |name: &str| fs::metadata(fixture.path("packed").join(name)).unwrap().modified().unwrap();
     let before = (stamp("packed.json"), stamp("shard-00000.tar"));
-    let again = place.pack("packed", &small_shards()).unwrap();
+    let again = fixture.pack("packed", &small_shards()).unwrap();
     assert_eq!((again.reused, again.bytes_in), (5, 0));
     assert_eq!((stamp("packed.json"), stamp("shard-00000.tar")), before);
 
     // Killed after three shards: no manifest; one of the three was cut, one has no index yet.
-    let whole = fs::read(place.path("packed/packed.json")).unwrap();
+    let whole = fs::read(fixture.path("packed/packed.json")).unwrap();
     for name in
         ["packed.json", "shard-00002.idx", "shard-00003.idx", "shard-00003.tar", "shard-00004.tar", "shard-00004.idx"]
     {
-        fs::remove_file(place.path("packed").join(name)).unwrap();
+        fs::remove_file(fixture.path("packed").join(name)).unwrap();
     }
-    let cut = place.path("packed/shard-00001.tar");
+    let cut = fixture.path("packed/shard-00001.tar");
     let bytes = fs::read(&cut).unwrap();
     fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
-    assert!(place.open("packed").is_err(), "without its manifest it is no packed set");
-    let resumed = place.pack("packed", &small_shards()).unwrap();
+    assert!(fixture.open("packed").is_err(), "without its manifest it is no packed set");
+    let resumed = fixture.pack("packed", &small_shards()).unwrap();
     assert_eq!(resumed.reused, 1);
-    assert_eq!(fs::read(place.path("packed/packed.json")).unwrap(), whole, "the same bytes as without the kill");
-    assert_same(&*place.open("train").unwrap(), &*place.open("packed").unwrap());
+    assert_eq!(fs::read(fixture.path("packed/packed.json")).unwrap(), whole, "the same bytes as without the kill");
+    assert_same(&*fixture.open("train").unwrap(), &*fixture.open("packed").unwrap());
 }
 
 #[test]
 fn other_packed_set_is_not_overwritten() {
-    let place = Place::new();
-    place.pack("packed", &small_shards()).unwrap();
+    let fixture = Fixture::new();
+    fixture.pack("packed", &small_shards()).unwrap();
     let other = PackOptions { size: TargetSize::MaxSide(32), ..small_shards() };
-    let error = place.pack("packed", &other).unwrap_err().to_string();
+    let error = fixture.pack("packed", &other).unwrap_err().to_string();
     assert!(error.contains("packed.json") && error.contains("choose another folder"), "{error}");
 }
 
 #[test]
 fn packed_images_are_downscaled_never_enlarged() {
-    let place = Place::new();
+    let fixture = Fixture::new();
     for (size, to, expected) in [
         (TargetSize::MaxSide(32), "max", (32, 32)),
         (TargetSize::ShortSide(24), "short", (24, 24)),
         (TargetSize::MaxSide(4000), "large", (48, 48)),
     ] {
-        place.pack(to, &PackOptions { size, ..small_shards() }).unwrap();
-        let set = place.open(to).unwrap();
+        fixture.pack(to, &PackOptions { size, ..small_shards() }).unwrap();
+        let set = fixture.open(to).unwrap();
         let mut image = RgbImage::default();
         Decoder::new().decode("x", &set.read(3).unwrap(), &mut image).unwrap();
         assert_eq!((image.width, image.height), expected);
-        assert_eq!(set.name(3), place.open("train").unwrap().name(3));
+        assert_eq!(set.name(3), fixture.open("train").unwrap().name(3));
     }
 }
 
 #[test]
 fn unreadable_images_are_left_out_up_to_limit() {
-    let place = Place::new();
-    let bad = ImageFolder::open(&place.path("train")).unwrap().name(8).to_owned();
-    fs::write(place.path("train").join(&bad), "no image").unwrap();
-    let error = place.pack("strict", &small_shards()).unwrap_err();
+    let fixture = Fixture::new();
+    let bad = ImageFolder::open(&fixture.path("train")).unwrap().name(8).to_owned();
+    fs::write(fixture.path("train").join(&bad), "no image").unwrap();
+    let error = fixture.pack("strict", &small_shards()).unwrap_err();
     assert!(matches!(&error, Error::TooManyCorrupt { limit: 0, .. }), "{error}");
     assert!(error.to_string().contains(&bad), "{error}");
-    let packed = place.pack("lenient", &PackOptions { max_corrupt: 1, ..small_shards() }).unwrap();
+    let packed = fixture.pack("lenient", &PackOptions { max_corrupt: 1, ..small_shards() }).unwrap();
     assert_eq!((packed.manifest.samples, packed.manifest.left_out), (29, vec![bad.clone()]));
-    let set = place.open("lenient").unwrap();
+    let set = fixture.open("lenient").unwrap();
     assert!((0..29).all(|id| set.name(id) != bad));
     // A second attempt that finds the shards there knows it too.
-    fs::remove_file(place.path("lenient/packed.json")).unwrap();
-    let again = place.pack("lenient", &PackOptions { max_corrupt: 1, ..small_shards() }).unwrap();
+    fs::remove_file(fixture.path("lenient/packed.json")).unwrap();
+    let again = fixture.pack("lenient", &PackOptions { max_corrupt: 1, ..small_shards() }).unwrap();
     assert_eq!((again.reused, again.manifest.left_out), (5, vec![bad]));
 }
 
@@ -158,28 +158,28 @@ fn flip(path: &Path) {
 
 #[test]
 fn damaged_shard_is_reported_by_verify() {
-    let place = Place::new();
-    place.pack("packed", &small_shards()).unwrap();
-    flip(&place.path("packed/shard-00001.tar"));
-    let set = place.open("packed").unwrap();
+    let fixture = Fixture::new();
+    fixture.pack("packed", &small_shards()).unwrap();
+    flip(&fixture.path("packed/shard-00001.tar"));
+    let set = fixture.open("packed").unwrap();
     let error = set.read(7).unwrap_err();
     assert!(error.is_bad_image() && error.to_string().contains("shard-00001.tar"), "{error}");
     assert!(set.read(6).is_ok() && set.read(8).is_ok());
     let faults = verify(&*set, 2, &mut |_, _| {}).unwrap();
     assert_eq!(faults.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), [set.name(7)]);
-    let shards = verify_shards(&place.store("packed"), &mut |_, _| {}).unwrap().unwrap();
+    let shards = verify_shards(&fixture.store("packed"), &mut |_, _| {}).unwrap().unwrap();
     assert_eq!(shards.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["shard-00001.tar"]);
-    assert_eq!(verify_shards(&place.store("train"), &mut |_, _| {}).unwrap(), None);
+    assert_eq!(verify_shards(&fixture.store("train"), &mut |_, _| {}).unwrap(), None);
 }
 
 #[test]
 fn index_that_disagrees_with_shard_is_refused() {
-    let place = Place::new();
-    place.pack("packed", &small_shards()).unwrap();
-    let (tar, idx) = (place.path("packed/shard-00002.tar"), place.path("packed/shard-00002.idx"));
+    let fixture = Fixture::new();
+    fixture.pack("packed", &small_shards()).unwrap();
+    let (tar, idx) = (fixture.path("packed/shard-00002.tar"), fixture.path("packed/shard-00002.idx"));
     let (tar_bytes, idx_bytes) = (fs::read(&tar).unwrap(), fs::read(&idx).unwrap());
     let refused = |words: &[&str]| {
-        let error = place.open("packed").map(|_| ()).unwrap_err().to_string();
+        let error = fixture.open("packed").map(|_| ()).unwrap_err().to_string();
         assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
     };
     fs::write(&tar, &tar_bytes[..tar_bytes.len() - 512]).unwrap();
@@ -187,13 +187,13 @@ fn index_that_disagrees_with_shard_is_refused() {
     fs::remove_file(&tar).unwrap();
     refused(&["shard-00002.tar", "missing"]);
     fs::write(&tar, &tar_bytes).unwrap();
-    fs::write(&idx, fs::read(place.path("packed/shard-00001.idx")).unwrap()).unwrap();
+    fs::write(&idx, fs::read(fixture.path("packed/shard-00001.idx")).unwrap()).unwrap();
     refused(&["shard-00002.idx", "disagrees with the manifest"]);
     fs::write(&idx, &idx_bytes[..idx_bytes.len() - 5]).unwrap();
     refused(&["shard-00002.idx"]);
     fs::remove_file(&idx).unwrap();
     refused(&["shard-00002.idx", "missing"]);
-    fs::write(place.path("packed/packed.json"), "{}").unwrap();
+    fs::write(fixture.path("packed/packed.json"), "{}").unwrap();
     refused(&["packed.json", "manifest"]);
 }
 
@@ -210,14 +210,14 @@ fn tar_of(path: &Path, files: &[(&str, &[u8])]) {
 
 #[test]
 fn webdataset_shards_are_read_with_labels() {
-    let place = Place::new();
-    fs::create_dir(place.path("shards")).unwrap();
-    tar_of(&place.path("shards/b.tar"), &[("0003.jpg", b"three"), ("0003.cls", b"1"), ("0003.json", b"{}")]);
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.path("shards")).unwrap();
+    tar_of(&fixture.path("shards/b.tar"), &[("0003.jpg", b"three"), ("0003.cls", b"1"), ("0003.json", b"{}")]);
     tar_of(
-        &place.path("shards/a.tar"),
+        &fixture.path("shards/a.tar"),
         &[("0002.cls", b"0"), ("0002.jpg", b"two"), ("0001.png", b"one"), ("0001.cls", b"1")],
     );
-    let set = place.open("shards").unwrap();
+    let set = fixture.open("shards").unwrap();
     let all: Vec<_> = (0..3).map(|id| (set.name(id), set.label(id), set.read(id).unwrap())).collect();
     assert_eq!(
         all,
@@ -228,30 +228,30 @@ fn webdataset_shards_are_read_with_labels() {
         ]
     );
     // One tar by its own path.
-    assert_eq!(place.open("shards/b.tar").unwrap().len(), 1);
+    assert_eq!(fixture.open("shards/b.tar").unwrap().len(), 1);
     assert!(matches!(
-        place.open("shards/c.tar"),
+        fixture.open("shards/c.tar"),
         Err(Error::Io { .. } | Error::Storage { kind: StorageErrorKind::Missing, .. })
     ));
-    let bytes = fs::read(place.path("shards/a.tar")).unwrap();
-    fs::write(place.path("shards/a.tar"), &bytes[..bytes.len() - 1500]).unwrap();
-    let error = place.open("shards").map(|_| ()).unwrap_err().to_string();
+    let bytes = fs::read(fixture.path("shards/a.tar")).unwrap();
+    fs::write(fixture.path("shards/a.tar"), &bytes[..bytes.len() - 1500]).unwrap();
+    let error = fixture.open("shards").map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("a.tar") && error.contains("cut short"), "{error}");
-    fs::write(place.path("shards/a.tar"), [0; 4096]).unwrap();
-    fs::write(place.path("shards/b.tar"), [0; 1024]).unwrap();
-    assert!(matches!(place.open("shards"), Err(Error::EmptyFolder { .. })));
+    fs::write(fixture.path("shards/a.tar"), [0; 4096]).unwrap();
+    fs::write(fixture.path("shards/b.tar"), [0; 1024]).unwrap();
+    assert!(matches!(fixture.open("shards"), Err(Error::EmptyFolder { .. })));
 }
 
 #[test]
 fn flat_folder_is_packed_without_labels() {
-    let place = Place::new();
-    fs::create_dir(place.path("flat")).unwrap();
-    let train = place.open("train").unwrap();
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.path("flat")).unwrap();
+    let train = fixture.open("train").unwrap();
     for id in 0..5 {
-        fs::write(place.path("flat").join(format!("{id}.jpg")), train.read(id).unwrap()).unwrap();
+        fs::write(fixture.path("flat").join(format!("{id}.jpg")), train.read(id).unwrap()).unwrap();
     }
-    let flat = place.open("flat").unwrap();
+    let flat = fixture.open("flat").unwrap();
     assert_eq!((flat.len(), flat.classes().len(), flat.label(0)), (5, 0, None));
-    pack(&*flat, &place.store("flat-packed"), &small_shards(), &mut |_, _| {}).unwrap();
-    assert_same(&*flat, &*place.open("flat-packed").unwrap());
+    pack(&*flat, &fixture.store("flat-packed"), &small_shards(), &mut |_, _| {}).unwrap();
+    assert_same(&*flat, &*fixture.open("flat-packed").unwrap());
 }

@@ -8,6 +8,8 @@ use super::event::{Event, Step};
 pub struct Metric {
     /// Name of the value in a [`Step`]'s values and in the journal.
     pub key: &'static str,
+    /// Its unit; `1` if it has none.
+    pub unit: &'static str,
     /// The Prometheus series; several metrics may share one and differ in its label.
     pub series: Option<Series>,
     /// How the value is read from events.
@@ -23,7 +25,7 @@ pub struct Metric {
 /// A Prometheus series.
 #[derive(Debug)]
 pub struct Series {
-    /// Its name, which ends in its unit.
+    /// Its name.
     pub name: &'static str,
     /// What it is, as Prometheus and the documentation say it.
     pub help: &'static str,

@@ -16,9 +16,9 @@ macro_rules! table {
     };
 }
 
-/// A row without anything but its key.
-const fn metric(key: &'static str, read: Read) -> Metric {
-    Metric { key, series: None, read, journal: false, tag: None, curve: None }
+/// A row with its key and unit alone.
+const fn metric(key: &'static str, unit: &'static str, read: Read) -> Metric {
+    Metric { key, unit, series: None, read, journal: false, tag: None, curve: None }
 }
 
 const fn series(name: &'static str, help: &'static str, kind: Kind, label: Option<&'static str>) -> Option<Series> {
@@ -42,7 +42,7 @@ table! {
             Kind::LateHistogram(0.0001),
             None,
         ),
-        ..metric("allreduceSeconds", Read::Steps(|step| &step.allreduce_seconds))
+        ..metric("allreduceSeconds", "seconds", Read::Steps(|step| &step.allreduce_seconds))
     };
     /// Duration of writing a checkpoint.
     CHECKPOINT_SECONDS = Metric {
@@ -52,7 +52,7 @@ table! {
             Kind::Histogram(0.05),
             None,
         ),
-        ..metric("checkpointSeconds", Read::Event(|_, event, emit| {
+        ..metric("checkpointSeconds", "seconds", Read::Event(|_, event, emit| {
             if let Event::Checkpoint { seconds, .. } = event {
                 emit("", *seconds);
             }
@@ -66,7 +66,7 @@ table! {
             Kind::Histogram(0.001),
             None,
         ),
-        ..metric("checkpointStallSeconds", Read::Event(|_, event, emit| {
+        ..metric("checkpointStallSeconds", "seconds", Read::Event(|_, event, emit| {
             if let Event::CheckpointStall { seconds } = event {
                 emit("", *seconds);
             }
@@ -80,7 +80,7 @@ table! {
             Kind::Gauge,
             None,
         ),
-        ..metric("checkpointStep", Read::Event(|_, event, emit| {
+        ..metric("checkpointStep", "steps", Read::Event(|_, event, emit| {
             if let Event::Checkpoint { step, .. } = event {
                 emit("", *step as f64);
             }
@@ -94,7 +94,7 @@ table! {
             Kind::Gauge,
             Some("rank"),
         ),
-        ..metric("corrupt", Read::EachRank(|step| Some(step.corrupt as f64)))
+        ..metric("corrupt", "images", Read::EachRank(|step| Some(step.corrupt as f64)))
     };
     /// Time waited for data.
     DATA_WAIT_SECONDS = Metric {
@@ -105,14 +105,14 @@ table! {
             Some("rank"),
         ),
         // A counter refuses negative increments.
-        ..metric("dataWaitSeconds", Read::EachRank(|step| Some(step.data_wait.max(0.0))))
+        ..metric("dataWaitSeconds", "seconds", Read::EachRank(|step| Some(step.data_wait.max(0.0))))
     };
     /// Share of the time that rank 0 waited for data, 0 to 1.
     DATA_WAIT = Metric {
         journal: true,
         tag: Some("throughput/data_wait_share"),
         curve: Some(Curve { chart: "Waiting for data", name: "waiting", scale: 100.0, reference: false }),
-        ..metric("dataWait", Read::Step(|step| Some(step.data_wait / step.duration())))
+        ..metric("dataWait", "ratio", Read::Step(|step| Some(step.data_wait / step.duration())))
     };
     /// Effective rank of z.
     EFFECTIVE_RANK = Metric {
@@ -125,7 +125,7 @@ table! {
         journal: true,
         tag: Some("pretrain/effective_rank"),
         curve: line("Effective rank", "effective rank"),
-        ..metric("effectiveRank", Read::Value)
+        ..metric("effectiveRank", "dimensions", Read::Value)
     };
     /// Finished epochs.
     EPOCH = Metric {
@@ -135,7 +135,7 @@ table! {
             Kind::Gauge,
             None,
         ),
-        ..metric("epoch", Read::Step(|step| Some(step.finished_epochs() as f64)))
+        ..metric("epoch", "epochs", Read::Step(|step| Some(step.finished_epochs() as f64)))
     };
     /// GPU memory.
     GPU_MEMORY = Metric {
@@ -145,7 +145,7 @@ table! {
             Kind::Gauge,
             Some("rank"),
         ),
-        ..metric("gpuMemory", Read::EachRank(|step| step.gpu_memory.map(|bytes| bytes as f64)))
+        ..metric("gpuMemory", "bytes", Read::EachRank(|step| step.gpu_memory.map(|bytes| bytes as f64)))
     };
     /// Throughput of the last interval.
     IMAGES_PER_SECOND = Metric {
@@ -158,7 +158,7 @@ table! {
         journal: true,
         tag: Some("throughput/images_per_second"),
         curve: line("Throughput", "images/s"),
-        ..metric("imagesPerSecond", Read::Step(|step| Some(step.images as f64 / step.duration())))
+        ..metric("imagesPerSecond", "images/s", Read::Step(|step| Some(step.images as f64 / step.duration())))
     };
     /// Images trained on.
     IMAGES = Metric {
@@ -168,7 +168,7 @@ table! {
             Kind::Counter,
             None,
         ),
-        ..metric("images", Read::Step(|step| Some(step.images as f64)))
+        ..metric("images", "images", Read::Step(|step| Some(step.images as f64)))
     };
     /// kNN accuracy of the trained encoder.
     KNN_TOP1 = Metric {
@@ -178,7 +178,7 @@ table! {
             Kind::Gauge,
             Some("protocol"),
         ),
-        ..metric("knnTop1", Read::Event(|_, event, emit| {
+        ..metric("knnTop1", "percent", Read::Event(|_, event, emit| {
             if let Event::Knn { features, scores, .. } = event && features == "trained" {
                 for score in scores {
                     emit(&format!("k={},T={}", score.k, score.temperature), score.top1);
@@ -197,7 +197,7 @@ table! {
         journal: true,
         tag: Some("pretrain/lr/encoder"),
         curve: line("Learning rate", "encoder"),
-        ..metric("lrEncoder", Read::Labelled("encoder"))
+        ..metric("lrEncoder", "1", Read::Labelled("encoder"))
     };
     /// Learning rate of the predictor.
     LR_PREDICTOR = Metric {
@@ -210,7 +210,7 @@ table! {
         journal: true,
         tag: Some("pretrain/lr/predictor"),
         curve: line("Learning rate", "predictor"),
-        ..metric("lrPredictor", Read::Labelled("predictor"))
+        ..metric("lrPredictor", "1", Read::Labelled("predictor"))
     };
     /// Learning rate of the classifier.
     LR_CLASSIFIER = Metric {
@@ -220,7 +220,7 @@ table! {
             Kind::Gauge,
             Some("group"),
         ),
-        ..metric("lrClassifier", Read::Labelled("classifier"))
+        ..metric("lrClassifier", "1", Read::Labelled("classifier"))
     };
     /// Top-1 accuracy of a classifier.
     LINEAR_TOP1 = Metric {
@@ -230,7 +230,7 @@ table! {
             Kind::Gauge,
             Some("stage"),
         ),
-        ..metric("linearTop1", Read::Event(|rank, event, emit| match event {
+        ..metric("linearTop1", "percent", Read::Event(|rank, event, emit| match event {
             Event::Linear { stage, top1, .. } if rank == 0 => emit(stage, *top1),
             _ => {}
         }))
@@ -243,7 +243,7 @@ table! {
             Kind::Gauge,
             Some("stage"),
         ),
-        ..metric("linearTop5", Read::Event(|rank, event, emit| match event {
+        ..metric("linearTop5", "percent", Read::Event(|rank, event, emit| match event {
             Event::Linear { stage, top5, .. } if rank == 0 => emit(stage, *top5),
             _ => {}
         }))
@@ -259,7 +259,7 @@ table! {
         journal: true,
         tag: Some("pretrain/loss"),
         curve: line("Loss", "loss"),
-        ..metric("loss", Read::Step(|step| Some(step.loss)))
+        ..metric("loss", "1", Read::Step(|step| Some(step.loss)))
     };
     /// Model FLOP/s utilisation.
     MODEL_FLOPS_UTILIZATION = Metric {
@@ -269,7 +269,7 @@ table! {
             Kind::LateGauge,
             None,
         ),
-        ..metric("modelFlopsUtilization", Read::Value)
+        ..metric("modelFlopsUtilization", "ratio", Read::Value)
     };
     /// Standard deviation of the outputs.
     OUTPUT_STD = Metric {
@@ -282,7 +282,7 @@ table! {
         journal: true,
         tag: Some("pretrain/output_std"),
         curve: line("Output std", "output std"),
-        ..metric("outputStd", Read::Value)
+        ..metric("outputStd", "1", Read::Value)
     };
     /// Standard deviation of healthy outputs.
     OUTPUT_STD_HEALTHY = Metric {
@@ -295,7 +295,7 @@ table! {
         journal: true,
         tag: Some("pretrain/output_std_healthy"),
         curve: Some(Curve { chart: "Output std", name: "healthy, 1/√dim", scale: 1.0, reference: true }),
-        ..metric("healthyStd", Read::Value)
+        ..metric("healthyStd", "1", Read::Value)
     };
     /// Finished steps.
     STEP = Metric {
@@ -305,7 +305,7 @@ table! {
             Kind::Gauge,
             None,
         ),
-        ..metric("step", Read::Event(|rank, event, emit| match event {
+        ..metric("step", "steps", Read::Event(|rank, event, emit| match event {
             Event::Resumed { step, .. } => emit("", *step as f64),
             Event::Step(Step { step, .. }) if rank == 0 => emit("", *step as f64),
             _ => {}
@@ -319,7 +319,7 @@ table! {
             Kind::Histogram(0.01),
             None,
         ),
-        ..metric("stepSeconds", Read::Steps(|step| &step.step_seconds))
+        ..metric("stepSeconds", "seconds", Read::Steps(|step| &step.step_seconds))
     };
 }
 
@@ -382,11 +382,11 @@ pub fn documentation() -> String {
     let mut text = String::from("| name | type | labels | what it is |\n|---|---|---|---|\n");
     text.extend(rows.into_values());
     text += "\nThe journal and TensorBoard have these of pre-training's steps:\n\n";
-    text += "| journal | TensorBoard | Prometheus |\n|---|---|---|\n";
+    text += "| journal | unit | TensorBoard | Prometheus |\n|---|---|---|---|\n";
     let code = |name: Option<&str>| name.map_or(String::new(), |name| format!("`{name}`"));
     for metric in ALL.iter().filter(|metric| metric.journal) {
         let series = code(metric.series.as_ref().map(|series| series.name));
-        text += &format!("| `{}` | {} | {series} |\n", metric.key, code(metric.tag));
+        text += &format!("| `{}` | {} | {} | {series} |\n", metric.key, metric.unit, code(metric.tag));
     }
     text
 }
@@ -405,6 +405,10 @@ mod tests {
             assert!(metric.journal || metric.tag.is_none() && metric.curve.is_none(), "{}", metric.key);
             if let Some(curve) = &metric.curve {
                 assert!(CHARTS.iter().any(|chart| chart.title == curve.chart), "{}", curve.chart);
+            }
+            for unit in ["seconds", "bytes"] {
+                let named = metric.series.as_ref().is_some_and(|series| series.name.contains(unit));
+                assert_eq!(metric.unit == unit, named, "the series of {} names its unit", metric.key);
             }
             let others = ALL.iter().filter_map(|other| other.series.as_ref());
             for (one, other) in metric.series.iter().flat_map(|one| others.clone().map(move |other| (one, other))) {

@@ -11,7 +11,7 @@ use rayon::ThreadPool;
 use super::batch::{EvalBatch, Skipped};
 use super::lanes::{Lanes, Make, share_out};
 use super::options::check_threads;
-use super::sample::{Bad, Scratch, ScratchPool};
+use super::sample::{Bad, Decoded, Scratch, ScratchPool};
 use crate::ops::Normalize;
 use crate::{Error, EvalView, Source};
 
@@ -104,34 +104,35 @@ impl Make for Maker {
         let plane = 3 * self.view.crop as usize * self.view.crop as usize;
         let mut batch = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         batch.images.resize(count * plane, 0.0);
-        let mut outcomes: Vec<Option<Result<Result<(), Bad>, Error>>> = Vec::new();
+        let mut outcomes: Vec<Option<Result<Decoded, Error>>> = Vec::new();
         outcomes.resize_with(count, || None);
         let items = ids.clone().zip(&mut outcomes).zip(batch.images.chunks_exact_mut(plane));
         share_out(pool, stop, items, |((id, outcome), planes)| {
             *outcome = Some(self.fill(&mut self.scratch.mine(), id, planes));
         });
-        let outcomes: Result<Vec<Result<(), Bad>>, Error> = outcomes.into_iter().collect::<Option<_>>()?;
+        let outcomes: Result<Vec<Decoded>, Error> = outcomes.into_iter().collect::<Option<_>>()?;
         Some(outcomes.map(|outcomes| self.finish(batch, ids, plane, outcomes)))
     }
 }
 
 impl Maker {
-    fn fill(&self, scratch: &mut Scratch, id: u64, planes: &mut [f32]) -> Result<Result<(), Bad>, Error> {
+    fn fill(&self, scratch: &mut Scratch, id: u64, planes: &mut [f32]) -> Result<Decoded, Error> {
         let loaded = scratch.load(&*self.source, id)?;
-        Ok(loaded.map(|()| {
+        if matches!(loaded, Decoded::Image) {
             let Scratch { part, renderer, .. } = scratch;
             renderer.eval(&part.image, &self.view, &self.normalize, planes);
-        }))
+        }
+        Ok(loaded)
     }
 
     /// Closes the gaps that unreadable samples left.
-    fn finish(&self, mut batch: EvalBatch, ids: Range<u64>, plane: usize, outcomes: Vec<Result<(), Bad>>) -> EvalBatch {
+    fn finish(&self, mut batch: EvalBatch, ids: Range<u64>, plane: usize, outcomes: Vec<Decoded>) -> EvalBatch {
         batch.ids.clear();
         batch.labels.clear();
         batch.skipped.clear();
         for (position, (id, outcome)) in ids.zip(outcomes).enumerate() {
             match outcome {
-                Ok(()) => {
+                Decoded::Image => {
                     let place = batch.ids.len();
                     if place < position {
                         batch.images.copy_within(position * plane..(position + 1) * plane, place * plane);
@@ -139,7 +140,7 @@ impl Maker {
                     batch.ids.push(id);
                     batch.labels.push(self.source.label(id));
                 }
-                Err(Bad { id, name, reason }) => batch.skipped.push(Skipped { id, name, reason }),
+                Decoded::Bad(Bad { id, name, reason }) => batch.skipped.push(Skipped { id, name, reason }),
             }
         }
         let (count, side) = (batch.ids.len(), self.view.crop as usize);

@@ -16,22 +16,22 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Reads and decodes a whole sample into `self.part`. The outer error ends the loading, the inner names a bad image.
-    pub(super) fn load(&mut self, source: &dyn Source, id: u64) -> Result<Result<(), Bad>, Error> {
+    /// Reads and decodes a whole sample into `self.part`. An error ends the loading.
+    pub(super) fn load(&mut self, source: &dyn Source, id: u64) -> Result<Decoded, Error> {
         let Self { decoder, bytes, part, .. } = self;
         let read = source.read_into(id, bytes);
         classify(source, id, read.and_then(|()| decoder.decode(source.name(id), bytes, &mut part.image)))
     }
 
-    /// Reads a sample and decodes what `plan` wants of it, given its width and height, into `self.part`. The outer error
-    /// ends the loading, the inner names a bad image.
+    /// Reads a sample and decodes what `plan` wants of it, given its width and height, into `self.part`. An error ends the
+    /// loading.
     pub(super) fn load_part(
         &mut self,
         source: &dyn Source,
         id: u64,
         mode: DecodeMode,
         plan: &mut dyn FnMut(usize, usize) -> Wanted,
-    ) -> Result<Result<(), Bad>, Error> {
+    ) -> Result<Decoded, Error> {
         let Self { decoder, bytes, part, renderer: Renderer { times, .. } } = self;
         let mut done = times.measure(LoadStage::Read, || source.read_into(id, bytes));
         if done.is_ok() {
@@ -43,12 +43,21 @@ impl Scratch {
 }
 
 /// Separates a bad image from any other error.
-fn classify(source: &dyn Source, id: u64, done: Result<(), Error>) -> Result<Result<(), Bad>, Error> {
+fn classify(source: &dyn Source, id: u64, done: Result<(), Error>) -> Result<Decoded, Error> {
     match done {
-        Ok(()) => Ok(Ok(())),
-        Err(error) if error.is_bad_image() => Ok(Err(Bad::new(source, id, &error))),
+        Ok(()) => Ok(Decoded::Image),
+        Err(error) if error.is_bad_image() => Ok(Decoded::Bad(Bad::new(source, id, &error))),
         Err(error) => Err(error),
     }
+}
+
+/// What became of a sample.
+#[derive(Debug)]
+pub(super) enum Decoded {
+    /// It is decoded.
+    Image,
+    /// It cannot be used.
+    Bad(Bad),
 }
 
 /// A sample that cannot be used.

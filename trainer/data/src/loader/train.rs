@@ -10,7 +10,7 @@ use rayon::ThreadPool;
 use super::batch::{Batch, Replaced};
 use super::lanes::{LANES, Lanes, Make, share_out};
 use super::options::{Last, LoaderOptions, ViewFormat};
-use super::sample::{Bad, Scratch, ScratchPool};
+use super::sample::{Bad, Decoded, Scratch, ScratchPool};
 use crate::decode::Wanted;
 use crate::ops::Normalize;
 use crate::rng::CounterRng;
@@ -290,12 +290,14 @@ impl Maker {
                 Wanted::of(drawn.map(|view| view.crop), self.views.crop_size as usize)
             };
             match (scratch.load_part(&*self.source, id, self.options.decode, &mut plan)?, params) {
-                (Ok(()), Some(drawn)) => {
+                (Decoded::Image, Some(drawn)) => {
                     self.render(scratch, &drawn, space);
                     return Ok(Outcome { id: Some(id), params, bad });
                 }
-                (Ok(()), None) => return Err(Error::Worker { what: "decoded an image without a plan".to_owned() }),
-                (Err(found), _) => bad.push(found),
+                (Decoded::Image, None) => {
+                    return Err(Error::Worker { what: "decoded an image without a plan".to_owned() });
+                }
+                (Decoded::Bad(found), _) => bad.push(found),
             }
             // These are distinct, so the limit is passed already.
             if bad.len() as u64 > self.options.max_corrupt {

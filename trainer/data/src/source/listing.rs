@@ -12,14 +12,14 @@ pub(super) struct Item<T> {
     /// Its class, if it has one.
     pub(super) class: Option<String>,
     /// Where its bytes are.
-    pub(super) place: T,
+    pub(super) entry: T,
 }
 
 impl<T> Item<T> {
     /// An item whose class is the first folder of its name.
-    pub(super) fn by_path(name: String, place: T) -> Self {
+    pub(super) fn by_path(name: String, entry: T) -> Self {
         let class = name.split_once('/').map(|(class, _)| class.to_owned());
-        Self { name, class, place }
+        Self { name, class, entry }
     }
 }
 
@@ -88,11 +88,11 @@ impl Listing {
             })?;
             numbers.push(number as u32);
         }
-        let (mut names, mut labels, mut places) = (Names::default(), Vec::new(), Vec::with_capacity(items.len()));
+        let (mut names, mut labels, mut entries) = (Names::default(), Vec::new(), Vec::with_capacity(items.len()));
         let mut at = 0;
         for item in items {
             names.push(&item.name);
-            places.push(item.place);
+            entries.push(item.entry);
             if let Some(class) = item.class {
                 while own[at] != class {
                     at += 1;
@@ -100,7 +100,7 @@ impl Listing {
                 labels.push(numbers[at]);
             }
         }
-        Ok((Self { names, classes, labels }, places))
+        Ok((Self { names, classes, labels }, entries))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -138,11 +138,11 @@ mod tests {
     #[test]
     fn samples_are_ordered_by_class_then_name() {
         // By the whole path's bytes `a-b/…` would come before `a/…`.
-        let (listing, places) = listing(&["a-b/1.jpg", "b/0.jpg", "a/2.jpg", "a/1.jpg"], None).unwrap();
+        let (listing, entries) = listing(&["a-b/1.jpg", "b/0.jpg", "a/2.jpg", "a/1.jpg"], None).unwrap();
         assert_eq!(listing.classes(), ["a", "a-b", "b"]);
         let all: Vec<_> = (0..4).map(|id| (listing.name(id), listing.label(id).unwrap())).collect();
         assert_eq!(all, [("a/1.jpg", 0), ("a/2.jpg", 0), ("a-b/1.jpg", 1), ("b/0.jpg", 2)]);
-        assert_eq!(places, [3, 2, 0, 1]);
+        assert_eq!(entries, [3, 2, 0, 1]);
         assert_eq!((listing.name(4), listing.label(4), listing.len()), ("", None, 4));
     }
 

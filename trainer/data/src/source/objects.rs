@@ -17,13 +17,13 @@ use crate::storage::{ListedObject, Storage};
 pub struct Objects {
     store: Storage,
     listing: Listing,
-    places: Vec<Place>,
+    entries: Vec<ObjectEntry>,
     ahead: Ahead,
     cache: Option<Arc<Cache>>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct ObjectEntry {
     size: u64,
     key: String,
 }
@@ -40,23 +40,23 @@ impl Objects {
             }
             let key =
                 if access.cache.is_some() { Cache::key(&store.uri(&name), size, &version) } else { String::new() };
-            items.push(Item::by_path(name, Place { size, key }));
+            items.push(Item::by_path(name, ObjectEntry { size, key }));
         }
-        let (listing, places) = Listing::new(&store.uri(""), items, known, others)?;
+        let (listing, entries) = Listing::new(&store.uri(""), items, known, others)?;
         let ahead = Ahead::new(store.runtime().clone());
-        Ok(Self { store, listing, places, ahead, cache: access.cache.clone() })
+        Ok(Self { store, listing, entries, ahead, cache: access.cache.clone() })
     }
 
-    fn place(&self, id: u64) -> Result<&Place, Error> {
-        self.places.get(id as usize).ok_or(Error::NoSuchSample { id, len: self.places.len() })
+    fn entry(&self, id: u64) -> Result<&ObjectEntry, Error> {
+        self.entries.get(id as usize).ok_or(Error::NoSuchSample { id, len: self.entries.len() })
     }
 
-    fn copy_of(&self, place: &Place) -> Option<PathBuf> {
-        self.cache.as_ref()?.find(&place.key)
+    fn copy_of(&self, entry: &ObjectEntry) -> Option<PathBuf> {
+        self.cache.as_ref()?.find(&entry.key)
     }
 
-    fn read_copy(&self, place: &Place, buffer: &mut Vec<u8>) -> bool {
-        let Some(path) = self.copy_of(place) else { return false };
+    fn read_copy(&self, entry: &ObjectEntry, buffer: &mut Vec<u8>) -> bool {
+        let Some(path) = self.copy_of(entry) else { return false };
         match unseal(&path, buffer) {
             Ok(true) => true,
             Ok(false) => {
@@ -68,11 +68,11 @@ impl Objects {
         }
     }
 
-    fn keep(&self, place: &Place, bytes: &[u8]) {
+    fn keep(&self, entry: &ObjectEntry, bytes: &[u8]) {
         let Some(cache) = &self.cache else { return };
         // A copy that cannot be made costs the next epoch a request, nothing else.
-        let _ = cache.fill(&place.key, sealed_size(bytes.len() as u64), |to| {
-            seal(bytes, to).map_err(|source| Error::Io { path: place.key.clone().into(), action: "write", source })
+        let _ = cache.fill(&entry.key, sealed_size(bytes.len() as u64), |to| {
+            seal(bytes, to).map_err(|source| Error::Io { path: entry.key.clone().into(), action: "write", source })
         });
     }
 }
@@ -89,9 +89,9 @@ impl Source for Objects {
     }
 
     fn read_into(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
-        let place = self.place(id)?;
+        let entry = self.entry(id)?;
         let fetched = self.ahead.take(id);
-        if fetched.is_none() && self.read_copy(place, buffer) {
+        if fetched.is_none() && self.read_copy(entry, buffer) {
             return Ok(());
         }
         let name = self.name(id);
@@ -99,8 +99,8 @@ impl Source for Objects {
             Some(bytes) => bytes?,
             None => self.store.get(name)?.ok_or_else(|| Error::missing(self.store.uri(name)))?,
         };
-        if bytes.len() as u64 == place.size {
-            self.keep(place, &bytes);
+        if bytes.len() as u64 == entry.size {
+            self.keep(entry, &bytes);
         }
         *buffer = bytes;
         Ok(())
@@ -108,8 +108,8 @@ impl Source for Objects {
 
     fn prefetch(&self, ids: &[u64]) {
         for &id in ids {
-            let Ok(place) = self.place(id) else { continue };
-            if self.copy_of(place).is_some() {
+            let Ok(entry) = self.entry(id) else { continue };
+            if self.copy_of(entry).is_some() {
                 continue;
             }
             let (store, name) = (self.store.clone(), self.name(id).to_owned());

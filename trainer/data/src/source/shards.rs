@@ -29,7 +29,7 @@ use crate::storage::{ListedObject, Storage};
 pub struct Shards {
     set: Arc<Set>,
     listing: Listing,
-    places: Vec<Place>,
+    entries: Vec<ShardEntry>,
     ahead: Ahead,
     stop: Arc<AtomicBool>,
 }
@@ -54,7 +54,7 @@ struct Shard {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct ShardEntry {
     shard: u32,
     size: u32,
     offset: u64,
@@ -124,8 +124,8 @@ impl Shards {
     ) -> Result<Self, Error> {
         let (mut shards, mut items) = (Vec::new(), Vec::new());
         for (number, (tar, sha256, entries)) in (0u32..).zip(opened) {
-            let place = |e: &Entry| Place { shard: number, size: e.size, offset: e.offset, crc: e.crc };
-            items.extend(entries.into_iter().map(|e| Item { place: place(&e), class: e.class, name: e.name }));
+            let entry = |e: &Entry| ShardEntry { shard: number, size: e.size, offset: e.offset, crc: e.crc };
+            items.extend(entries.into_iter().map(|e| Item { entry: entry(&e), class: e.class, name: e.name }));
             let key = Cache::key(&store.uri(&tar.name), tar.size, &tar.version);
             let file = match store.local_file(&tar.name) {
                 Some(path) => Some(local_shard(path, tar.size)?.into()),
@@ -133,7 +133,7 @@ impl Shards {
             };
             shards.push(Shard { name: tar.name, bytes: tar.size, sha256, key, file: RwLock::new(file) });
         }
-        let (listing, places) = Listing::new(&store.uri(""), items, known, others)?;
+        let (listing, entries) = Listing::new(&store.uri(""), items, known, others)?;
         let (ahead, local) = (Ahead::new(store.runtime().clone()), store.local_file("").is_some());
         let set = Arc::new(Set { store, local, shards });
         let stop = Arc::new(AtomicBool::new(false));
@@ -144,38 +144,38 @@ impl Shards {
                 .spawn(move || set.fill(&cache, &stop))
                 .map_err(|e| Error::Worker { what: format!("could not be started: {e}") })?;
         }
-        Ok(Self { set, listing, places, ahead, stop })
+        Ok(Self { set, listing, entries, ahead, stop })
     }
 
-    fn place(&self, id: u64) -> Result<(&Shard, Place), Error> {
-        let place = self.places.get(id as usize).copied();
-        let missing = || Error::NoSuchSample { id, len: self.places.len() };
-        let place = place.ok_or_else(missing)?;
-        Ok((self.set.shards.get(place.shard as usize).ok_or_else(missing)?, place))
+    fn entry(&self, id: u64) -> Result<(&Shard, ShardEntry), Error> {
+        let entry = self.entries.get(id as usize).copied();
+        let missing = || Error::NoSuchSample { id, len: self.entries.len() };
+        let entry = entry.ok_or_else(missing)?;
+        Ok((self.set.shards.get(entry.shard as usize).ok_or_else(missing)?, entry))
     }
 
     /// From the shard's file; `false` where there is none or it is damaged and can be had elsewhere.
-    fn read_file(&self, shard: &Shard, place: Place, buffer: &mut Vec<u8>) -> Result<bool, Error> {
+    fn read_file(&self, shard: &Shard, entry: ShardEntry, buffer: &mut Vec<u8>) -> Result<bool, Error> {
         let Some(path) = shard.local() else { return Ok(false) };
         buffer.clear();
-        buffer.resize(place.size as usize, 0);
-        let read = File::open(&path).and_then(|file| file.read_exact_at(buffer, place.offset));
+        buffer.resize(entry.size as usize, 0);
+        let read = File::open(&path).and_then(|file| file.read_exact_at(buffer, entry.offset));
         match read {
-            Ok(()) if place.crc.is_none_or(|crc| crc == crc32fast::hash(buffer)) => Ok(true),
+            Ok(()) if entry.crc.is_none_or(|crc| crc == crc32fast::hash(buffer)) => Ok(true),
             _ if !self.set.local => {
                 // Evicted or damaged: the original still has the bytes.
                 shard.forget();
                 Ok(false)
             }
-            Ok(()) => Err(self.wrong_sum(shard, place)),
+            Ok(()) => Err(self.wrong_sum(shard, entry)),
             Err(source) => Err(Error::Io { path: path.to_path_buf(), action: "read from this shard", source }),
         }
     }
 
-    fn wrong_sum(&self, shard: &Shard, place: Place) -> Error {
+    fn wrong_sum(&self, shard: &Shard, entry: ShardEntry) -> Error {
         let reason = format!(
             "checksum mismatch: the {} bytes at {} differ from the index; copy the shard again, or pack the data again",
-            place.size, place.offset
+            entry.size, entry.offset
         );
         Error::Shard { uri: self.set.store.uri(&shard.name), reason }
     }
@@ -193,21 +193,21 @@ impl Source for Shards {
     }
 
     fn read_into(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
-        let (shard, place) = self.place(id)?;
+        let (shard, entry) = self.entry(id)?;
         let fetched = self.ahead.take(id);
-        if fetched.is_none() && self.read_file(shard, place, buffer)? {
+        if fetched.is_none() && self.read_file(shard, entry, buffer)? {
             return Ok(());
         }
-        let range = place.offset..place.offset + u64::from(place.size);
+        let range = entry.offset..entry.offset + u64::from(entry.size);
         *buffer = match fetched {
             Some(bytes) => bytes?,
             None => self.set.store.get_range(&shard.name, range)?,
         };
-        let whole = buffer.len() == place.size as usize;
-        if whole && place.crc.is_none_or(|crc| crc == crc32fast::hash(buffer)) {
+        let whole = buffer.len() == entry.size as usize;
+        if whole && entry.crc.is_none_or(|crc| crc == crc32fast::hash(buffer)) {
             return Ok(());
         }
-        Err(self.wrong_sum(shard, place))
+        Err(self.wrong_sum(shard, entry))
     }
 
     fn prefetch(&self, ids: &[u64]) {
@@ -215,12 +215,12 @@ impl Source for Shards {
             return;
         }
         for &id in ids {
-            let Ok((shard, place)) = self.place(id) else { continue };
+            let Ok((shard, entry)) = self.entry(id) else { continue };
             if shard.local().is_some() {
                 continue;
             }
             let (store, name) = (self.set.store.clone(), shard.name.clone());
-            let range = place.offset..place.offset + u64::from(place.size);
+            let range = entry.offset..entry.offset + u64::from(entry.size);
             self.ahead.start(id, async move { store.fetch(&name, Some(range)).await });
         }
     }
