@@ -210,7 +210,7 @@ impl Checkpoints {
 
     /// Deletes the complete checkpoints of this and earlier attempts that the policy does not keep.
     ///
-    /// This function, with [`retired`], owns the invariant that **retention never deletes the newest complete checkpoint**,
+    /// This function, with `retired`, owns the invariant that **retention never deletes the newest complete checkpoint**,
     /// nor one of a newer attempt, nor a directory without a manifest, which another process may still be writing.
     pub fn retire(&self, policy: &CheckpointPolicy, attempt: u32, steps_per_epoch: u64) -> Result<(), Error> {
         // A directory without a manifest is not a checkpoint: it neither counts nor is it deleted.

@@ -3,7 +3,7 @@
 //! [`driver`] is the one training loop; a stage is a [`task`] that it drives. `resume` restores and saves its state,
 //! [`clock`] is its position, [`meter`] measures it, [`sync_schedule`] decides when the ranks exchange measurements.
 //! [`sgd`] is the optimiser, with the layer-wise rates of [`larc`]; [`schedule`] gives the learning rates. [`fixture`]
-//! repeats training steps whose results PyTorch stored, [`bench`] times the bare step.
+//! repeats training steps whose results PyTorch stored, [`bench`](mod@bench) times the bare step.
 
 pub mod bench;
 pub mod clock;
