@@ -8,7 +8,7 @@ use crate::training::bench::{self, Bench};
 /// Arguments of `simsiam bench-step`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// torchvision's name of the backbone
+    /// Name of the backbone in torchvision
     #[arg(long, default_value = "resnet18", value_parser = parse::<Arch>)]
     arch: Arch,
     /// Stem of the backbone
@@ -26,7 +26,7 @@ pub struct Args {
     /// Steps to time
     #[arg(long, default_value_t = 10)]
     steps: u32,
-    /// Steps before the timed ones
+    /// Warm-up steps before the timed ones
     #[arg(long, default_value_t = 2)]
     warmup: u32,
     /// libtorch threads

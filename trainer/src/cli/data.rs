@@ -21,7 +21,7 @@ use crate::runtime;
 pub enum Command {
     /// Generate a small labelled data set: ten classes of shapes and textures, as JPEG files
     Synth {
-        /// Folder to create train/ and val/ in
+        /// Folder in which to create train/ and val/
         out: PathBuf,
         /// Training images per class
         #[arg(long, default_value_t = 500)]
@@ -32,11 +32,11 @@ pub enum Command {
         /// Width and height in pixels
         #[arg(long, default_value_t = 48)]
         size: usize,
-        /// Seed; another one gives other images
+        /// Seed; a different seed gives different images
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
-    /// Pack images into a few large shards, which load faster and need few requests
+    /// Pack images into a few large shards, which load faster and need fewer requests
     Pack(PackArgs),
     /// Read and decode every image and list those that fail (exit code 65 if any do)
     Verify {
@@ -62,21 +62,21 @@ pub enum Command {
 pub struct PackArgs {
     /// Images to pack: a folder, tar shards or a packed set, by path or s3://, gs:// or az:// address
     from: String,
-    /// Destination of the shards, by path or address; an interrupted run of this command is continued
+    /// Destination of the shards, by path or address; if interrupted, the same command continues the work
     to: String,
-    /// Shrink images whose longer side has more pixels than this
+    /// Downscale images whose longer side exceeds this many pixels
     #[arg(long, conflicts_with = "short_side", value_parser = clap::value_parser!(u32).range(16..=65500))]
     max_side: Option<u32>,
-    /// Shrink images whose shorter side has more pixels than this
+    /// Downscale images whose shorter side exceeds this many pixels
     #[arg(long, value_parser = clap::value_parser!(u32).range(16..=65500))]
     short_side: Option<u32>,
-    /// JPEG quality of images that are shrunk, and of those that were PNG
+    /// JPEG quality of downscaled images and of converted PNGs
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
     /// Images per shard
     #[arg(long, default_value_t = 2048, value_parser = parse_count)]
     shard_samples: usize,
-    /// Largest number of unreadable images to leave out before the command fails
+    /// Maximum number of unreadable images to skip before the command fails
     #[arg(long, default_value_t = 0)]
     max_corrupt: u64,
     #[command(flatten)]

@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Validate(file::FileArgs),
     /// Run one stage on this node of a multi-node job, with one rank per GPU
     Worker(worker::Args),
-    /// Evaluate the latest checkpoint with kNN, next to the untrained encoder
+    /// Evaluate the latest checkpoint with kNN, and the untrained encoder for comparison
     Knn(knn::Args),
     /// Evaluate the latest checkpoint with a linear classifier (only that stage)
     Linear(run::ClassifierArgs),

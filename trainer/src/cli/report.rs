@@ -17,7 +17,7 @@ pub struct Args {
     /// The run: a SimSiamRun in YAML
     #[arg(value_name = "FILE", required_unless_present = "file", conflicts_with = "file")]
     run: Option<PathBuf>,
-    /// The same, as other commands take it
+    /// The run, given with the same flag as for other commands
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Local path of a persistent volume claim that the file names; may be repeated

@@ -16,10 +16,10 @@ use crate::stage::StageRequest;
 pub struct StageArgs {
     #[command(flatten)]
     pub file: FileArgs,
-    /// Number of this attempt [default: one more than that of any earlier attempt]
+    /// Number of this attempt [default: one more than the highest earlier number]
     #[arg(long, env = env::ATTEMPT)]
     pub attempt: Option<u32>,
-    /// Sizes of DDP's first and other gradient buckets in bytes
+    /// Sizes in bytes of DDP's first gradient bucket and of the others
     #[arg(long, hide = true, value_name = "FIRST,OTHER", default_value_t)]
     pub bucket_bytes: BucketSizes,
 }
@@ -45,11 +45,11 @@ pub struct TimeoutArgs {
     /// Seconds to wait for the other nodes, and for peers in a collective
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub rendezvous_timeout: u64,
-    /// Seconds without a report from any rank after which the ranks count as hung; three times as long in the first
-    /// step, checkpoints and evaluations
+    /// Seconds without a report from any rank after which the ranks count as hung; three times as long during the
+    /// first step, checkpoints and evaluations
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub stall_timeout: u64,
-    /// Seconds that the ranks have to write a checkpoint after SIGTERM
+    /// Seconds allowed for the ranks to write a checkpoint after SIGTERM
     #[arg(long, value_name = "SECONDS", default_value_t = 100)]
     pub stop_grace: u64,
 }

@@ -24,7 +24,7 @@ pub struct Args {
     /// Number of nodes
     #[arg(long, value_parser = at_least_one())]
     nnodes: Option<usize>,
-    /// Number of this node, from 0
+    /// Index of this node, from 0
     #[arg(long)]
     node_rank: Option<usize>,
     /// Ranks on this node [default: one per GPU, or one]
@@ -42,7 +42,7 @@ pub struct Args {
     /// Number of nodes (the reference's name for --nnodes)
     #[arg(long, value_parser = at_least_one())]
     world_size: Option<usize>,
-    /// Number of this node (the reference's name for --node-rank)
+    /// Index of this node (the reference's name for --node-rank)
     #[arg(long)]
     rank: Option<usize>,
     /// libtorch threads of each rank [default: the machine's cores divided by its ranks]
