@@ -66,7 +66,7 @@ fn accuracy_is_exact_at_any_world_size_and_the_backbone_is_unchanged() {
         run_file.set("/linear/cachedFeatures", true.into()).set("/linear/untrainedToo", true.into());
         stage(&run_file, "linear", "2")
     };
-    assert!(quick["linear"]["caveat"].as_str().unwrap().contains("quick look"), "{quick}");
+    assert!(quick["linear"]["caveat"].as_str().unwrap().contains("quick estimate"), "{quick}");
     assert!(quick["linearUntrained"]["top1"].as_f64().unwrap() > 0.0, "{quick}");
 
     let features = folder.path().join("features.parquet");

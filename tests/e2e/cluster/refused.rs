@@ -14,7 +14,7 @@ pub fn crd_is_accepted_and_explained(env: &mut Environment) {
     let explained = env.cluster.kubectl(&["explain", "ssr.spec.pretrain.batchSize"]).unwrap();
     assert!(explained.contains("over all ranks"), "{explained}");
     let explained = env.cluster.kubectl(&["explain", "ssr.spec.workers.network.hostNetwork"]).unwrap();
-    assert!(explained.contains("NetworkPolicies do not reach"), "{explained}");
+    assert!(explained.contains("NetworkPolicies do not apply"), "{explained}");
     // The client-side way, which would keep the whole object in an annotation. The one that is there is Helm's.
     let file = simsiam_tests::root().join("crds/simsiamruns.simsiam.dev.yaml");
     env.cluster.kubectl(&["apply", "--dry-run=server", "-f", text(&file)]).unwrap();
@@ -113,7 +113,7 @@ pub fn training_fields_are_immutable(env: &mut Environment) {
 pub fn impossible_run_fails_with_a_reason(env: &mut Environment) {
     let with = |change: &dyn Fn(&mut Value)| {
         let mut spec = env.spec("refused");
-        spec["restartPolicy"] = json!({"scheduleTimeout": "15s", "maxPreemptions": 1});
+        spec["restartPolicy"] = json!({"scheduleTimeout": "15s", "maxUnscheduled": 1});
         spec["workers"]["nodes"] = json!(1);
         change(&mut spec);
         spec
