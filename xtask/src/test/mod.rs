@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use simsiam_cluster::Tools;
+use simsiam_cluster::{Tools, machine_obstacle};
 
 use crate::counts::Counts;
 use crate::error::{Error, Result};
@@ -92,9 +92,10 @@ fn set_up(need: Need, steps: &mut Steps) {
             Some(why) => Outcome::Skipped(why),
             None => Tools::ensure().map(drop).map_err(Error::from).into(),
         }),
-        Need::ClusterPackages => steps.run("cluster", || match simsiam_cluster::machine_obstacle() {
-            Some(why) => Outcome::Skipped(why),
-            None => optional(system::CLUSTER),
+        // The packages come first: without them the machine is not able to run a cluster.
+        Need::ClusterPackages => steps.run("cluster", || match (optional(system::CLUSTER), machine_obstacle()) {
+            (Outcome::Passed, Some(why)) => Outcome::Skipped(why),
+            (outcome, _) => outcome,
         }),
     }
 }
