@@ -149,7 +149,7 @@ pub fn complaints(dashboard: &Value) -> Vec<String> {
             for variable in expr.split('$').skip(1) {
                 let name: String = variable.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 let known = names.contains(name.as_str()) || name.starts_with("__") || name == "1";
-                check(known, format!("{title} {reference}: variable {name}"));
+                check(known, format!("{title} {reference}: {name} is a variable that is never set"));
             }
         }
     }
