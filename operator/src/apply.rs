@@ -1,5 +1,6 @@
 //! Carries out what was planned. Every write is idempotent.
 
+use futures_util::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -22,6 +23,9 @@ pub struct Cluster<'a> {
     /// Counts the requests.
     pub metrics: &'a Metrics,
 }
+
+/// Nodes that are looked up at once. A gang has up to a thousand.
+const NODES: usize = 32;
 
 /// Whether a status was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,21 +100,25 @@ impl Cluster<'_> {
 
     /// Looks up whether nodes are ready. A node that cannot be read is left out; one that does not exist is not ready.
     pub async fn nodes(&self, names: Vec<String>) -> Vec<(String, bool)> {
+        let found = futures_util::stream::iter(names).map(|name| self.node(name)).buffer_unordered(NODES);
+        found.filter_map(std::future::ready).collect().await
+    }
+
+    async fn node(&self, name: String) -> Option<(String, bool)> {
         let api: Api<Node> = Api::all(self.client.clone());
-        let mut found = Vec::new();
-        for name in names {
-            self.metrics.count_request("get");
-            match api.get_opt(&name).await {
-                Ok(Some(node)) => {
-                    let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
-                    let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
-                    found.push((name, ready));
-                }
-                Ok(None) => found.push((name, false)),
-                Err(e) => tracing::warn!(node = name, "cannot read the node: {e}"),
+        self.metrics.count_request("get");
+        match api.get_opt(&name).await {
+            Ok(Some(node)) => {
+                let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+                let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+                Some((name, ready))
+            }
+            Ok(None) => Some((name, false)),
+            Err(e) => {
+                tracing::warn!(node = name, "cannot read the node: {e}");
+                None
             }
         }
-        found
     }
 
     async fn apply<K>(&self, namespace: &str, kind: &'static str, object: &K) -> Result<(), Error>

@@ -36,6 +36,9 @@ pub struct Cli {
     /// Reconcile only while this replica holds the leader election lease
     #[arg(long, env = "LEADER_ELECTION", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub leader_election: bool,
+    /// Leave the user and group IDs of pods to the cluster, as OpenShift requires, unless a run sets them
+    #[arg(long, env = "OMIT_USER_IDS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub omit_user_ids: bool,
     /// Address that serves /healthz, /readyz and /metrics; [::] also accepts IPv4
     #[arg(long, env = "LISTEN", value_name = "ADDRESS", default_value = "[::]:8080")]
     pub listen: SocketAddr,
@@ -89,6 +92,7 @@ impl Cli {
             trainer_image: self.trainer_image.clone(),
             namespace: self.pod_namespace.clone(),
             operator_labels: self.pod_labels.clone(),
+            omit_user_ids: self.omit_user_ids,
             prometheus,
         }
     }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::Resource;
 use kube::runtime::controller::{self, Action, Config, applier};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
@@ -21,6 +21,7 @@ use crate::api::{RunIdentity, RunKey, SimSiamRun, ValidatedRun};
 use crate::apply::{Cluster, Written};
 use crate::build::Settings;
 use crate::error::Error;
+use crate::events;
 use crate::fair_queue::FairQueue;
 use crate::metrics::{Metrics, RunGauges};
 use crate::names;
@@ -45,7 +46,7 @@ pub struct Context {
     caches: Caches,
     poller: ProgressPoller,
     metrics: Arc<Metrics>,
-    recorder: Recorder,
+    reporter: Reporter,
     validated: Mutex<HashMap<RunKey, Validated>>,
     /// Consecutive failures of each run's reconciliations.
     failures: Mutex<HashMap<RunKey, u32>>,
@@ -65,7 +66,7 @@ impl Context {
     pub fn new(client: Client, settings: Settings, poller: ProgressPoller, metrics: Arc<Metrics>) -> Self {
         let reporter = Reporter { controller: names::OPERATOR.into(), instance: std::env::var("POD_NAME").ok() };
         Self {
-            recorder: Recorder::new(client.clone(), reporter),
+            reporter,
             client,
             settings,
             caches: Caches::default(),
@@ -205,8 +206,15 @@ async fn watch_runs(
     let mut events = std::pin::pin!(
         watcher(api, watcher::Config::default()).default_backoff().modify(SimSiamRun::slim).reflect(writer)
     );
+    let health = context.metrics.watches.begin("SimSiamRun");
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
+        match &event {
+            // Begins a listing, which may still fail.
+            Ok(watcher::Event::Init) => {}
+            Ok(_) => health.succeeded(),
+            Err(_) => health.failed(Instant::now()),
+        }
         match event {
             Ok(watcher::Event::Apply(object)) => {
                 if let Some(key) = key_of(&object) {
@@ -230,7 +238,10 @@ async fn watch_runs(
                     context.forget(&key);
                 }
             }
-            Err(e) => tracing::warn!("the watch of SimSiamRuns failed: {e}"),
+            Err(e) => {
+                context.metrics.count_watch_error("SimSiamRun");
+                tracing::warn!("the watch of SimSiamRuns failed: {e}");
+            }
         }
     }
 }
@@ -245,14 +256,24 @@ async fn watch<F: Facts>(
 {
     let config = watcher::Config::default().labels(&names::selector());
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let kind = F::Object::kind(&());
+    let health = context.metrics.watches.begin(&kind);
     while let Some(event) = events.next().await {
+        match &event {
+            Ok(watcher::Event::Init) => {}
+            Ok(_) => health.succeeded(),
+            Err(_) => health.failed(Instant::now()),
+        }
         match event {
             Ok(event) => {
                 for key in index(&context.caches).apply(event) {
                     let _ = wake.send(key);
                 }
             }
-            Err(e) => tracing::warn!("the watch of {} failed: {e}", F::Object::kind(&())),
+            Err(e) => {
+                context.metrics.count_watch_error(&kind);
+                tracing::warn!("the watch of {kind}s failed: {e}");
+            }
         }
     }
 }
@@ -352,15 +373,9 @@ async fn publish(key: &RunKey, object: &SimSiamRun, plan: &Plan, context: &Conte
             EventKind::Failure => context.metrics.count_failure(plan.status.reason.as_deref().unwrap_or_default()),
             EventKind::Other => {}
         }
-        let event = Event {
-            type_: if event.warning { EventType::Warning } else { EventType::Normal },
-            reason: event.reason.chars().take(128).collect(),
-            note: Some(event.message.chars().take(1000).collect()),
-            action: "Reconcile".into(),
-            secondary: None,
-        };
         context.metrics.count_request("create");
-        if let Err(e) = context.recorder.publish(&event, &object.object_ref(&())).await {
+        let reference = object.object_ref(&());
+        if let Err(e) = events::publish(&context.client, &context.reporter, &reference, event).await {
             tracing::warn!(run = key.name, namespace = key.namespace, "cannot publish an Event: {e}");
         }
     }

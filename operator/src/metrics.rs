@@ -5,6 +5,7 @@ mod run_gauges;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -14,6 +15,7 @@ pub use self::run_gauges::RunGauges;
 use crate::api::{RunKey, RunPhase};
 use crate::plan::BAD_STARTS;
 use crate::sync::lock;
+use crate::watches::Watches;
 
 /// The registry and its metrics.
 #[derive(Debug)]
@@ -28,6 +30,10 @@ pub struct Metrics {
     gpus: IntGaugeVec,
     queue_seconds: Histogram,
     leader: IntGauge,
+    watch_up: IntGaugeVec,
+    watch_errors: IntCounterVec,
+    /// The watches, whose state is one of the metrics.
+    pub watches: Watches,
     gauges: Mutex<HashMap<RunKey, RunGauges>>,
 }
 
@@ -100,6 +106,16 @@ impl Metrics {
         registry.register(Box::new(queue_seconds.clone()))?;
         registry.register(Box::new(runs.clone()))?;
         registry.register(Box::new(leader.clone()))?;
+        let watch_up = IntGaugeVec::new(
+            Opts::new(
+                "simsiam_operator_watch_up",
+                "1 if the leader's watch of a kind of objects works, 0 if it has ended or has failed for a minute",
+            ),
+            &["kind"],
+        )?;
+        let watch_errors = counter("simsiam_operator_watch_errors_total", "Failures of watches", "kind")?;
+        registry.register(Box::new(watch_up.clone()))?;
+        registry.register(Box::new(watch_errors.clone()))?;
         // A series that starts at 1 has no rate.
         for reason in RESTARTS.iter().chain(&["Other"]) {
             restarts.with_label_values(&[reason]);
@@ -121,6 +137,9 @@ impl Metrics {
             gpus,
             queue_seconds,
             leader,
+            watch_up,
+            watch_errors,
+            watches: Watches::default(),
             gauges: Mutex::default(),
         })
     }
@@ -150,6 +169,11 @@ impl Metrics {
     /// Counts a request to the API server.
     pub fn count_request(&self, verb: &str) {
         self.requests.with_label_values(&[verb]).inc();
+    }
+
+    /// Counts a failure of a watch.
+    pub fn count_watch_error(&self, kind: &str) {
+        self.watch_errors.with_label_values(&[kind]).inc();
     }
 
     /// Sets whether this replica is the leader.
@@ -185,6 +209,9 @@ impl Metrics {
         for phase in RunPhase::ALL {
             let count = counts.get(&phase).copied().unwrap_or(0);
             self.runs.with_label_values(&[phase.name()]).set(count);
+        }
+        for (kind, up) in self.watches.up(Instant::now()) {
+            self.watch_up.with_label_values(&[&kind]).set(up.into());
         }
         self.gpus.with_label_values(&["running"]).set(running);
         self.gpus.with_label_values(&["waiting"]).set(waiting);

@@ -16,6 +16,8 @@ pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 pub const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
 /// Kueue's label for the queue of a Job.
 pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
+/// Kueue's label for the priority of a Job.
+pub const WORKLOAD_PRIORITY: &str = "kueue.x-k8s.io/priority-class";
 /// The trainer's container.
 pub const CONTAINER: &str = "trainer";
 

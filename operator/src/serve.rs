@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::State;
@@ -33,7 +34,7 @@ pub async fn serve(address: SocketAddr, health: Health) -> Result<SocketAddr, Er
     let listener = bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let app = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(health);
@@ -52,6 +53,14 @@ async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
         }
         result => result,
+    }
+}
+
+/// Fails if the replica no longer sees the cluster and a restart may help.
+async fn alive(State(health): State<Health>) -> impl IntoResponse {
+    match health.metrics.watches.hopeless(Instant::now()) {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
     }
 }
 

@@ -13,14 +13,18 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use kube::Client;
 use kube::client::Body;
+use kube::runtime::events::Reporter;
+use kube::{Client, Resource};
 use serde_json::{Value, json};
 use simsiam_operator::api::RunIdentity;
 use simsiam_operator::apply::{Cluster, Written};
 use simsiam_operator::controller::{self, Context};
+use simsiam_operator::events::publish;
 use simsiam_operator::metrics::Metrics;
+use simsiam_operator::plan::{EventKind, PlannedEvent};
 use simsiam_operator::progress::ProgressPoller;
+use simsiam_operator::serve::{Health, serve};
 use world::{object, settings, spec};
 
 /// The server's objects and the requests it received.
@@ -36,6 +40,10 @@ struct Server {
     runs_after_break: Option<Vec<Value>>,
     log: Vec<String>,
     patches: Vec<Value>,
+    /// Nodes that are being read, and the most that were at once.
+    reading: (usize, usize),
+    /// How long it takes to read a node.
+    slow_nodes: Duration,
 }
 
 type Shared = Arc<Mutex<Server>>;
@@ -52,6 +60,16 @@ fn client(server: &Shared) -> Client {
         async move {
             let (parts, body) = request.into_parts();
             let body = body.collect().await.unwrap().to_bytes();
+            if parts.uri.path().contains("/nodes/") {
+                let delay = {
+                    let mut server = server.lock().unwrap();
+                    server.reading.0 += 1;
+                    server.reading.1 = server.reading.1.max(server.reading.0);
+                    server.slow_nodes
+                };
+                tokio::time::sleep(delay).await;
+                server.lock().unwrap().reading.0 -= 1;
+            }
             Ok::<_, std::convert::Infallible>(answer(&server, &parts, &body))
         }
     });
@@ -79,6 +97,12 @@ fn answer(server: &Shared, parts: &http::request::Parts, body: &Bytes) -> Respon
             let code = *code;
             return respond(code, &refused(code));
         }
+    }
+    if path.contains("/nodes/") {
+        let ready = json!([{"type": "Ready", "status": "True"}]);
+        let node =
+            json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "x"}, "status": {"conditions": ready}});
+        return respond(200, &node);
     }
     let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
     if watch {
@@ -117,7 +141,7 @@ fn answer(server: &Shared, parts: &http::request::Parts, body: &Bytes) -> Respon
                 let run = run.clone();
                 return respond(200, &run);
             }
-            if method == "POST" && !path.contains("events") {
+            if method == "POST" {
                 let objects = server.objects.entry(plural).or_default();
                 if objects.iter().any(|there| there["metadata"]["name"] == value["metadata"]["name"]) {
                     return respond(409, &refused(409));
@@ -288,4 +312,62 @@ async fn unchanged_status_is_not_written() {
     object.status = Some((&serde_json::to_value(&status).unwrap()).into());
     assert_eq!(cluster.write_status(&run, &object, &status).await.unwrap(), Written::Unchanged);
     assert_eq!(server.lock().unwrap().patches.len(), 1);
+}
+
+/// Attempt 2 would otherwise be reported in the words of attempt 1.
+#[tokio::test]
+async fn events_with_the_same_reason_keep_their_own_words() {
+    let server = server();
+    let reporter = Reporter { controller: "simsiam-operator".into(), instance: None };
+    let reference = object(&spec()).object_ref(&());
+    for message in ["pretrain, attempt 1: Job r-pretrain-1".to_owned(), "ü".repeat(1000)] {
+        let event = PlannedEvent { warning: true, reason: "Crashed".into(), message, kind: EventKind::Restart };
+        publish(&client(&server), &reporter, &reference, &event).await.unwrap();
+    }
+    let server = server.lock().unwrap();
+    let notes: Vec<_> = server.objects["events"].iter().map(|event| event["note"].as_str().unwrap()).collect();
+    assert_eq!(notes[0], "pretrain, attempt 1: Job r-pretrain-1");
+    assert!(notes[1].starts_with('ü') && notes[1].len() <= 1024, "{}", notes[1].len());
+}
+
+/// A gang of a thousand pods must not wait for a thousand answers in a row.
+#[tokio::test]
+async fn nodes_are_looked_up_concurrently() {
+    let server = server();
+    server.lock().unwrap().slow_nodes = Duration::from_millis(50);
+    let (client, metrics) = (client(&server), Metrics::new().unwrap());
+    let cluster = Cluster { client: &client, metrics: &metrics };
+    let names: Vec<_> = (0..100).map(|i| format!("node-{i}")).collect();
+    assert_eq!(cluster.nodes(names).await.len(), 100);
+    let most = server.lock().unwrap().reading.1;
+    assert!((8..=64).contains(&most), "{most} at once");
+}
+
+/// An operator that no longer sees the cluster must not look healthy.
+#[tokio::test]
+async fn operator_whose_watches_ended_fails_its_liveness_probe() {
+    let server = server();
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let health = Health { metrics: metrics.clone(), ready: Arc::default() };
+    let address = serve("127.0.0.1:0".parse().unwrap(), health).await.unwrap();
+    let probe = async || {
+        let response = reqwest::get(format!("http://{address}/healthz")).await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    server.lock().unwrap().broken.insert("pods".into(), 2);
+    let relisted =
+        |server: &Server| server.log.iter().filter(|l| l.starts_with("WATCH") && l.ends_with("/pods")).count() == 3;
+    assert_eq!(probe().await.0, 200, "before it leads");
+    let shared = metrics.clone();
+    let seen = move |server: &Server| {
+        let text = shared.text();
+        let up = text.contains("simsiam_operator_watch_up{kind=\"Pod\"} 1");
+        relisted(server) && up && text.contains("simsiam_operator_watch_errors_total{kind=\"Pod\"} 2")
+    };
+    assert!(run_with(&server, &metrics, seen).await, "{}", metrics.text());
+    // The controller has stopped, and with it the watches.
+    assert!(metrics.text().contains("simsiam_operator_watch_up{kind=\"Pod\"} 0"), "{}", metrics.text());
+    let (code, text) = probe().await;
+    assert_eq!(code, 503);
+    assert!(text.contains("has ended"), "{text}");
 }

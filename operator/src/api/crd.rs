@@ -9,9 +9,22 @@ use super::group::{GROUP, PLURAL, VERSION};
 use super::spec::{CacheVolume, ClusterSpec};
 use super::status::Status;
 
-/// Training fields, which cannot change after the run is created.
-const IMMUTABLE: &[&str] =
-    &["dataset", "output", "pretrain", "knn", "linear", "finetune", "weights", "export", "report"];
+/// Training fields, which cannot change after the run is created. The others of `dataset` and `output` say how the same data
+/// is reached: the cache, endpoints, regions, credentials.
+const IMMUTABLE: &[&str] = &[
+    "dataset.train",
+    "dataset.val",
+    "dataset.decode",
+    "dataset.pack",
+    "output.uri",
+    "pretrain",
+    "knn",
+    "linear",
+    "finetune",
+    "weights",
+    "export",
+    "report",
+];
 
 /// On a cluster a plain path would be inside a container, which is deleted with its pod.
 const OUTPUT: Rule = Rule::on(
@@ -132,12 +145,14 @@ fn root() -> Value {
     describe(&mut spec, "What to train, and how the cluster runs it.");
     let mut status = schema::of::<Status>().to_value();
     describe(&mut status, "State of the run, and why.");
+    // Named for the field path of the rule on the run's name; the API server adds the rest of the metadata.
+    let metadata = json!({"type": "object", "properties": {"name": {"type": "string"}}});
     json!({
         "type": "object",
         "description": "A SimSiam pre-training run with its evaluation and export.",
         "required": ["spec"],
         "x-kubernetes-validations": rules::run_rules(),
-        "properties": {"spec": spec, "status": status},
+        "properties": {"metadata": metadata, "spec": spec, "status": status},
     })
 }
 

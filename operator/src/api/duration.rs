@@ -7,6 +7,11 @@ pub const PATTERN: &str = "self.size() > 0 && self.matches('^([0-9]{1,6}h)?([0-9
 /// The message of that rule.
 pub const TEXT: &str = "must be a duration such as 90s, 10m or 1h30m";
 
+/// The CEL rule of a duration that must not be zero.
+pub const POSITIVE: &str = "self.matches('[1-9]') && self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$')";
+/// The message of that rule.
+pub const POSITIVE_TEXT: &str = "must be a duration above zero such as 90s, 10m or 1h30m";
+
 /// Reads a duration; `None` if the text is not one.
 pub fn parse(text: &str) -> Option<Duration> {
     let (mut seconds, mut number, mut order) = (0_u64, String::new(), 0);

@@ -26,4 +26,7 @@ pub use status::{
     StageRecord, StageState, Status, WorkersStatus,
 };
 pub use validated::ValidatedRun;
-pub use workers::{EnvVar, Network, NodeTerm, Operator, Resources, SecurityContext, Toleration, Workers};
+pub use workers::{
+    CaBundle, EmptyDir, EnvSource, EnvVar, FieldReference, Gang, GangScheduler, KeyReference, MountedVolume, Network,
+    NodeTerm, Operator, ResourceClaim, Resources, SecurityContext, Toleration, Workers,
+};

@@ -41,6 +41,11 @@ pub struct ClusterSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub queue_name: Option<String>,
+    /// The Kueue WorkloadPriorityClass of each Job: its place in the queue, and whom it may pre-empt. Default: that of the
+    /// pods' priority class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub workload_priority_class_name: Option<String>,
     /// The controller that reconciles this run. The operator ignores runs with a value other than
     /// simsiam.dev/operator.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,10 +190,10 @@ pub struct CacheVolume {
     pub persistent_volume_claim: Option<String>,
 }
 
-const NAME: &str = "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')";
-const NAME_TEXT: &str = "must be a name: lower-case letters, digits, - and .";
-const LABEL: &str = "self.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')";
-const LABEL_TEXT: &str = "must be at most 63 letters, digits, -, _ and .";
+pub(super) const NAME: &str = "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')";
+pub(super) const NAME_TEXT: &str = "must be a name: lower-case letters, digits, - and .";
+pub(super) const LABEL: &str = "self.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')";
+pub(super) const LABEL_TEXT: &str = "must be at most 63 letters, digits, -, _ and .";
 const TIMES: &str = "self >= 0 && self <= 100000";
 const TIMES_TEXT: &str = "must be between 0 and 100000";
 
@@ -197,18 +202,19 @@ pub const CLUSTER: &[Rule] = &[
     Rule::on("image", "self.matches('^[^ ]+$')", "must be the name of an image"),
     Rule::on("priorityClassName", NAME, NAME_TEXT),
     Rule::on("queueName", LABEL, LABEL_TEXT),
+    Rule::on("workloadPriorityClassName", LABEL, LABEL_TEXT),
     Rule::on("terminationGracePeriodSeconds", "self >= 30 && self <= 86400", "must be between 30 and 86400"),
     Rule::on("ttl", duration::PATTERN, duration::TEXT),
-    Rule::on("activeDeadline", duration::PATTERN, duration::TEXT),
+    Rule::on("activeDeadline", duration::POSITIVE, duration::POSITIVE_TEXT),
 ];
 
 const RESTART: &[Rule] = &[
     Rule::on("maxRestarts", TIMES, TIMES_TEXT),
     Rule::on("maxPreemptions", TIMES, TIMES_TEXT),
     Rule::on("maxUnscheduled", TIMES, TIMES_TEXT),
-    Rule::on("stallTimeout", duration::PATTERN, duration::TEXT),
-    Rule::on("scheduleTimeout", duration::PATTERN, duration::TEXT),
-    Rule::on("rendezvousTimeout", duration::PATTERN, duration::TEXT),
+    Rule::on("stallTimeout", duration::POSITIVE, duration::POSITIVE_TEXT),
+    Rule::on("scheduleTimeout", duration::POSITIVE, duration::POSITIVE_TEXT),
+    Rule::on("rendezvousTimeout", duration::POSITIVE, duration::POSITIVE_TEXT),
 ];
 
 const CACHE_VOLUME: &[Rule] = &[

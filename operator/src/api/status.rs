@@ -71,7 +71,8 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
     pub completion_time: Option<Timestamp>,
-    /// The run's conditions: Succeeded, Failed, Suspended, PodsReady, Reconciled.
+    /// The run's conditions: Succeeded, Failed, Suspended, PodsReady, Reconciled, and for tools that apply manifests Ready
+    /// (the run has succeeded), Reconciling (it goes on by itself) and Stalled (it does not).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

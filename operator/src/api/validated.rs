@@ -61,7 +61,9 @@ impl ValidatedRun {
         &self.identity.key.namespace
     }
 
-    /// The run file that the pods read: the recipe as the user wrote it, without the fields that only a cluster uses.
+    /// The run file that the pods read: the recipe without the fields that only a cluster uses, and without defaults,
+    /// which the API server adds. A run may name an image older than the definition: its trainer refuses a field that it
+    /// does not know, which would end the run with an upgrade of the definition.
     pub fn document(&self) -> &str {
         self.document.get_or_init(|| {
             let mut spec = self.spec.value();
@@ -71,6 +73,7 @@ impl ValidatedRun {
             if let Some(Value::Object(cache)) = spec.pointer_mut("/dataset/cache") {
                 cache.remove("volume");
             }
+            simsiam_recipe::without_defaults(&mut spec);
             serde_json::to_string_pretty(&run_file(&self.identity, &spec)).unwrap_or_default()
         })
     }

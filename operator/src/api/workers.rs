@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use simsiam_recipe::rules::{Rule, attach};
 use simsiam_recipe::schema;
 
+use super::spec::{LABEL, LABEL_TEXT, NAME, NAME_TEXT};
+
 /// The pods of multi-process stages. Single-process stages run in one pod with the same settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -14,8 +16,16 @@ use simsiam_recipe::schema;
 pub struct Workers {
     /// Number of pods, one per node.
     pub nodes: u32,
-    /// GPUs of each pod, as nvidia.com/gpu, with one rank per GPU. 0 trains on the CPU.
+    /// GPUs of each pod, with one rank per GPU. 0 trains on the CPU.
     pub gpus_per_node: u32,
+    /// The resource that the GPUs are requested as; a MIG slice is nvidia.com/mig-3g.40gb, for instance.
+    #[schemars(length(max = 253))]
+    pub gpu_resource: String,
+    /// Claims of devices by dynamic resource allocation (DRA), for the pods of stages that use GPUs. Set procsPerNode to the
+    /// number of ranks if the GPUs come from a claim.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub resource_claims: Vec<ResourceClaim>,
     /// Ranks of each pod. Default: one per GPU, or one without GPUs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub procs_per_node: Option<u32>,
@@ -45,6 +55,13 @@ pub struct Workers {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
+    /// Additional volumes, each mounted in the trainer's container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["mountPath"]))]
+    pub volumes: Vec<MountedVolume>,
+    /// Certificate authorities that the trainer trusts when it connects to storage, instead of those in its image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<CaBundle>,
     /// The service account of the pods, for clouds that grant storage access to service accounts. No token for the
     /// cluster's API is mounted. Default: default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,6 +75,9 @@ pub struct Workers {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub scheduler_name: Option<String>,
+    /// Gang scheduling by Volcano or KAI. Kueue needs no such scheduler: set queueName.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gang: Option<Gang>,
     /// Additional labels of the pods.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63}))]
@@ -75,6 +95,8 @@ impl Default for Workers {
         Self {
             nodes: 1,
             gpus_per_node: 0,
+            gpu_resource: GPU.into(),
+            resource_claims: Vec::new(),
             procs_per_node: None,
             threads_per_rank: None,
             resources: Resources::default(),
@@ -84,9 +106,12 @@ impl Default for Workers {
             node_affinity: Vec::new(),
             tolerations: Vec::new(),
             env: Vec::new(),
+            volumes: Vec::new(),
+            ca_bundle: None,
             service_account_name: None,
             runtime_class_name: None,
             scheduler_name: None,
+            gang: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             security_context: SecurityContext::default(),
@@ -100,11 +125,11 @@ impl Default for Workers {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = resource_rules)]
 pub struct Resources {
-    /// CPUs, such as 16. Default: no request and no limit.
+    /// CPUs, such as 16. Default: a request of 100m and no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub cpu: Option<String>,
-    /// Memory, such as 128Gi. Default: no request and no limit.
+    /// Memory, such as 128Gi. Default: a request of 256Mi and no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub memory: Option<String>,
@@ -112,6 +137,30 @@ pub struct Resources {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub ephemeral_storage: Option<String>,
+    /// Other resources by name, such as {rdma/hca: "8"}, {vpc.amazonaws.com/efa: "32"} or {hugepages-2Mi: 5Gi}, for the
+    /// pods of stages that use GPUs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 8, "additionalProperties" = {"type": "string", "maxLength": 32}))]
+    pub extended: BTreeMap<String, String>,
+}
+
+/// A claim of devices by dynamic resource allocation: give either a template, from which each pod gets its own claim, or the
+/// name of one claim that all pods share.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::plain, transform = claim_rules)]
+pub struct ResourceClaim {
+    /// Its name within the pods.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// A ResourceClaimTemplate of the run's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub resource_claim_template_name: Option<String>,
+    /// A ResourceClaim of the run's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub resource_claim_name: Option<String>,
 }
 
 /// How the pods of a run communicate. Everything is off by default; the defaults comply with the `restricted` Pod
@@ -123,7 +172,7 @@ pub struct Network {
     /// Use the host network, for InfiniBand and RoCE without a device plugin. NetworkPolicies do not apply to such pods,
     /// and two pods of a run never share a node.
     pub host_network: bool,
-    /// An extended resource for RDMA, such as rdma/hca; each pod requests one.
+    /// An extended resource for RDMA, such as rdma/hca; each pod requests one. For more than one, use resources.extended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub rdma_resource: Option<String>,
@@ -135,17 +184,152 @@ pub struct Network {
     pub env: BTreeMap<String, String>,
 }
 
-/// An environment variable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// An environment variable: give either its value or its source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = schema::plain)]
+#[schemars(transform = schema::plain, transform = env_rules)]
 pub struct EnvVar {
     /// Its name.
     #[schemars(length(max = 253))]
     pub name: String,
     /// Its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
-    pub value: String,
+    pub value: Option<String>,
+    /// Where its value comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<EnvSource>,
+}
+
+/// The source of an environment variable's value: one of these.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::plain, transform = source_rules)]
+pub struct EnvSource {
+    /// A key of a Secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<KeyReference>,
+    /// A key of a ConfigMap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_map_key_ref: Option<KeyReference>,
+    /// A field of the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field_ref: Option<FieldReference>,
+}
+
+/// A key of a Secret or ConfigMap of the run's namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::plain)]
+pub struct KeyReference {
+    /// The object's name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The key.
+    #[schemars(length(max = 253))]
+    pub key: String,
+    /// Leave the variable unset if the object or key is missing. Default: the pods do not start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// A field of the pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::plain)]
+pub struct FieldReference {
+    /// Its path, such as status.hostIP.
+    #[schemars(length(max = 253))]
+    pub field_path: String,
+}
+
+/// A volume and where it is mounted: one of configMap, secret, persistentVolumeClaim, hostPath and emptyDir.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::plain, transform = volume_rules)]
+pub struct MountedVolume {
+    /// Where it is mounted.
+    #[schemars(length(max = 1024))]
+    pub mount_path: String,
+    /// The folder or file of the volume that is mounted. Default: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub sub_path: Option<String>,
+    /// Mount it read-only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+    /// A ConfigMap of the run's namespace, with a file for each key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub config_map: Option<String>,
+    /// A Secret of the run's namespace, with a file for each key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub secret: Option<String>,
+    /// A persistent volume claim that all pods can mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub persistent_volume_claim: Option<String>,
+    /// A directory of the node. Not allowed by the Pod Security Standards baseline and restricted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub host_path: Option<String>,
+    /// An empty directory that is deleted with the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_dir: Option<EmptyDir>,
+}
+
+/// An empty directory. `{}` takes every default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = schema::plain, transform = empty_dir_rules)]
+pub struct EmptyDir {
+    /// Its size; a pod that exceeds it is evicted. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub size_limit: Option<String>,
+}
+
+/// Certificate authorities in a ConfigMap of the run's namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::plain, transform = ca_rules)]
+pub struct CaBundle {
+    /// The ConfigMap's name.
+    #[schemars(length(max = 253))]
+    pub config_map: String,
+    /// The key with the certificates, as PEM.
+    #[serde(default = "ca_key")]
+    #[schemars(length(max = 253))]
+    pub key: String,
+}
+
+fn ca_key() -> String {
+    "ca.crt".into()
+}
+
+/// Gang scheduling of the pods of an attempt: all start, or none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::plain, transform = gang_rules)]
+pub struct Gang {
+    /// The scheduler.
+    pub scheduler: GangScheduler,
+    /// Its queue. Default: the scheduler's default queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub queue: Option<String>,
+}
+
+/// A scheduler that starts gangs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::plain_enum)]
+pub enum GangScheduler {
+    /// Volcano; schedulerName is volcano by default.
+    Volcano,
+    /// KAI; schedulerName is kai-scheduler by default.
+    Kai,
 }
 
 /// A requirement on a node's labels.
@@ -229,12 +413,18 @@ impl Default for SecurityContext {
 
 const QUANTITY: &str = "self.matches('^[0-9]{1,15}([.][0-9]{1,9})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$')";
 const QUANTITY_TEXT: &str = "must be a quantity such as 16, 500m or 128Gi";
+const GPU: &str = "nvidia.com/gpu";
+const RESOURCE: &str = "self.matches('^[a-z0-9.-]+/[A-Za-z0-9_.-]+$')";
+const RESOURCE_TEXT: &str = "must be the name of an extended resource such as rdma/hca";
+const PATH: &str = "self.startsWith('/') && !self.contains('..')";
+const PATH_TEXT: &str = "must be an absolute path";
 const ID: &str = "self >= 1 && self <= 2147483647";
 const ID_TEXT: &str = "must be between 1 and 2147483647";
 
 const WORKERS: &[Rule] = &[
     Rule::on("nodes", "self >= 1 && self <= 1024", "must be between 1 and 1024"),
     Rule::on("gpusPerNode", "self >= 0 && self <= 64", "must be between 0 and 64"),
+    Rule::on("gpuResource", RESOURCE, RESOURCE_TEXT),
     Rule::on("procsPerNode", "self >= 1 && self <= 256", "must be between 1 and 256"),
     Rule::on("threadsPerRank", "self >= 1 && self <= 1024", "must be between 1 and 1024"),
     Rule::on("shmSize", QUANTITY, QUANTITY_TEXT),
@@ -250,13 +440,67 @@ const RESOURCES: &[Rule] = &[
     Rule::on("cpu", QUANTITY, QUANTITY_TEXT),
     Rule::on("memory", QUANTITY, QUANTITY_TEXT),
     Rule::on("ephemeralStorage", QUANTITY, QUANTITY_TEXT),
+    Rule::across(
+        ".extended",
+        "!has(self.extended) || self.extended.all(name, \
+            name.matches('^([a-z0-9.-]+/[A-Za-z0-9_.-]+|hugepages-[0-9]+[KMG]i)$') \
+            && self.extended[name].matches('^[0-9]{1,15}(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$'))",
+        "'must be names of extended resources or hugepages with quantities, such as {rdma/hca: \"8\"}'",
+    ),
 ];
 
-const NETWORK: &[Rule] = &[Rule::on(
-    "rdmaResource",
-    "self.matches('^[a-z0-9.-]+/[A-Za-z0-9_.-]+$')",
-    "must be the name of an extended resource such as rdma/hca",
+const CLAIM: &[Rule] = &[
+    Rule::on("name", "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "must be lower-case letters, digits and -"),
+    Rule::on("resourceClaimTemplateName", NAME, NAME_TEXT),
+    Rule::on("resourceClaimName", NAME, NAME_TEXT),
+    Rule::needs(
+        ".resourceClaimTemplateName",
+        "has(self.resourceClaimTemplateName) != has(self.resourceClaimName)",
+        "give either resourceClaimTemplateName or resourceClaimName",
+    ),
+];
+
+const ENV: &[Rule] = &[
+    Rule::on("name", "self.matches('^[^=]+$')", "must be the name of an environment variable"),
+    Rule::needs(".value", "has(self.value) != has(self.valueFrom)", "give either value or valueFrom"),
+];
+
+const SOURCE: &[Rule] = &[Rule::needs(
+    ".secretKeyRef",
+    "[has(self.secretKeyRef), has(self.configMapKeyRef), has(self.fieldRef)].filter(given, given).size() == 1",
+    "give one of secretKeyRef, configMapKeyRef and fieldRef",
 )];
+
+const VOLUME: &[Rule] = &[
+    Rule::on("mountPath", PATH, PATH_TEXT),
+    Rule::on(
+        "mountPath",
+        "!(self in ['/', '/etc/simsiam', '/etc/simsiam-ca', '/cache', '/tmp', '/dev/shm', '/mnt/claims'])",
+        "must be a folder that the trainer does not use",
+    ),
+    Rule::on("subPath", "!self.startsWith('/') && !self.contains('..')", "must be a relative path"),
+    Rule::on("configMap", NAME, NAME_TEXT),
+    Rule::on("secret", NAME, NAME_TEXT),
+    Rule::on("persistentVolumeClaim", NAME, NAME_TEXT),
+    Rule::on("hostPath", PATH, PATH_TEXT),
+    Rule::needs(
+        ".configMap",
+        "[has(self.configMap), has(self.secret), has(self.persistentVolumeClaim), has(self.hostPath), \
+            has(self.emptyDir)].filter(given, given).size() == 1",
+        "give one of configMap, secret, persistentVolumeClaim, hostPath and emptyDir",
+    ),
+];
+
+const GANG: &[Rule] = &[Rule::on("queue", LABEL, LABEL_TEXT)];
+
+const EMPTY_DIR: &[Rule] = &[Rule::on("sizeLimit", QUANTITY, QUANTITY_TEXT)];
+
+const CA: &[Rule] = &[
+    Rule::on("configMap", NAME, NAME_TEXT),
+    Rule::on("key", "self.matches('^[-._a-zA-Z0-9]+$')", "must be a key of a ConfigMap: letters, digits, -, _ and ."),
+];
+
+const NETWORK: &[Rule] = &[Rule::on("rdmaResource", RESOURCE, RESOURCE_TEXT)];
 
 const SECURITY: &[Rule] =
     &[Rule::on("runAsUser", ID, ID_TEXT), Rule::on("runAsGroup", ID, ID_TEXT), Rule::on("fsGroup", ID, ID_TEXT)];
@@ -271,6 +515,34 @@ fn resource_rules(schema: &mut schemars::Schema) {
 
 fn network_rules(schema: &mut schemars::Schema) {
     attach(schema, NETWORK);
+}
+
+fn claim_rules(schema: &mut schemars::Schema) {
+    attach(schema, CLAIM);
+}
+
+fn env_rules(schema: &mut schemars::Schema) {
+    attach(schema, ENV);
+}
+
+fn source_rules(schema: &mut schemars::Schema) {
+    attach(schema, SOURCE);
+}
+
+fn volume_rules(schema: &mut schemars::Schema) {
+    attach(schema, VOLUME);
+}
+
+fn gang_rules(schema: &mut schemars::Schema) {
+    attach(schema, GANG);
+}
+
+fn empty_dir_rules(schema: &mut schemars::Schema) {
+    attach(schema, EMPTY_DIR);
+}
+
+fn ca_rules(schema: &mut schemars::Schema) {
+    attach(schema, CA);
 }
 
 fn security_rules(schema: &mut schemars::Schema) {

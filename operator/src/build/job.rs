@@ -7,9 +7,9 @@ use k8s_openapi::api::batch::v1::{
 use simsiam_recipe::Stage;
 
 use super::metadata::metadata;
-use super::pod;
 use super::settings::Settings;
 use super::shape::Shape;
+use super::{gang, pod};
 use crate::api::{Attempt, ValidatedRun};
 use crate::names;
 
@@ -21,10 +21,14 @@ pub fn job(run: &ValidatedRun, stage: Stage, attempt: &Attempt, settings: &Setti
     let labels = metadata.labels.get_or_insert_default();
     labels.insert(names::STAGE.into(), stage.name().into());
     labels.insert(names::ATTEMPT.into(), attempt.number.to_string());
+    if let Some(class) = &run.cluster.workload_priority_class_name {
+        labels.insert(names::WORKLOAD_PRIORITY.into(), class.clone());
+    }
     let queue = run.cluster.queue_name.clone();
     if let Some(queue) = &queue {
         labels.insert(names::QUEUE.into(), queue.clone());
     }
+    gang::mark_job(&mut metadata, &run.cluster.workers, shape);
     Job {
         metadata,
         spec: Some(JobSpec {

@@ -20,13 +20,16 @@
 //! ```
 
 mod config_map;
+mod gang;
 mod job;
 mod metadata;
 mod network_policy;
 mod pod;
+mod resources;
 mod service;
 mod settings;
 mod shape;
+mod volumes;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};

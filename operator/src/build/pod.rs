@@ -1,16 +1,14 @@
 //! The pods of an attempt: the trainer's agent, without a service account token, not as root, on a read-only root file
 //! system.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource,
-    EnvVar, EnvVarSource, HTTPGetAction, HostPathVolumeSource, LocalObjectReference, NodeAffinity, NodeSelector,
-    NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodAffinityTerm,
-    PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecretEnvSource, SecurityContext, Toleration, Volume, VolumeMount,
+    Affinity, Capabilities, ConfigMapKeySelector, Container, ContainerPort, EnvFromSource, EnvVar, EnvVarSource,
+    HTTPGetAction, LocalObjectReference, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
+    ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    SeccompProfile, SecretEnvSource, SecretKeySelector, SecurityContext, Toleration,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use simsiam_contract::WorkerCommand;
@@ -20,13 +18,11 @@ use simsiam_recipe::Stage;
 use super::config_map::FILE;
 use super::settings::Settings;
 use super::shape::Shape;
-use crate::api::{Attempt, CacheVolume, Operator, ValidatedRun, Workers};
+use super::volumes::{CACHE, CLAIMS, RUN_FOLDER};
+use super::{gang, resources, volumes};
+use crate::api::{Attempt, EnvSource, KeyReference, Operator, SecurityContext as SecurityIds, ValidatedRun, Workers};
 use crate::names;
 
-const RUN_FOLDER: &str = "/etc/simsiam";
-const CLAIMS: &str = "/mnt/claims";
-const CACHE: &str = "/cache";
-const GPU: &str = "nvidia.com/gpu";
 /// The part of the grace period that is left to the agent after its ranks have stopped.
 const AGENT_SECONDS: u32 = 15;
 /// How long a pod is kept on a node that is not ready.
@@ -42,17 +38,23 @@ pub fn template(
 ) -> PodTemplateSpec {
     let workers = &run.cluster.workers;
     let host_network = workers.network.host_network;
-    let claims = claims(run);
+    let claims = volumes::claims(run);
+    let ids = &workers.security_context;
+    // The API server writes the defaults into the run, so that they cannot be told from what its author wrote.
+    let set_ids = !settings.omit_user_ids || *ids != SecurityIds::default();
+    let id = |id: u32| set_ids.then(|| i64::from(id));
     let mut labels = workers.labels.clone();
     labels.extend(names::labels(run.name()));
     labels.insert(names::STAGE.into(), stage.name().into());
     labels.insert(names::ATTEMPT.into(), attempt.number.to_string());
+    let mut metadata = ObjectMeta {
+        labels: Some(labels),
+        annotations: Some(workers.annotations.clone()).filter(|map| !map.is_empty()),
+        ..ObjectMeta::default()
+    };
+    gang::mark_pods(&mut metadata, workers);
     PodTemplateSpec {
-        metadata: Some(ObjectMeta {
-            labels: Some(labels),
-            annotations: Some(workers.annotations.clone()).filter(|map| !map.is_empty()),
-            ..ObjectMeta::default()
-        }),
+        metadata: Some(metadata),
         spec: Some(PodSpec {
             restart_policy: Some("Never".into()),
             subdomain: Some(names::service(run.name())),
@@ -61,7 +63,7 @@ pub fn template(
             enable_service_links: Some(false),
             service_account_name: workers.service_account_name.clone(),
             runtime_class_name: workers.runtime_class_name.clone(),
-            scheduler_name: workers.scheduler_name.clone(),
+            scheduler_name: gang::scheduler(workers),
             priority_class_name: run.cluster.priority_class_name.clone(),
             image_pull_secrets: some(&run.cluster.image_pull_secrets, |reference| LocalObjectReference {
                 name: reference.name.clone(),
@@ -73,15 +75,16 @@ pub fn template(
             tolerations: Some(tolerations(workers)),
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),
-                run_as_user: Some(i64::from(workers.security_context.run_as_user)),
-                run_as_group: Some(i64::from(workers.security_context.run_as_group)),
-                fs_group: Some(i64::from(workers.security_context.fs_group)),
+                run_as_user: id(ids.run_as_user),
+                run_as_group: id(ids.run_as_group),
+                fs_group: id(ids.fs_group),
                 // Changing the group of every file of a large volume takes minutes.
                 fs_group_change_policy: Some("OnRootMismatch".into()),
                 seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
                 ..PodSecurityContext::default()
             }),
-            volumes: Some(volumes(run, &claims)),
+            volumes: Some(volumes::volumes(run, &claims)),
+            resource_claims: resources::claims(workers, shape),
             containers: vec![container(run, stage, attempt, shape, settings, &claims)],
             ..PodSpec::default()
         }),
@@ -98,19 +101,6 @@ fn container(
 ) -> Container {
     let workers = &run.cluster.workers;
     let port = i32::from(METRICS_PORT);
-    let mount = |name: &str, path: &str| VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        ..VolumeMount::default()
-    };
-    let mut mounts = vec![
-        VolumeMount { read_only: Some(true), ..mount("run", RUN_FOLDER) },
-        mount("cache", CACHE),
-        mount("tmp", "/tmp"),
-        mount("shm", "/dev/shm"),
-    ];
-    mounts
-        .extend(claims.iter().enumerate().map(|(i, claim)| mount(&format!("claim-{i}"), &format!("{CLAIMS}/{claim}"))));
     Container {
         name: names::CONTAINER.into(),
         image: Some(run.cluster.image.clone().unwrap_or_else(|| settings.trainer_image.clone())),
@@ -140,7 +130,7 @@ fn container(
             timeout_seconds: Some(2),
             ..Probe::default()
         }),
-        resources: Some(resources(workers, shape)),
+        resources: Some(resources::resources(workers, shape)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
@@ -151,7 +141,7 @@ fn container(
             ..SecurityContext::default()
         }),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
-        volume_mounts: Some(mounts),
+        volume_mounts: Some(volumes::mounts(workers, claims)),
         ..Container::default()
     }
 }
@@ -201,84 +191,34 @@ fn environment(workers: &Workers) -> Vec<EnvVar> {
         literal("CUDA_CACHE_PATH", &format!("{CACHE}/cuda")),
     ];
     variables.extend(workers.network.env.iter().map(|(name, value)| literal(name, value)));
-    variables.extend(workers.env.iter().map(|variable| literal(&variable.name, &variable.value)));
+    variables.extend(workers.ca_bundle.as_ref().map(|_| literal("SSL_CERT_FILE", volumes::CA_FILE)));
+    variables.extend(workers.env.iter().map(|variable| EnvVar {
+        name: variable.name.clone(),
+        value: variable.value.clone(),
+        value_from: variable.value_from.as_ref().map(source),
+    }));
     variables
 }
 
-fn resources(workers: &Workers, shape: Shape) -> ResourceRequirements {
-    let asked = &workers.resources;
-    let mut quantities: BTreeMap<String, Quantity> = BTreeMap::new();
-    let mut ask = |name: &str, value: Option<&String>| {
-        if let Some(value) = value {
-            quantities.insert(name.to_owned(), Quantity(value.clone()));
-        }
-    };
-    ask("cpu", asked.cpu.as_ref());
-    ask("memory", asked.memory.as_ref());
-    ask("ephemeral-storage", asked.ephemeral_storage.as_ref());
-    if shape.gpus > 0 {
-        ask(GPU, Some(&shape.gpus.to_string()));
+fn source(source: &EnvSource) -> EnvVarSource {
+    let optional = |reference: &KeyReference| reference.optional.then_some(true);
+    EnvVarSource {
+        secret_key_ref: source.secret_key_ref.as_ref().map(|reference| SecretKeySelector {
+            name: reference.name.clone(),
+            key: reference.key.clone(),
+            optional: optional(reference),
+        }),
+        config_map_key_ref: source.config_map_key_ref.as_ref().map(|reference| ConfigMapKeySelector {
+            name: reference.name.clone(),
+            key: reference.key.clone(),
+            optional: optional(reference),
+        }),
+        field_ref: source
+            .field_ref
+            .as_ref()
+            .map(|reference| ObjectFieldSelector { field_path: reference.field_path.clone(), api_version: None }),
+        ..EnvVarSource::default()
     }
-    if shape.nodes > 1
-        && let Some(name) = &workers.network.rdma_resource
-    {
-        ask(name, Some(&"1".to_owned()));
-    }
-    let quantities = Some(quantities).filter(|map| !map.is_empty());
-    ResourceRequirements { limits: quantities.clone(), requests: quantities, claims: None }
-}
-
-/// The claims in `pvc://` addresses of the recipe.
-fn claims(run: &ValidatedRun) -> BTreeSet<String> {
-    let recipe = &run.recipe;
-    let addresses = [Some(&recipe.dataset.train), recipe.dataset.val.as_ref(), Some(&recipe.output.uri)];
-    addresses
-        .into_iter()
-        .flatten()
-        .chain(recipe.weights.as_ref())
-        .filter_map(|address| address.strip_prefix("pvc://"))
-        .map(|rest| rest.split('/').next().unwrap_or(rest).to_owned())
-        .collect()
-}
-
-fn volumes(run: &ValidatedRun, claims: &BTreeSet<String>) -> Vec<Volume> {
-    let volume = |name: &str| Volume { name: name.to_owned(), ..Volume::default() };
-    let empty = |medium: Option<&str>, limit: Option<&str>| {
-        Some(EmptyDirVolumeSource {
-            medium: medium.map(str::to_owned),
-            size_limit: limit.map(|limit| Quantity(limit.to_owned())),
-        })
-    };
-    let claim = |name: &str| Some(PersistentVolumeClaimVolumeSource { claim_name: name.to_owned(), read_only: None });
-    let mut cache = volume("cache");
-    match &run.cache_volume {
-        CacheVolume { host_path: Some(path), .. } => {
-            cache.host_path =
-                Some(HostPathVolumeSource { path: path.clone(), type_: Some("DirectoryOrCreate".into()) });
-        }
-        CacheVolume { persistent_volume_claim: Some(name), .. } => cache.persistent_volume_claim = claim(name),
-        // The trainer enforces the size limit; a limit of the volume would evict the pod.
-        CacheVolume { .. } => cache.empty_dir = empty(None, None),
-    }
-    let mut volumes = vec![
-        Volume {
-            config_map: Some(ConfigMapVolumeSource {
-                name: names::config_map(run.name(), run.document()),
-                ..ConfigMapVolumeSource::default()
-            }),
-            ..volume("run")
-        },
-        cache,
-        Volume { empty_dir: empty(None, None), ..volume("tmp") },
-        Volume { empty_dir: empty(Some("Memory"), Some(&run.cluster.workers.shm_size)), ..volume("shm") },
-    ];
-    volumes.extend(
-        claims
-            .iter()
-            .enumerate()
-            .map(|(i, name)| Volume { persistent_volume_claim: claim(name), ..volume(&format!("claim-{i}")) }),
-    );
-    volumes
 }
 
 fn affinity(run: &ValidatedRun, host_network: bool) -> Option<Affinity> {

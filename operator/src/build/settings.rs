@@ -11,6 +11,8 @@ pub struct Settings {
     pub namespace: String,
     /// Labels of the operator's pods.
     pub operator_labels: BTreeMap<String, String>,
+    /// Leave user and group IDs to the cluster, unless a run sets them.
+    pub omit_user_ids: bool,
     /// The pods that may scrape the trainers' metrics; none if `None`.
     pub prometheus: Option<Peer>,
 }

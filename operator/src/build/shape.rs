@@ -13,6 +13,8 @@ pub struct Shape {
     pub gpus: u32,
     /// Ranks of each pod.
     pub procs: u32,
+    /// Whether each pod requests the other devices of `workers`.
+    pub devices: bool,
 }
 
 impl Shape {
@@ -24,11 +26,11 @@ impl Shape {
         match stage {
             Stage::Pretrain | Stage::Linear | Stage::Finetune => {
                 let procs = workers.procs_per_node.unwrap_or_else(|| gpus.max(1));
-                Self { nodes: workers.nodes, gpus, procs }
+                Self { nodes: workers.nodes, gpus, procs, devices: true }
             }
-            Stage::Knn => Self { nodes: 1, gpus, procs: gpus.max(1) },
-            Stage::Report => Self { nodes: 1, gpus: gpus.min(1), procs: 1 },
-            Stage::Prepare | Stage::Export => Self { nodes: 1, gpus: 0, procs: 1 },
+            Stage::Knn => Self { nodes: 1, gpus, procs: gpus.max(1), devices: true },
+            Stage::Report => Self { nodes: 1, gpus: gpus.min(1), procs: 1, devices: true },
+            Stage::Prepare | Stage::Export => Self { nodes: 1, gpus: 0, procs: 1, devices: false },
         }
     }
 }

@@ -51,6 +51,8 @@ pub struct PodFacts {
     pub waiting: Option<Waiting>,
     /// How its container ended.
     pub ended: Option<Termination>,
+    /// The limit that the container exceeded, if it was killed for its memory and had one.
+    pub memory_limit: Option<MemoryLimit>,
     /// The condition `DisruptionTarget`.
     pub disrupted: Option<Disruption>,
     /// When its deletion was requested.
@@ -59,6 +61,15 @@ pub struct PodFacts {
     pub deadline: Option<Timestamp>,
     /// Whether the object no longer exists.
     pub is_gone: bool,
+}
+
+/// A memory limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// The quantity.
+    pub quantity: String,
+    /// Whether a LimitRange of the namespace set it, rather than the run.
+    pub by_limit_range: bool,
 }
 
 /// Why a container does not start.
@@ -102,6 +113,22 @@ impl Termination {
     }
 }
 
+/// The kubelet's reason for a container that was killed for its memory.
+pub const OOM_KILLED: &str = "OOMKilled";
+/// The annotation in which Kubernetes' admission records what a LimitRange has set.
+const LIMIT_RANGER: &str = "kubernetes.io/limit-ranger";
+
+/// The memory limit of a pod's trainer.
+fn memory_limit(pod: &Pod) -> Option<MemoryLimit> {
+    let container = pod.spec.as_ref()?.containers.iter().find(|container| container.name == names::CONTAINER)?;
+    let quantity = container.resources.as_ref()?.limits.as_ref()?.get("memory")?.0.clone();
+    let record = pod.annotations().get(LIMIT_RANGER);
+    // "LimitRanger plugin set: cpu, memory request for container trainer; cpu, memory limit for container trainer"
+    let limit = format!("limit for container {}", names::CONTAINER);
+    let is_limit = |part: &str| part.contains(&limit) && part.contains("memory");
+    Some(MemoryLimit { quantity, by_limit_range: record.is_some_and(|record| record.split(';').any(is_limit)) })
+}
+
 /// Reasons of `waiting` that a container passes through before it starts.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
@@ -123,15 +150,23 @@ impl Facts for PodFacts {
         });
         // A pod that was evicted, or ended before its container began, has no container with an exit code.
         let failed = status.phase.as_deref() == Some("Failed");
-        let ended = terminated.or_else(|| {
-            let message = status.message.clone().unwrap_or_default();
-            failed.then(|| Termination {
-                code: None,
-                reason: status.reason.clone().unwrap_or_else(|| "PodFailed".into()),
-                at: None,
-                message: TerminationMessage { message, ..TerminationMessage::default() },
-            })
-        });
+        // A pod that exceeded its own ephemeral storage is evicted as well, but is no disruption: the code with which its
+        // container answered the SIGTERM says nothing about the cause.
+        let exceeded =
+            failed && status.reason.as_deref() == Some("Evicted") && find("DisruptionTarget", "True").is_none();
+        let ended = match terminated {
+            Some(ended) if !exceeded => Some(ended),
+            other => failed.then(|| {
+                let ended = other.unwrap_or_default();
+                let message = status.message.clone().unwrap_or_default();
+                Termination {
+                    code: None,
+                    reason: status.reason.clone().unwrap_or_else(|| "PodFailed".into()),
+                    at: ended.at,
+                    message: TerminationMessage { message, code: None, reason: None, ..ended.message },
+                }
+            }),
+        };
         let deadline = pod.metadata.deletion_timestamp.as_ref().map(|time| time.0);
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
         Some(Self {
@@ -149,6 +184,7 @@ impl Facts for PodFacts {
                 .waiting
                 .map(|w| Waiting { reason: w.reason.unwrap_or_default(), message: w.message.unwrap_or_default() })
                 .filter(|waiting| !STARTING.contains(&waiting.reason.as_str())),
+            memory_limit: ended.as_ref().filter(|ended| ended.reason == OOM_KILLED).and_then(|_| memory_limit(pod)),
             ended,
             disrupted: find("DisruptionTarget", "True").map(disruption),
             deleting: deadline.map(|time| time.checked_sub(jiff::SignedDuration::from_secs(grace)).unwrap_or(time)),
@@ -376,6 +412,50 @@ mod tests {
         let ended = PodFacts::of(&pod).unwrap().ended.unwrap();
         let (code, reason, message) = (ended.code, ended.reason.as_str(), ended.message.message.as_str());
         assert_eq!((code, reason, message), (None, "Evicted", "disk is full"));
+    }
+
+    /// The kubelet evicts a pod that exceeds its own limit or volume without a disruption; its container may even have had
+    /// time to write a checkpoint.
+    #[test]
+    fn pod_evicted_for_its_own_storage_is_no_preemption() {
+        let terminated = json!({"exitCode": 85, "reason": "Error", "finishedAt": "2026-01-01T00:00:05Z",
+            "message": "{\"code\":85,\"reason\":\"Preempted\",\"checkpoint\":{\"step\":7,\"uri\":\"s3://b/c\"}}"});
+        let status = |conditions: Value| {
+            json!({"status": {"phase": "Failed", "reason": "Evicted",
+                "message": "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+                "conditions": conditions,
+                "containerStatuses": [{"name": "trainer", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                    "state": {"terminated": terminated}}]}})
+        };
+        let ended = PodFacts::of(&pod(&status(json!([])))).unwrap().ended.unwrap();
+        assert_eq!((ended.code, ended.reason.as_str(), ended.message.reason), (None, "Evicted", None));
+        assert!(ended.message.message.starts_with("Pod ephemeral local storage"), "{}", ended.message.message);
+        assert_eq!(ended.message.checkpoint.unwrap().step, 7);
+        assert_eq!(ended.at.unwrap().to_string(), "2026-01-01T00:00:05Z");
+        // Evicted because its node is short of storage.
+        let disrupted = json!([{"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}]);
+        let ended = PodFacts::of(&pod(&status(disrupted))).unwrap().ended.unwrap();
+        assert_eq!(ended.code, Some(ExitCode::Preempted));
+    }
+
+    #[test]
+    fn killed_pod_keeps_the_memory_limit_that_applied() {
+        let killed = |record: Option<&str>, limits: Value| {
+            let mut pod = pod(&json!({
+                "spec": {"containers": [{"name": "trainer", "resources": {"limits": limits}}]},
+                "status": {"containerStatuses": [{"name": "trainer", "image": "", "imageID": "", "ready": false,
+                    "restartCount": 0, "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]},
+            }));
+            pod.metadata.annotations = record.map(|record| [(LIMIT_RANGER.to_owned(), record.to_owned())].into());
+            PodFacts::of(&pod).unwrap().memory_limit.map(|limit| (limit.quantity, limit.by_limit_range))
+        };
+        let limit = |by_limit_range| Some(("2Gi".to_owned(), by_limit_range));
+        assert_eq!(killed(None, json!({"memory": "2Gi"})), limit(false));
+        let all = "LimitRanger plugin set: cpu, memory request for container trainer; cpu, memory limit for container trainer";
+        assert_eq!(killed(Some(all), json!({"memory": "2Gi"})), limit(true));
+        let other = "LimitRanger plugin set: memory request for container trainer; cpu limit for container trainer";
+        assert_eq!(killed(Some(other), json!({"memory": "2Gi"})), limit(false));
+        assert_eq!(killed(None, json!({})), None);
     }
 
     #[test]

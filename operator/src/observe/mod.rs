@@ -6,8 +6,8 @@ pub mod index;
 use std::collections::BTreeMap;
 
 pub use facts::{
-    Applied, ConfigMapFacts, Disruption, Facts, JobFacts, JobFailure, PodFacts, PolicyFacts, ServiceFacts, Termination,
-    Waiting, contains,
+    Applied, ConfigMapFacts, Disruption, Facts, JobFacts, JobFailure, MemoryLimit, OOM_KILLED, PodFacts, PolicyFacts,
+    ServiceFacts, Termination, Waiting, contains,
 };
 pub use index::Index;
 

@@ -12,7 +12,7 @@ use simsiam_contract::{ExitCode, FailureReason};
 use super::budget::RestartKind;
 use super::time::after;
 use crate::api::RestartPolicy;
-use crate::observe::{JobFacts, PodFacts, Termination, Waiting};
+use crate::observe::{JobFacts, OOM_KILLED, PodFacts, Termination, Waiting};
 
 /// How an attempt whose Job is not complete ended, if it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,12 +225,23 @@ pub fn is_lost(pod: &PodFacts, nodes: &BTreeMap<String, bool>) -> bool {
 }
 
 fn cause_of(pod: &PodFacts, ended: &Termination) -> ExitCause {
-    let out_of_memory = ended.reason == "OOMKilled";
+    let out_of_memory = ended.reason == OOM_KILLED;
     let reason = if out_of_memory { ended.reason.clone() } else { reason_of(ended) };
     let mut message = ended.message.message.clone();
     if out_of_memory {
         let more = if message.is_empty() { String::new() } else { format!(": {message}") };
-        message = format!("a process was killed because the pod exceeded workers.resources.memory{more}");
+        let cause = match &pod.memory_limit {
+            Some(limit) if limit.by_limit_range => format!(
+                "the pod exceeded its memory limit of {}, which a LimitRange of the namespace set because \
+                    workers.resources.memory is not set",
+                limit.quantity
+            ),
+            Some(limit) => {
+                format!("the pod exceeded its memory limit of {} (workers.resources.memory)", limit.quantity)
+            }
+            None => "its node ran out of memory; workers.resources.memory is not set".to_owned(),
+        };
+        message = format!("a process was killed because {cause}{more}");
     } else if message.is_empty() {
         message = match ended.code {
             Some(ExitCode::Preempted) => String::new(),

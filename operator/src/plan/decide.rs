@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::planner::Planner;
+use super::summary::summarise;
 use super::time::{after, whole_seconds};
 use super::types::{Input, Plan, set_reconciled};
 use crate::api::{AttemptState, RunPhase};
@@ -35,6 +36,7 @@ pub fn plan(input: &Input) -> Plan {
         // Nothing is left to do, so whatever failed before has been done.
         set_reconciled(&mut plan.status, input, None);
     }
+    summarise(&mut plan.status, input);
     plan
 }
 
@@ -48,6 +50,7 @@ fn refuse(input: &Input, message: &str, plan: &mut Plan) {
         }
         plan.set_phase(RunPhase::Failed, "InvalidSpec", message, None);
     }
+    summarise(&mut plan.status, input);
 }
 
 impl Planner<'_> {

@@ -6,7 +6,8 @@
 //! stopped.
 //!
 //! [`plan()`] decides what the run needs; `attempt` takes its current stage a step further; `classify` says how an attempt
-//! ended, `budget` whether another may follow; `cleanup`, `display`, `finish`, `missing` and `results` do one thing each.
+//! ended, `budget` whether another may follow; `cleanup`, `display`, `finish`, `missing`, `results` and `summary` do one
+//! thing each.
 
 mod attempt;
 mod budget;
@@ -18,6 +19,7 @@ mod finish;
 mod missing;
 mod planner;
 mod results;
+mod summary;
 mod time;
 mod types;
 

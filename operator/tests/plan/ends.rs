@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use simsiam_operator::api::{AttemptState, CheckpointStatus, RunPhase, StageState};
-use simsiam_operator::observe::{Disruption, Waiting};
+use simsiam_operator::observe::{Disruption, MemoryLimit, Waiting};
 
 use super::world::{World, spec};
 use super::{actions, assert_phase};
@@ -104,9 +104,20 @@ fn pod_out_of_memory_is_reported_as_oom_killed() {
     world.ends(1, 137, &json!({}));
     world.pod(1).ended.as_mut().unwrap().reason = "OOMKilled".into();
     world.gives_up_for(1);
+    let failed = world.clone();
     world.step();
     assert_phase(&world, RunPhase::Pending, "OOMKilled");
-    assert!(world.status().message.unwrap().contains("workers.resources.memory"));
+    let world = failed;
+    let message = |limit: Option<(&str, bool)>| {
+        let mut world = world.clone();
+        world.pod(1).memory_limit =
+            limit.map(|(quantity, by_limit_range)| MemoryLimit { quantity: quantity.into(), by_limit_range });
+        world.step();
+        world.status().message.unwrap()
+    };
+    assert!(message(Some(("8Gi", false))).contains("limit of 8Gi (workers.resources.memory)"));
+    assert!(message(Some(("512Mi", true))).contains("limit of 512Mi, which a LimitRange of the namespace set"));
+    assert!(message(None).contains("its node ran out of memory"));
 }
 
 /// The clean-up stops the others with SIGTERM. They write a checkpoint and exit with 85, which is no pre-emption.

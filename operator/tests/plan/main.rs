@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod ends;
+mod gitops;
 mod life;
 mod limits;
 #[path = "../world/mod.rs"]

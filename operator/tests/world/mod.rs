@@ -10,9 +10,10 @@ use simsiam_contract::{ExitCode, Progress, TerminationMessage};
 use simsiam_operator::api::{Json, SimSiamRun, Status, ValidatedRun};
 use simsiam_operator::build::{Peer, Settings};
 use simsiam_operator::observe::{Applied, JobFacts, JobFailure, Observed, PodFacts, Termination};
-use simsiam_operator::plan::{Action, Input, Plan, plan};
+use simsiam_operator::plan::{Action, Input, Plan, plan, set_reconciled};
 use simsiam_operator::progress::LiveProgress;
 
+#[derive(Clone)]
 pub struct World {
     pub object: SimSiamRun,
     pub observed: Observed,
@@ -49,6 +50,7 @@ pub fn settings() -> Settings {
             namespace: Some("monitoring".into()),
             labels: [("app.kubernetes.io/name".into(), "prometheus".into())].into(),
         }),
+        ..Settings::default()
     }
 }
 
@@ -78,8 +80,17 @@ impl World {
 
     /// Plans once without carrying it out.
     pub fn plan(&self) -> Plan {
+        self.with_input(plan)
+    }
+
+    /// The API server refuses an action of the plan.
+    pub fn refuse(&self, plan: &mut Plan, reason: &str, message: &str) {
+        self.with_input(|input| set_reconciled(&mut plan.status, input, Some((reason, message))));
+    }
+
+    fn with_input<R>(&self, f: impl FnOnce(&Input) -> R) -> R {
         let run = ValidatedRun::read(&self.object);
-        plan(&Input {
+        f(&Input {
             object: &self.object,
             run: run.as_ref().map_err(String::as_str),
             observed: &self.observed,

@@ -50,6 +50,12 @@ const BAD_ON_CLUSTERS: &[(&str, &str, &str)] = &[
     ("/workers/procsPerNode", "0", "must be between 1 and 256"),
     ("/workers/resources", "{\"memory\": \"lots\"}", "must be a quantity"),
     ("/restartPolicy/stallTimeout", "\"soon\"", "must be a duration"),
+    ("/restartPolicy/scheduleTimeout", "\"0s\"", "must be a duration above zero"),
+    ("/workers/resources", "{\"extended\": {\"rdma\": \"8\"}}", "must be names of extended resources or hugepages"),
+    ("/workers/env", "[{\"name\": \"A\"}]", "give either value or valueFrom"),
+    ("/workers/volumes", "[{\"mountPath\": \"/tmp\", \"secret\": \"a\"}]", "must be a folder that the trainer does not use"),
+    ("/workers/volumes", "[{\"mountPath\": \"/a\"}]", "give one of configMap, secret"),
+    ("/workers/resourceClaims", "[{\"name\": \"a\"}]", "give either resourceClaimTemplateName or resourceClaimName"),
     ("/ttl", "\"1 day\"", "must be a duration"),
     ("/terminationGracePeriodSeconds", "5", "must be between 30 and 86400"),
     ("/workers/network", "{\"rdmaResource\": \"hca\"}", "must be the name of an extended resource"),
@@ -84,7 +90,8 @@ pub fn bad_files_are_refused_alike_by_api_server_and_validate(env: &mut Environm
         assert!(refused.contains(words), "{pointer}: {refused}");
     }
     let refused = env.apply(&"x".repeat(41), &env.spec("x")).unwrap_err().to_string();
-    assert!(refused.contains("metadata.name must be at most 40"), "{refused}");
+    assert!(refused.contains("metadata.name: Invalid value"), "{refused}");
+    assert!(refused.contains("must be at most 40") && !refused.contains("<nil>"), "{refused}");
     env.apply("good", &{
         let mut spec = env.spec("good");
         spec["suspend"] = json!(true);
@@ -105,6 +112,7 @@ pub fn training_fields_are_immutable(env: &mut Environment) {
         assert!(refused.contains("is fixed when the run is created"), "{fixed}: {refused}");
     }
     patch(json!({"workers": {"nodes": 1}, "checkpoint": {"keepLast": 5}, "ttl": "1h"})).unwrap();
+    patch(json!({"dataset": {"cache": {"sizeLimit": "1Gi"}}, "output": {"region": "elsewhere"}})).unwrap();
     env.cluster.kubectl(&["scale", "ssr", "fixed", "--replicas=2"]).unwrap();
     assert_eq!(env.run("fixed")["spec"]["workers"]["nodes"], 2);
 }

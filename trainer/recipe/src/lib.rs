@@ -66,7 +66,7 @@ pub use pretrain::{
     Ablation, Alternation, Arch, CollapsePolicy, Precision, Preset, Pretrain, Projector, Schedule, Stem,
 };
 pub use recipe::{CheckpointPolicy, ExportFormat, Output, Recipe};
-pub use recipe_schema::schema;
+pub use recipe_schema::{schema, without_defaults};
 pub use report::Report;
 pub use run_file::{API_VERSION, CACHE_VOLUME, CLUSTER_ONLY, KIND, RunFile};
 pub use stage::Stage;

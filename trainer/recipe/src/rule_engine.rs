@@ -80,7 +80,7 @@ fn violation(rule: &Value, value: &Value, path: &str, context: &Context) -> Viol
 
 /// A computed message names the value, since API servers print only its type; here the value is printed
 /// after the path already.
-pub(crate) fn without_value(text: &str, value: &Value) -> String {
+fn without_value(text: &str, value: &Value) -> String {
     let value = match value {
         Value::String(value) => value.clone(),
         Value::Number(number) => number.to_string().trim_end_matches(".0").to_owned(),

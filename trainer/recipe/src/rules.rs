@@ -345,10 +345,10 @@ pub const RUN: &[Rule] = &[Rule {
     cel: "self.metadata.name.size() <= 40 \
         && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
     message: Message::Cel(
-        "'metadata.name must be at most 40 lower-case letters, digits and -, beginning with a letter \
+        "'must be at most 40 lower-case letters, digits and -, beginning with a letter \
             and ending with a letter or digit (a DNS-1035 label), not %s'.format([self.metadata.name])",
     ),
-    field_path: None,
+    field_path: Some(".metadata.name"),
     required: false,
 }];
 

@@ -34,6 +34,7 @@ pub const CLUSTER_ONLY: &[&str] = &[
     "terminationGracePeriodSeconds",
     "ttl",
     "workers",
+    "workloadPriorityClassName",
 ];
 
 /// The one field inside a recipe's object that belongs to the cluster; it appears under this name in
@@ -217,10 +218,6 @@ fn envelope(document: &Map<String, Value>, violations: &mut Vec<Violation>) -> S
             let object = json!({"metadata": {"name": name}});
             for mut broken in rule_engine::broken_rules(&schema, &object, "", false) {
                 "metadata.name".clone_into(&mut broken.path);
-                let value = Value::from(name.as_str());
-                let detail = rule_engine::without_value(&broken.detail, &value);
-                detail.trim_start_matches("metadata.name ").clone_into(&mut broken.detail);
-                broken.kind = ViolationKind::Invalid(value);
                 violations.push(broken);
             }
             name.clone()
