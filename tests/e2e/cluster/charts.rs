@@ -113,6 +113,12 @@ pub fn confined_operator_runs_a_run(env: &mut Environment) {
     env.install(&["replicas=2", "networkPolicy.enabled=true", &watched]);
     let deployment = env.cluster.json(&["get", "deployment", RELEASE, "-n", SYSTEM]).unwrap();
     assert_eq!(deployment["status"]["readyReplicas"], 2, "{deployment:#}");
+    // The nodes have no zone, which topology spread constraints would take for a reason to ignore them.
+    let pods = ["get", "pods", "-n", SYSTEM, "-l", "app.kubernetes.io/name=simsiam-operator"];
+    let pods = env.cluster.json(&pods).unwrap();
+    let pods = pods["items"].as_array().unwrap().iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    let nodes: std::collections::BTreeSet<_> = pods.map(|pod| pod["spec"]["nodeName"].to_string()).collect();
+    assert_eq!(nodes.len(), 2, "both replicas are on {nodes:?}");
     let rights = env.cluster.json(&["get", "clusterrole", "-l", "app.kubernetes.io/name=simsiam-operator"]).unwrap();
     let names: Vec<_> = rights["items"].as_array().unwrap().iter().map(|role| &role["metadata"]["name"]).collect();
     assert_eq!(names, ["simsiam-edit", "simsiam-view"], "only people have rights in the whole cluster");
