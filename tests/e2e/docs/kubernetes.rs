@@ -6,7 +6,8 @@ use crate::schema;
 use crate::shell::is_placeholder;
 
 /// The types of a run's conditions.
-pub const CONDITIONS: [&str; 5] = ["Succeeded", "Failed", "Suspended", "PodsReady", "Reconciled"];
+pub const CONDITIONS: [&str; 8] =
+    ["Succeeded", "Failed", "Suspended", "PodsReady", "Reconciled", "Ready", "Reconciling", "Stalled"];
 
 /// What may follow a flag, as `--flag value` or `--flag=value`.
 fn values<'a>(words: &'a [String], flags: &'a [&str]) -> impl Iterator<Item = &'a str> {
