@@ -53,7 +53,11 @@ const BAD_ON_CLUSTERS: &[(&str, &str, &str)] = &[
     ("/restartPolicy/scheduleTimeout", "\"0s\"", "must be a duration above zero"),
     ("/workers/resources", "{\"extended\": {\"rdma\": \"8\"}}", "must be names of extended resources or hugepages"),
     ("/workers/env", "[{\"name\": \"A\"}]", "give either value or valueFrom"),
-    ("/workers/volumes", "[{\"mountPath\": \"/tmp\", \"secret\": \"a\"}]", "must be a folder that the trainer does not use"),
+    (
+        "/workers/volumes",
+        "[{\"mountPath\": \"/tmp\", \"secret\": \"a\"}]",
+        "must be a folder that the trainer does not use",
+    ),
     ("/workers/volumes", "[{\"mountPath\": \"/a\"}]", "give one of configMap, secret"),
     ("/workers/resourceClaims", "[{\"name\": \"a\"}]", "give either resourceClaimTemplateName or resourceClaimName"),
     ("/ttl", "\"1 day\"", "must be a duration"),

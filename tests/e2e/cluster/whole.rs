@@ -14,12 +14,21 @@ pub fn run_goes_from_images_to_weights(env: &mut Environment) {
     let mut spec = env.spec("whole");
     spec["linear"] = json!({"epochs": 2, "batchSize": 64, "lr": 0.5, "optimizer": "sgd"});
     spec["export"] = json!(["safetensors", "torchvision"]);
+    // The keys one by one instead of the whole Secret, and files beside them.
+    let secret = spec["output"].as_object_mut().unwrap().remove("credentialsSecret").unwrap();
+    let key = |name: &str| json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}});
+    spec["workers"]["env"] = json!([key("AWS_ACCESS_KEY_ID"), key("AWS_SECRET_ACCESS_KEY")]);
+    spec["workers"]["volumes"] = json!([
+        {"mountPath": "/etc/keys", "secret": secret, "readOnly": true},
+        {"mountPath": "/scratch", "emptyDir": {"sizeLimit": "1Gi"}},
+    ]);
     env.apply("whole", &spec).unwrap();
 
     env.wait("whole", Duration::from_secs(90), "training", |status| status["phase"] == "Training");
     let pods = env.pods("whole");
     let nodes: BTreeSet<_> = pods.iter().map(|pod| pod["spec"]["nodeName"].to_string()).collect();
     assert_eq!((pods.len(), nodes.len()), (2, 2), "a pod on each node: {nodes:?}");
+    assert_eq!(pods[0]["status"]["qosClass"], "Burstable", "not BestEffort: {:#}", pods[0]["spec"]);
     let status = env.wait("whole", Duration::from_secs(90), "with a loss", |status| {
         status["progress"]["loss"].is_number() && status["progress"]["imagesPerSecond"].is_number()
     });
@@ -32,6 +41,7 @@ pub fn run_goes_from_images_to_weights(env: &mut Environment) {
     let results = &status["results"];
     assert!(results["linearTop1"].as_f64().is_some_and(|top1| top1 > 0.0), "{results}");
     assert!(status["completionTime"].is_string(), "{status}");
+    env.cluster.kubectl(&["wait", "ssr/whole", "--for=condition=Ready", "--timeout=10s"]).unwrap();
     assert!(results["checkpoint"].as_str().is_some_and(|uri| uri.ends_with("step-000000096-a1")), "{results}");
     let states: Vec<_> = status["stages"].as_array().unwrap().iter().map(|s| (&s["name"], &s["state"])).collect();
     let done = json!("Done");
