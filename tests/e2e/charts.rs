@@ -205,8 +205,7 @@ const ASKED: &[(&str, &str, &str, &str)] = &[
     ("/configmaps", "create", "apply.rs", "self.create::<ConfigMap>"),
     ("networking.k8s.io/networkpolicies", "list watch", "controller.rs", "|caches| &caches.policies)"),
     ("networking.k8s.io/networkpolicies", "create patch", "apply.rs", "self.apply::<NetworkPolicy>"),
-    // Repeated ones are patched.
-    ("events.k8s.io/events", "create patch", "controller.rs", "context.recorder.publish("),
+    ("events.k8s.io/events", "create", "events.rs", "Recorder::new(client.clone()"),
     ("/nodes", "get", "apply.rs", "let api: Api<Node>"),
     (
         "coordination.k8s.io/leases",
