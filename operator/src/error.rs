@@ -10,7 +10,7 @@ pub enum Error {
         action: &'static str,
         /// The kind of object.
         kind: &'static str,
-        /// Its name.
+        /// Name of the object.
         name: String,
         /// The server's answer.
         source: kube::Error,

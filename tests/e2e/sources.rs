@@ -312,7 +312,10 @@ fn verify_and_stat_report_the_data_set() {
     fs::write(&shard, &bytes).unwrap();
     let (code, out, err) = say(&["verify", text(&packed)]);
     assert_eq!(code, 65, "{out}{err}");
-    assert!(out.contains("shard-00001.tar: has SHA-256") && err.contains("2 faults among 30 images"), "{out}{err}");
+    assert!(
+        out.contains("shard-00001.tar: has SHA-256") && err.contains("2 unusable files in a data set of 30 images"),
+        "{out}{err}"
+    );
     fs::write(&shard, &bytes[..2048]).unwrap();
     let (code, out, _) = say(&["verify", text(&packed)]);
     assert_eq!(code, 65);

@@ -78,7 +78,7 @@ pub enum Error {
         uri: String,
     },
     /// SIGTERM arrived and no checkpoint could be written.
-    #[error("stopped by SIGTERM; no checkpoint was written in response")]
+    #[error("stopped by SIGTERM before a checkpoint could be written")]
     Terminated,
     /// The loss is not finite.
     #[error("the loss became {loss} at step {step} (epoch {epoch}); lower {field} or use precision fp32")]
@@ -122,11 +122,15 @@ pub enum Error {
     Stage {
         /// The exit code.
         code: ExitCode,
+        /// Why, in one word.
+        reason: FailureReason,
         /// The message of the rank that failed first.
         message: String,
+        /// The field or file that the message is about.
+        subject: Option<String>,
     },
     /// A data set has images or shards that cannot be used.
-    #[error("{uri}: {faults} faults among {images} images; they are listed above")]
+    #[error("{uri}: {faults} unusable files in a data set of {images} images; they are listed above")]
     Faults {
         /// The data set.
         uri: String,
@@ -199,6 +203,7 @@ impl Error {
     pub fn reason(&self) -> FailureReason {
         match self {
             Self::Collapsed { .. } => FailureReason::Collapsed,
+            Self::Stage { reason, .. } => reason.clone(),
             other => other.exit_code().into(),
         }
     }
@@ -207,6 +212,7 @@ impl Error {
     pub fn subject(&self) -> Option<String> {
         match self {
             Self::Config { field, .. } => Some(field.clone()),
+            Self::Stage { subject, .. } => subject.clone(),
             Self::Checkpoint { uri, .. } | Self::Storage { uri, .. } => Some(uri.clone()),
             Self::Io { path, .. } => Some(path.display().to_string()),
             Self::Data(e) => data_subject(e),

@@ -124,7 +124,7 @@ fn root() -> Value {
         let rule = json!({
             "rule": format!("has(self.{field}) == has(oldSelf.{field}) \
                 && (!has(self.{field}) || self.{field} == oldSelf.{field})"),
-            "message": "is fixed when the run is created: create another run",
+            "message": "cannot be changed after creation; create another run",
             "fieldPath": format!(".{field}"),
         });
         append(&mut spec, rule);

@@ -108,7 +108,7 @@ pub enum ImagePullPolicy {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = schema::plain)]
 pub struct NamedReference {
-    /// Its name.
+    /// Name of the object.
     #[schemars(length(max = 253))]
     pub name: String,
 }

@@ -61,11 +61,11 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
     pub start_time: Option<Timestamp>,
-    /// Since when all pods of the current attempt run. Absent while they do not.
+    /// When all pods of the current attempt began to run; absent while not all of them run.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
     pub active_since: Option<Timestamp>,
-    /// Seconds for which all pods ran, up to `activeSince`; `activeDeadline` limits them.
+    /// Seconds during which all pods ran, in total before `activeSince`. `activeDeadline` limits the sum of both.
     pub active_seconds: u64,
     /// When the run ended.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,7 +135,7 @@ impl RunPhase {
         Self::Failed,
     ];
 
-    /// Its name, as in the status and in metrics.
+    /// The phase's name in the status and in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "Pending",
@@ -209,7 +209,7 @@ pub enum AttemptState {
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::plain)]
 pub struct StageRecord {
-    /// Its name.
+    /// Name of the stage.
     pub name: Stage,
     /// Its state.
     pub state: StageState,
@@ -392,7 +392,7 @@ pub struct Condition {
     #[serde(rename = "type")]
     #[schemars(length(max = 63))]
     pub kind: String,
-    /// Whether it holds.
+    /// `True` if the condition is met, `False` if not, `Unknown` if that cannot be determined.
     pub status: ConditionStatus,
     /// Why, in one word.
     #[schemars(length(max = 128))]

@@ -189,7 +189,7 @@ pub struct Network {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = schema::plain, transform = env_rules)]
 pub struct EnvVar {
-    /// Its name.
+    /// Name of the variable.
     #[schemars(length(max = 253))]
     pub name: String,
     /// Its value.

@@ -27,7 +27,7 @@ pub trait Facts: Clone + Send + Sync + 'static {
 /// A pod of a run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PodFacts {
-    /// Its name.
+    /// Name of the pod.
     pub name: String,
     /// Its uid.
     pub uid: String,
@@ -221,7 +221,7 @@ fn disruption(condition: &PodCondition) -> Disruption {
 /// An attempt's Job.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct JobFacts {
-    /// Its name.
+    /// Name of the Job.
     pub name: String,
     /// Its uid.
     pub uid: String,
@@ -285,7 +285,7 @@ fn since(condition: &JobCondition) -> Timestamp {
 /// An object that is applied as a whole: its text, to be compared with the wanted one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
-    /// Its name.
+    /// Name of the object.
     pub name: String,
     /// The object.
     pub json: Json,
@@ -333,7 +333,7 @@ impl Facts for PolicyFacts {
 /// A ConfigMap. It is immutable and named by its content, so the name is enough.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConfigMapFacts {
-    /// Its name.
+    /// Name of the ConfigMap.
     pub name: String,
 }
 

@@ -56,14 +56,14 @@ pub enum Action {
     CreateJob(Box<Job>),
     /// Delete a Job and then its pods.
     DeleteJob {
-        /// Its name.
+        /// Name of the Job.
         name: String,
         /// Its uid.
         uid: String,
     },
     /// Delete a pod without waiting for its kubelet.
     ForceDeletePod {
-        /// Its name.
+        /// Name of the pod.
         name: String,
         /// Its uid.
         uid: String,

@@ -23,7 +23,7 @@ impl<'a> Node<'a> {
         Self { cluster, worker, number }
     }
 
-    /// Its name in the API.
+    /// The node's name in the API.
     pub fn name(&self) -> &str {
         self.worker.sandbox.name()
     }

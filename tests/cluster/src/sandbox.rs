@@ -34,7 +34,7 @@ impl Sandbox {
         Self { state: state.to_path_buf(), name: name.to_owned() }
     }
 
-    /// Its name.
+    /// The sandbox's name.
     pub fn name(&self) -> &str {
         &self.name
     }

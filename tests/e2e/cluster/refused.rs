@@ -32,7 +32,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("/pretrain/augment/minScale", "2", "must be above 0 and at most 1"),
     ("/pretrain/projector/layers", "4", "must be 2 or 3"),
     ("/dataset/train", "\"ftp://x\"", "must be a path, file:///path, s3://bucket/prefix"),
-    ("/dataset/pack", "{\"maxSide\": 100, \"shortSide\": 100}", "must not be set together with maxSide (100)"),
+    ("/dataset/pack", "{\"maxSide\": 100, \"shortSide\": 100}", "must not be set when maxSide is set (100)"),
     ("/output/endpoint", "\"localhost\"", "must be http://host:port or https://host:port"),
     ("/output/credentialsSecret", "\"Keys!\"", "must be the name of a Secret"),
     ("/checkpoint/keepLast", "0", "must be between 1 and 1000"),
@@ -113,7 +113,7 @@ pub fn training_fields_are_immutable(env: &mut Environment) {
     };
     for fixed in [json!({"pretrain": {"epochs": 9}}), json!({"knn": {}}), json!({"output": {"uri": "s3://models/y"}})] {
         let refused = patch(fixed.clone()).unwrap_err().to_string();
-        assert!(refused.contains("is fixed when the run is created"), "{fixed}: {refused}");
+        assert!(refused.contains("cannot be changed after creation"), "{fixed}: {refused}");
     }
     patch(json!({"workers": {"nodes": 1}, "checkpoint": {"keepLast": 5}, "ttl": "1h"})).unwrap();
     patch(json!({"dataset": {"cache": {"sizeLimit": "1Gi"}}, "output": {"region": "elsewhere"}})).unwrap();

@@ -1,5 +1,7 @@
 //! What a running agent reports at `/progress`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::lenient::{open_enum, or_default};
@@ -64,6 +66,9 @@ pub struct Progress {
     /// Best top-1 accuracy of the stage's classifier so far, in percent.
     #[serde(deserialize_with = "or_default")]
     pub linear_top1: Option<f64>,
+    /// The latest value of each of the trainer's metrics, by its key (`docs/metrics.md`).
+    #[serde(deserialize_with = "or_default")]
+    pub metrics: BTreeMap<String, f64>,
     /// The last completed checkpoint.
     #[serde(deserialize_with = "or_default")]
     pub checkpoint: Option<Checkpoint>,

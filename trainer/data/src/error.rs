@@ -77,7 +77,7 @@ pub enum Error {
 
     /// Images are both in class folders and beside them.
     #[error(
-        "{}: {flat} images are beside {classes} class folders (first: {first}); move them into a class folder or remove the folders",
+        "{}: found {flat} images next to {classes} class folders (first: {first}); move them into a class folder or remove the folders",
         path.display()
     )]
     MixedLayout {

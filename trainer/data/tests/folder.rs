@@ -134,7 +134,7 @@ fn folder_without_usable_images_is_refused_by_name() {
         (
             &["a/1.jpg", "b/1.jpg", "3.jpg"],
             "",
-            "ROOT: 1 images are beside 2 class folders (first: 3.jpg); move them into a class folder or remove the folders",
+            "ROOT: found 1 images next to 2 class folders (first: 3.jpg); move them into a class folder or remove the folders",
         ),
     ] {
         assert_eq!(message(files, below), expected);

@@ -126,7 +126,7 @@ pub enum LinearOptimizer {
 pub struct Finetune {
     /// Fraction of each class's training images whose labels are used, such as 0.01 or 0.1; 1 uses all.
     pub fraction: f64,
-    /// Number of passes over those images.
+    /// Passes over the images whose labels are used.
     pub epochs: u32,
     /// Images per optimiser step, over all ranks.
     pub batch_size: u32,

@@ -113,7 +113,7 @@ impl ExportFormat {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = rules::checkpoint)]
 pub struct CheckpointPolicy {
-    /// Also write a checkpoint every this many optimiser steps. Default: only at the end of epochs.
+    /// Also write a checkpoint after every N optimiser steps. Default: only at the end of epochs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every_steps: Option<u32>,
     /// Write a checkpoint at the end of every Nth epoch; 0 writes only the final one.

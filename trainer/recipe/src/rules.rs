@@ -165,7 +165,7 @@ pub const PACK: &[Rule] = &[
     Rule::across(
         ".shortSide",
         "!has(self.shortSide) || !has(self.maxSide)",
-        "'must not be set together with maxSide (%s)'.format([self.maxSide])",
+        "'must not be set when maxSide is set (%s)'.format([self.maxSide])",
     ),
 ];
 
@@ -235,7 +235,7 @@ pub const PRETRAIN: &[Rule] = &[
     Rule::across(
         ".ablation",
         "!has(self.alternation) || !has(self.ablation) || self.ablation == 'none'",
-        "'must be none together with alternation, not %s'.format([self.ablation])",
+        "'must be none when alternation is set, not %s'.format([self.ablation])",
     ),
 ];
 
@@ -250,7 +250,7 @@ pub const ALTERNATION: &[Rule] = &[
     Rule::across(
         ".steps",
         "!has(self.steps) || !has(self.epoch) || !self.epoch",
-        "'must not be set together with epoch: true, not %s'.format([self.steps])",
+        "'must not be set when epoch is true, not %s'.format([self.steps])",
     ),
 ];
 

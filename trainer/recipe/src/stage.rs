@@ -34,7 +34,7 @@ impl Stage {
     pub const ALL: [Self; 7] =
         [Self::Prepare, Self::Pretrain, Self::Knn, Self::Linear, Self::Finetune, Self::Export, Self::Report];
 
-    /// Its name on the command line, in logs, results, labels and the names of objects.
+    /// The stage's name on the command line, in logs, results, labels and the names of objects.
     pub fn name(self) -> &'static str {
         match self {
             Self::Prepare => "prepare",

@@ -215,7 +215,7 @@ fn invalid_address_is_refused() {
         "run.yaml:9:5: spec.dataset.endpoint: Invalid value: \"s3.foo\": must be http://host:port or https://host:port",
         "run.yaml:10:12: spec.dataset.pack.maxSide: Invalid value: 8: must be between 16 and 65500",
         "run.yaml:10:24: spec.dataset.pack.shortSide: Invalid value: 9: must be between 16 and 65500",
-        "run.yaml:10:24: spec.dataset.pack.shortSide: Invalid value: 9: must not be set together with maxSide (8)",
+        "run.yaml:10:24: spec.dataset.pack.shortSide: Invalid value: 9: must not be set when maxSide is set (8)",
         "run.yaml:10:38: spec.dataset.pack.quality: Invalid value: 0: must be between 1 and 100",
         "run.yaml:11:13: spec.dataset.cache.sizeLimit: Invalid value: \"lots\": must be a number of bytes such as 200Gi",
     ] {
@@ -266,7 +266,7 @@ fn alternation_with_other_options_is_refused() {
         ),
         (
             "{steps: 10, epoch: true}",
-            "run.yaml:7:28: spec.pretrain.alternation.steps: Invalid value: 10: must not be set together with epoch: true"
+            "run.yaml:7:28: spec.pretrain.alternation.steps: Invalid value: 10: must not be set when epoch is true"
                 .to_owned(),
         ),
         (
@@ -275,7 +275,7 @@ fn alternation_with_other_options_is_refused() {
         ),
         (
             "{steps: 10}, ablation: crossEntropy",
-            "run.yaml:7:40: spec.pretrain.ablation: Invalid value: \"crossEntropy\": must be none together with alternation"
+            "run.yaml:7:40: spec.pretrain.ablation: Invalid value: \"crossEntropy\": must be none when alternation is set"
                 .to_owned(),
         ),
     ] {

@@ -63,7 +63,8 @@ pub fn execute(requests: &[StageRequest], local: &Local) -> Result<(), Error> {
         let outcome = runtime.block_on(supervise(&spec, &status))?;
         status.end();
         let Outcome { code: ExitCode::Done, result: done, .. } = outcome else {
-            return Err(Error::Stage { code: outcome.code, message: format!("{}: {}", stage.name(), outcome.message) });
+            let Outcome { code, reason, message, subject, .. } = outcome;
+            return Err(Error::Stage { code, reason, message: format!("{}: {message}", stage.name()), subject });
         };
         result.add(stage.name(), done, start.elapsed());
     }

@@ -46,7 +46,10 @@ pub fn run(node: Result<Node, Error>, termination_log: &Path) -> Result<(), Erro
     };
     match outcome.code {
         ExitCode::Done => Ok(()),
-        code => Err(Error::Stage { code, message: outcome.message }),
+        code => {
+            let Outcome { reason, message, subject, .. } = outcome;
+            Err(Error::Stage { code, reason, message, subject })
+        }
     }
 }
 

@@ -144,7 +144,7 @@ fn target_size(pack: &Pack) -> TargetSize {
 
 /// Environment variable with the number of seconds for which failing requests to storage are retried.
 pub const RETRY_TIMEOUT_VARIABLE: &str = "SIMSIAM_STORAGE_RETRY_TIMEOUT";
-/// Its name in releases up to 0.1, still read.
+/// The variable's name in releases up to 0.1, still read.
 const OLD_RETRY_TIMEOUT_VARIABLE: &str = "SIMSIAM_STORAGE_PATIENCE";
 
 /// Returns the default options with the retry timeout of the environment, if set.

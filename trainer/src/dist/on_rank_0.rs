@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use simsiam_contract::FailureReason;
 
 use crate::dist::rank::Rank;
 use crate::error::{Error, ExitCode};
@@ -10,16 +11,20 @@ use crate::error::{Error, ExitCode};
 #[derive(Serialize, Deserialize)]
 struct Failure {
     code: u8,
+    reason: FailureReason,
     message: String,
+    subject: Option<String>,
 }
 
 impl Failure {
     fn of(error: &Error) -> Self {
-        Self { code: error.exit_code().code(), message: error.to_string() }
+        let (reason, subject) = (error.reason(), error.subject());
+        Self { code: error.exit_code().code(), reason, message: error.to_string(), subject }
     }
 
     fn into_error(self) -> Error {
-        Error::Stage { code: ExitCode::from_code(self.code), message: self.message }
+        let Self { code, reason, message, subject } = self;
+        Error::Stage { code: ExitCode::from_code(code), reason, message, subject }
     }
 }
 
@@ -70,9 +75,10 @@ mod tests {
         let got = testing::on_each_rank(2, |rank| {
             let error = rank.on_rank_0("a test", failed).unwrap_err();
             assert_eq!(rank.is_first(), matches!(error, Error::Checkpoint { .. }), "{error:?}");
-            (error.exit_code(), error.to_string())
+            (error.exit_code(), error.reason(), error.to_string(), error.subject())
         });
-        let expected = (ExitCode::Data, "checkpoint s3://b/c: is damaged".to_owned());
+        let (message, subject) = ("checkpoint s3://b/c: is damaged".to_owned(), Some("s3://b/c".to_owned()));
+        let expected = (ExitCode::Data, FailureReason::BadData, message, subject);
         assert_eq!(got, [expected.clone(), expected]);
     }
 

@@ -19,7 +19,7 @@ pub struct FeatureExtraction<'a> {
     pub batch: usize,
     /// Decoding threads of this rank.
     pub loader_threads: usize,
-    /// Its name in progress and logs.
+    /// What is extracted, as shown in progress and logs.
     pub what: &'a str,
 }
 

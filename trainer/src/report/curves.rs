@@ -3,21 +3,30 @@
 use super::history::{ClassifierEpoch, History, Point};
 use super::page::ClassifierSection;
 use super::svg::{Chart, Series};
-use crate::telemetry::{metric, metric_table};
+use crate::telemetry::metric::{self, Curve, Metric, RecordKind};
+use crate::telemetry::metric_table;
 
-/// The charts of a run, in order; a chart without points says why in its note.
+/// The charts of pre-training, in order; a chart without points says why in its note.
 pub fn charts(history: &History) -> Vec<Chart> {
-    let mut charts: Vec<_> = metric_table::CHARTS.iter().filter_map(|chart| training(history, chart)).collect();
-    // After loss and output std.
-    charts.insert(2, knn(history));
-    charts
+    let charts = metric_table::CHARTS.iter();
+    let charts = charts.filter_map(|chart| match chart.record {
+        RecordKind::Training => training(history, chart),
+        RecordKind::Knn => Some(knn(history, chart)),
+        RecordKind::Linear => None,
+    });
+    charts.collect()
 }
 
-/// A chart of training, as the metric table defines it; `None` if it is optional and nothing was measured.
+/// The metrics that a chart shows, each with its curve.
+fn curves(chart: &metric::Chart) -> impl Iterator<Item = (&'static Metric, &'static Curve)> {
+    let metrics = Metric::of_record(chart.record).filter_map(|metric| Some((metric, metric.curve.as_ref()?)));
+    metrics.filter(|(_, curve)| curve.chart == chart.title)
+}
+
+/// A chart of training; `None` if it is optional and nothing was measured.
 fn training(history: &History, chart: &metric::Chart) -> Option<Chart> {
     let mut series = Vec::new();
-    for metric in metric_table::ALL {
-        let Some(curve) = metric.curve.as_ref().filter(|curve| curve.chart == chart.title) else { continue };
+    for (metric, curve) in curves(chart) {
         let points = history.training.iter().map(|point| {
             let value = point.value.get(metric);
             (point.epoch, value.map_or(f64::NAN, |value| curve.scale * value))
@@ -29,40 +38,29 @@ fn training(history: &History, chart: &metric::Chart) -> Option<Chart> {
             series.push(draw(curve.name, points));
         }
     }
-    if series.is_empty() {
-        return None;
-    }
-    Some(Chart {
-        title: chart.title.into(),
-        note: chart.note.into(),
-        y: chart.y.into(),
-        from_zero: chart.from_zero,
-        series,
-        ..epochs()
-    })
+    (!series.is_empty()).then(|| drawn(chart, series))
 }
 
-fn knn(history: &History) -> Chart {
+/// The chart of kNN, with a line for each protocol.
+fn knn(history: &History, chart: &metric::Chart) -> Chart {
     let mut series = Vec::new();
-    if let Some(last) = history.knn.last() {
+    for (_, curve) in curves(chart) {
+        let Some(last) = history.knn.last() else { continue };
         for (i, score) in last.value.iter().enumerate() {
             let points = history.knn.iter().filter_map(|p| Some((p.epoch, p.value.get(i)?.top1))).collect();
-            series.push(Series::line(&format!("kNN, k={}, T={}", score.k, score.temperature), points));
+            series.push(Series::line(&format!("{}, k={}, T={}", curve.name, score.k, score.temperature), points));
         }
-        if let (Some(untrained), Some(first)) =
-            (history.untrained.as_ref().and_then(|s| s.first()), history.knn.first())
-        {
+        let untrained = history.untrained.as_ref().and_then(|scores| scores.first());
+        if let (Some(name), Some(untrained), Some(first)) = (curve.untrained, untrained, history.knn.first()) {
             let from = if history.knn.len() > 1 { first.epoch } else { 0.0 };
-            let points = vec![(from, untrained.top1), (last.epoch, untrained.top1)];
-            series.push(Series::reference("kNN, untrained encoder", points));
+            series.push(Series::reference(name, vec![(from, untrained.top1), (last.epoch, untrained.top1)]));
         }
     }
-    let note = if series.is_empty() {
-        "This run has no kNN evaluation yet: set spec.knn, and give dataset.val labelled images."
-    } else {
-        "On the validation images, over epochs of pre-training."
-    };
-    Chart { title: "kNN accuracy".into(), note: note.into(), y: "% right".into(), from_zero: true, series, ..epochs() }
+    let mut drawn = drawn(chart, series);
+    if drawn.series.is_empty() {
+        drawn.note = "This run has no kNN evaluation yet: set spec.knn, and give dataset.val labelled images.".into();
+    }
+    drawn
 }
 
 /// The sections of the classifiers that were trained.
@@ -87,43 +85,37 @@ pub fn classifiers(history: &History) -> Vec<ClassifierSection> {
         .collect()
 }
 
+/// The charts of a classifier's epochs.
 fn classifier(points: &[Point<ClassifierEpoch>], untrained: &[Point<ClassifierEpoch>]) -> Vec<Chart> {
-    let of = |points: &[Point<ClassifierEpoch>], value: fn(&ClassifierEpoch) -> f64| -> Vec<(f64, f64)> {
-        points.iter().map(|p| (p.epoch, value(&p.value))).collect()
+    let values = |points: &[Point<ClassifierEpoch>], metric: &Metric, scale: f64| -> Vec<(f64, f64)> {
+        points.iter().map(|p| (p.epoch, scale * p.value.get(metric))).collect()
     };
-    let mut accuracy =
-        vec![Series::line("top-1", of(points, |j| j.top1)), Series::line("top-5", of(points, |j| j.top5))];
-    if !untrained.is_empty() {
-        accuracy.push(Series::reference("top-1, untrained encoder", of(untrained, |j| j.top1)));
-    }
-    vec![
-        Chart {
-            title: "Accuracy".into(),
-            note: "On all validation images, after each epoch.".into(),
-            y: "% right".into(),
-            from_zero: true,
-            series: accuracy,
-            ..epochs()
-        },
-        Chart {
-            title: "Loss".into(),
-            note: "Mean cross-entropy on training images, at each epoch's end.".into(),
-            y: "loss".into(),
-            from_zero: true,
-            series: vec![Series::line("loss", of(points, |j| j.loss))],
-            ..epochs()
-        },
-        Chart {
-            title: "Learning rate".into(),
-            note: "The classifier's, as used: base rate × batch size ÷ 256.".into(),
-            y: "learning rate".into(),
-            from_zero: true,
-            series: vec![Series::line("classifier", of(points, |j| j.lr))],
-            ..epochs()
-        },
-    ]
+    let charts = metric_table::CHARTS.iter().filter(|chart| chart.record == RecordKind::Linear);
+    let charts = charts.map(|chart| {
+        let mut series = Vec::new();
+        let mut references = Vec::new();
+        for (metric, curve) in curves(chart) {
+            let draw = if curve.reference { Series::reference } else { Series::line };
+            series.push(draw(curve.name, values(points, metric, curve.scale)));
+            if let Some(name) = curve.untrained.filter(|_| !untrained.is_empty()) {
+                references.push(Series::reference(name, values(untrained, metric, curve.scale)));
+            }
+        }
+        series.append(&mut references);
+        drawn(chart, series)
+    });
+    charts.collect()
 }
 
-fn epochs() -> Chart {
-    Chart { x: "epoch".into(), ..Chart::default() }
+/// A chart of the table with its lines, over epochs.
+fn drawn(chart: &metric::Chart, series: Vec<Series>) -> Chart {
+    Chart {
+        title: chart.title.into(),
+        note: chart.note.into(),
+        x: "epoch".into(),
+        y: chart.y.into(),
+        from_zero: chart.from_zero,
+        series,
+        ..Chart::default()
+    }
 }

@@ -3,6 +3,8 @@
 use simsiam_contract::KnnScore;
 
 use crate::telemetry::journal::{Record, Training, What};
+use crate::telemetry::metric::Metric;
+use crate::telemetry::values::Values;
 
 /// What a run measured, in order.
 #[derive(Debug, Default)]
@@ -40,18 +42,17 @@ pub struct Point<T> {
 /// An epoch of a classifier.
 #[derive(Clone, Debug)]
 pub struct ClassifierEpoch {
-    /// Mean loss.
-    pub loss: f64,
-    /// Learning rate.
-    pub lr: f64,
-    /// Accuracy in percent.
-    pub top1: f64,
-    /// Top-5 accuracy in percent.
-    pub top5: f64,
-    /// Best accuracy so far.
-    pub best_top1: f64,
+    /// What was measured.
+    pub values: Values,
     /// How the training differs from the standard protocol, if it does.
     pub caveat: Option<String>,
+}
+
+impl ClassifierEpoch {
+    /// The value of `metric`; NaN if it was not measured.
+    pub fn get(&self, metric: &Metric) -> f64 {
+        self.values.get(metric.key).unwrap_or(f64::NAN)
+    }
 }
 
 impl History {
@@ -83,7 +84,7 @@ impl History {
                     }
                     _ => {}
                 },
-                What::Linear { loss, lr, top1, top5, best_top1, caveat, .. } => {
+                What::Linear { caveat, values, .. } => {
                     let points = match record.stage.as_str() {
                         "linear" => &mut history.linear,
                         "linear untrained" => &mut history.linear_untrained,
@@ -91,7 +92,7 @@ impl History {
                         _ => continue,
                     };
                     points.retain(|p| p.attempt == attempt || p.epoch < epoch);
-                    let value = ClassifierEpoch { loss, lr, top1, top5, best_top1, caveat };
+                    let value = ClassifierEpoch { values, caveat };
                     points.push(Point { step, epoch, value, during_training, attempt });
                 }
             }
@@ -121,7 +122,9 @@ mod tests {
     }
 
     fn linear(top1: f64) -> What {
-        What::Linear { epochs: 3, loss: 1.0, lr: 0.1, top1, top5: 0.0, best_top1: top1, caveat: None }
+        let mut values = Values::default();
+        values.set(metric_table::LINEAR_TOP1.key, top1);
+        What::Linear { epochs: 3, caveat: None, values }
     }
 
     #[test]
@@ -155,9 +158,12 @@ mod tests {
             record("linear untrained", 2, 30, linear(3.0)),
             record("linear", 2, 30, linear(30.0)),
         ]);
-        let top1: Vec<_> = history.linear.iter().map(|p| p.value.top1).collect();
+        let top1: Vec<_> = history.linear.iter().map(|p| p.value.get(&metric_table::LINEAR_TOP1)).collect();
         assert_eq!(top1, [1.0, 20.0, 30.0]);
-        assert_eq!(history.linear_untrained.iter().map(|p| p.value.top1).collect::<Vec<_>>(), [3.0]);
+        assert_eq!(
+            history.linear_untrained.iter().map(|p| p.value.get(&metric_table::LINEAR_TOP1)).collect::<Vec<_>>(),
+            [3.0]
+        );
         assert!(history.finetune.is_empty());
     }
 

@@ -30,7 +30,7 @@ use crate::model::SimSiam;
 use crate::storage::Storage;
 use crate::telemetry::event::Event;
 use crate::telemetry::journal::{self, Training};
-use crate::telemetry::metric_table;
+use crate::telemetry::metric_table::{self, LINEAR_BEST_TOP1, LINEAR_TOP1, LINEAR_TOP5};
 use history::History;
 use images::ThumbnailRenderer;
 use page::{Figure, Neighbour, NeighbourRow, Neighbours, Page, Part, Projection, Views};
@@ -45,7 +45,7 @@ const NEIGHBOURS: usize = 5;
 
 /// What the page is about.
 pub struct Run<'a> {
-    /// Its name.
+    /// Name of the run.
     pub name: &'a str,
     /// The run.
     pub recipe: &'a Recipe,
@@ -280,14 +280,18 @@ fn figures(history: &History, found: Option<&Found>) -> Vec<Figure> {
     for (name, points, untrained) in classifiers {
         if let Some(last) = points.last() {
             let last = &last.value;
-            let mut detail = format!("best epoch; last epoch {}, top-5 {}", percent(last.top1), percent(last.top5));
+            let mut detail = format!(
+                "best epoch; last epoch {}, top-5 {}",
+                percent(last.get(&LINEAR_TOP1)),
+                percent(last.get(&LINEAR_TOP5))
+            );
             if let Some(untrained) = untrained.last() {
-                detail = format!("{detail}; untrained {}", percent(untrained.value.best_top1));
+                detail = format!("{detail}; untrained {}", percent(untrained.value.get(&LINEAR_BEST_TOP1)));
             }
             if let Some(caveat) = &last.caveat {
                 detail = format!("{detail}; {caveat}");
             }
-            figure(&format!("{name} top-1"), percent(last.best_top1), detail);
+            figure(&format!("{name} top-1"), percent(last.get(&LINEAR_BEST_TOP1)), detail);
         }
     }
     if let Some(score) = history.knn.last().and_then(|p| p.value.first()) {

@@ -62,7 +62,7 @@ pub struct ClassifierSection {
 pub struct Picture {
     /// `data:image/jpeg;base64,…`.
     pub data: String,
-    /// Its name, for captions and screen readers.
+    /// The image's name, for captions and screen readers.
     pub name: String,
     /// Its side in pixels.
     pub side: u32,

@@ -7,7 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use simsiam_contract::Progress;
 
 use super::event::{Event, Step};
-use super::metric_table;
+use super::metric::Metric;
+use super::metric_table::{self, LINEAR_BEST_TOP1, LINEAR_TOP1, LINEAR_TOP5};
 
 /// Draws progress and prints lines above it, all on standard error.
 #[derive(Debug)]
@@ -46,9 +47,13 @@ impl Display {
                     scores.iter().map(|s| format!("{:.1} % (k={}, T={})", s.top1, s.k, s.temperature)).collect();
                 self.line(&format!("kNN top-1 of {features} features after {epoch} epochs: {}", scores.join(", ")));
             }
-            Event::Linear { stage, epoch, epochs, top1, top5, best_top1, .. } => self.line(&format!(
-                "{stage}: after epoch {epoch} of {epochs} top-1 {top1:.2} %, top-5 {top5:.2} % (best top-1 {best_top1:.2} %)"
-            )),
+            Event::Linear { stage, epoch, epochs, values, .. } => {
+                let of = |metric: &Metric| values.get(metric.key).unwrap_or(f64::NAN);
+                let (top1, top5, best) = (of(&LINEAR_TOP1), of(&LINEAR_TOP5), of(&LINEAR_BEST_TOP1));
+                self.line(&format!(
+                    "{stage}: after epoch {epoch} of {epochs} top-1 {top1:.2} %, top-5 {top5:.2} % (best top-1 {best:.2} %)"
+                ));
+            }
             Event::Resumed { step, uri } => self.line(&format!("resumed after step {step} from {uri}")),
             Event::Checkpoint { uri, seconds, bytes, .. } => {
                 tracing::debug!("checkpoint {uri}: {bytes} bytes in {seconds:.2} s");

@@ -111,19 +111,12 @@ pub enum Event {
         epoch: u64,
         /// Epochs of the stage.
         epochs: u64,
-        /// Mean cross-entropy of the epoch's last interval of training.
-        loss: f64,
-        /// The classifier's learning rate in that epoch.
-        lr: f64,
-        /// Top-1 accuracy on the validation images in percent.
-        top1: f64,
-        /// Top-5 accuracy on the validation images in percent.
-        top5: f64,
-        /// The best top-1 so far.
-        best_top1: f64,
         /// See [`ClassifierScore::caveat`](simsiam_contract::ClassifierScore::caveat).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caveat: Option<String>,
+        /// What was measured, by the keys of [`metric_table`](super::metric_table).
+        #[serde(flatten)]
+        values: Values,
     },
     /// Progress of a long evaluation.
     Evaluated {

@@ -2,6 +2,7 @@
 //! [`metric_table`](super::metric_table).
 
 use super::event::{Event, Step};
+use super::metric_table::ALL;
 
 /// A measurement, defined once for Prometheus, the journal, TensorBoard, the report and the documentation.
 #[derive(Debug)]
@@ -14,18 +15,29 @@ pub struct Metric {
     pub series: Option<Series>,
     /// How the value is read from events.
     pub read: Read,
-    /// Whether the journal keeps it. A tag and a curve need that.
-    pub journal: bool,
-    /// TensorBoard's tag in pre-training.
+    /// The journal's records that keep it. A tag and a curve need that.
+    pub record: Option<RecordKind>,
+    /// TensorBoard's tag; a classifier's follows its stage, as in `linear/top1`.
     pub tag: Option<&'static str>,
     /// Where the report shows it.
     pub curve: Option<Curve>,
 }
 
+/// A kind of the journal's records that keeps metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecordKind {
+    /// An interval of training.
+    Training,
+    /// A kNN evaluation.
+    Knn,
+    /// An epoch of a classifier's training.
+    Linear,
+}
+
 /// A Prometheus series.
 #[derive(Debug)]
 pub struct Series {
-    /// Its name.
+    /// Name of the series.
     pub name: &'static str,
     /// What it is, as Prometheus and the documentation say it.
     pub help: &'static str,
@@ -74,6 +86,8 @@ pub enum Read {
     Steps(fn(&Step) -> &[f64]),
     /// A value of each rank's steps; the label is the rank.
     EachRank(fn(&Step) -> Option<f64>),
+    /// The value that a classifier's epochs carry under the metric's key; the label is the stage.
+    Epoch,
     /// Values of any event of a rank, each with the value of the label.
     Event(fn(usize, &Event, &mut Emit)),
 }
@@ -84,7 +98,7 @@ pub type Emit<'a> = dyn FnMut(&str, f64) + 'a;
 /// A series of a chart in the report.
 #[derive(Debug)]
 pub struct Curve {
-    /// The chart, by its title.
+    /// The chart, by its title, among those of the metric's record.
     pub chart: &'static str,
     /// Name in the legend.
     pub name: &'static str,
@@ -92,11 +106,15 @@ pub struct Curve {
     pub scale: f64,
     /// Drawn dashed: what another series is compared with.
     pub reference: bool,
+    /// Name in the legend of the same metric of the untrained encoder, drawn dashed, if the chart compares with it.
+    pub untrained: Option<&'static str>,
 }
 
-/// A chart of training in the report.
+/// A chart in the report.
 #[derive(Debug)]
 pub struct Chart {
+    /// The records that it shows.
+    pub record: RecordKind,
     /// Its title.
     pub title: &'static str,
     /// What it shows.
@@ -110,12 +128,17 @@ pub struct Chart {
 }
 
 impl Metric {
+    /// The metrics that records of this kind keep.
+    pub fn of_record(kind: RecordKind) -> impl Iterator<Item = &'static Self> {
+        ALL.iter().copied().filter(move |metric| metric.record == Some(kind))
+    }
+
     /// The value of one of rank 0's steps, if it has one.
     pub fn of_step(&self, step: &Step) -> Option<f64> {
         match self.read {
             Read::Value | Read::Labelled(_) => step.values.get(self.key),
             Read::Step(read) | Read::EachRank(read) => read(step),
-            Read::Steps(_) | Read::Event(_) => None,
+            Read::Steps(_) | Read::Epoch | Read::Event(_) => None,
         }
     }
 
@@ -129,6 +152,11 @@ impl Metric {
                 }
             }
             (Read::Steps(read), Event::Step(step)) if rank == 0 => read(step).iter().for_each(|value| emit("", *value)),
+            (Read::Epoch, Event::Linear { stage, values, .. }) if rank == 0 => {
+                if let Some(value) = values.get(self.key) {
+                    emit(stage, value);
+                }
+            }
             (_, Event::Step(step)) if rank == 0 => {
                 let label = if let Read::Labelled(label) = self.read { label } else { "" };
                 if let Some(value) = self.of_step(step) {

@@ -5,7 +5,7 @@
 //! `UPDATE_GOLDEN=1 cargo test -p simsiam-trainer --lib metric_table` rewrites the documentation.
 
 use super::event::{Event, Step};
-use super::metric::{Chart, Curve, Kind, Metric, Read, Series};
+use super::metric::{Chart, Curve, Kind, Metric, Read, RecordKind, Series};
 
 macro_rules! table {
     ($($(#[$meta:meta])* $name:ident = $metric:expr;)+) => {
@@ -18,15 +18,19 @@ macro_rules! table {
 
 /// A row with its key and unit alone.
 const fn metric(key: &'static str, unit: &'static str, read: Read) -> Metric {
-    Metric { key, unit, series: None, read, journal: false, tag: None, curve: None }
+    Metric { key, unit, series: None, read, record: None, tag: None, curve: None }
 }
 
 const fn series(name: &'static str, help: &'static str, kind: Kind, label: Option<&'static str>) -> Option<Series> {
     Some(Series { name, help, kind, label })
 }
 
+const fn curve(chart: &'static str, name: &'static str) -> Curve {
+    Curve { chart, name, scale: 1.0, reference: false, untrained: None }
+}
+
 const fn line(chart: &'static str, name: &'static str) -> Option<Curve> {
-    Some(Curve { chart, name, scale: 1.0, reference: false })
+    Some(curve(chart, name))
 }
 
 const RATES: &str = "simsiam_learning_rate";
@@ -109,9 +113,9 @@ table! {
     };
     /// Share of the time that rank 0 waited for data, 0 to 1.
     DATA_WAIT = Metric {
-        journal: true,
+        record: Some(RecordKind::Training),
         tag: Some("throughput/data_wait_share"),
-        curve: Some(Curve { chart: "Waiting for data", name: "waiting", scale: 100.0, reference: false }),
+        curve: Some(Curve { scale: 100.0, ..curve("Waiting for data", "waiting") }),
         ..metric("dataWait", "ratio", Read::Step(|step| Some(step.data_wait / step.duration())))
     };
     /// Effective rank of z.
@@ -122,7 +126,7 @@ table! {
             Kind::Gauge,
             None,
         ),
-        journal: true,
+        record: Some(RecordKind::Training),
         tag: Some("pretrain/effective_rank"),
         curve: line("Effective rank", "effective rank"),
         ..metric("effectiveRank", "dimensions", Read::Value)
@@ -155,7 +159,7 @@ table! {
             Kind::Gauge,
             None,
         ),
-        journal: true,
+        record: Some(RecordKind::Training),
         tag: Some("throughput/images_per_second"),
         curve: line("Throughput", "images/s"),
         ..metric("imagesPerSecond", "images/s", Read::Step(|step| Some(step.images as f64 / step.duration())))
@@ -178,6 +182,9 @@ table! {
             Kind::Gauge,
             Some("protocol"),
         ),
+        record: Some(RecordKind::Knn),
+        tag: Some("knn/top1"),
+        curve: Some(Curve { untrained: Some("kNN, untrained encoder"), ..curve("kNN accuracy", "kNN") }),
         ..metric("knnTop1", "percent", Read::Event(|_, event, emit| {
             if let Event::Knn { features, scores, .. } = event && features == "trained" {
                 for score in scores {
@@ -194,7 +201,7 @@ table! {
             Kind::Gauge,
             Some("group"),
         ),
-        journal: true,
+        record: Some(RecordKind::Training),
         tag: Some("pretrain/lr/encoder"),
         curve: line("Learning rate", "encoder"),
         ..metric("lrEncoder", "1", Read::Labelled("encoder"))
@@ -207,7 +214,7 @@ table! {
             Kind::Gauge,
             Some("group"),
         ),
-        journal: true,
+        record: Some(RecordKind::Training),
         tag: Some("pretrain/lr/predictor"),
         curve: line("Learning rate", "predictor"),
         ..metric("lrPredictor", "1", Read::Labelled("predictor"))
@@ -222,6 +229,20 @@ table! {
         ),
         ..metric("lrClassifier", "1", Read::Labelled("classifier"))
     };
+    /// Cross-entropy of a classifier.
+    LINEAR_LOSS = Metric {
+        record: Some(RecordKind::Linear),
+        tag: Some("loss"),
+        curve: line("Loss", "loss"),
+        ..metric("loss", "1", Read::Epoch)
+    };
+    /// Learning rate of a classifier's epoch.
+    LINEAR_LR = Metric {
+        record: Some(RecordKind::Linear),
+        tag: Some("lr"),
+        curve: line("Learning rate", "classifier"),
+        ..metric("lr", "1", Read::Epoch)
+    };
     /// Top-1 accuracy of a classifier.
     LINEAR_TOP1 = Metric {
         series: series(
@@ -230,10 +251,10 @@ table! {
             Kind::Gauge,
             Some("stage"),
         ),
-        ..metric("linearTop1", "percent", Read::Event(|rank, event, emit| match event {
-            Event::Linear { stage, top1, .. } if rank == 0 => emit(stage, *top1),
-            _ => {}
-        }))
+        record: Some(RecordKind::Linear),
+        tag: Some("top1"),
+        curve: Some(Curve { untrained: Some("top-1, untrained encoder"), ..curve("Accuracy", "top-1") }),
+        ..metric("top1", "percent", Read::Epoch)
     };
     /// Top-5 accuracy of a classifier.
     LINEAR_TOP5 = Metric {
@@ -243,10 +264,16 @@ table! {
             Kind::Gauge,
             Some("stage"),
         ),
-        ..metric("linearTop5", "percent", Read::Event(|rank, event, emit| match event {
-            Event::Linear { stage, top5, .. } if rank == 0 => emit(stage, *top5),
-            _ => {}
-        }))
+        record: Some(RecordKind::Linear),
+        tag: Some("top5"),
+        curve: line("Accuracy", "top-5"),
+        ..metric("top5", "percent", Read::Epoch)
+    };
+    /// Best top-1 accuracy of a classifier so far.
+    LINEAR_BEST_TOP1 = Metric {
+        record: Some(RecordKind::Linear),
+        tag: Some("best_top1"),
+        ..metric("bestTop1", "percent", Read::Epoch)
     };
     /// Mean loss.
     LOSS = Metric {
@@ -256,7 +283,7 @@ table! {
             Kind::Gauge,
             None,
         ),
-        journal: true,
+        record: Some(RecordKind::Training),
         tag: Some("pretrain/loss"),
         curve: line("Loss", "loss"),
         ..metric("loss", "1", Read::Step(|step| Some(step.loss)))
@@ -279,7 +306,7 @@ table! {
             Kind::Gauge,
             None,
         ),
-        journal: true,
+        record: Some(RecordKind::Training),
         tag: Some("pretrain/output_std"),
         curve: line("Output std", "output std"),
         ..metric("outputStd", "1", Read::Value)
@@ -292,9 +319,9 @@ table! {
             Kind::Gauge,
             None,
         ),
-        journal: true,
+        record: Some(RecordKind::Training),
         tag: Some("pretrain/output_std_healthy"),
-        curve: Some(Curve { chart: "Output std", name: "healthy, 1/√dim", scale: 1.0, reference: true }),
+        curve: Some(Curve { reference: true, ..curve("Output std", "healthy, 1/√dim") }),
         ..metric("healthyStd", "1", Read::Value)
     };
     /// Finished steps.
@@ -323,9 +350,10 @@ table! {
     };
 }
 
-/// The report's charts of training, in order.
+/// The report's charts, in order.
 pub const CHARTS: &[Chart] = &[
     Chart {
+        record: RecordKind::Training,
         title: "Loss",
         note: "Negative cosine similarity of prediction and projection: −1 is agreement, 0 unrelated directions.",
         y: "loss",
@@ -333,6 +361,7 @@ pub const CHARTS: &[Chart] = &[
         optional: false,
     },
     Chart {
+        record: RecordKind::Training,
         title: "Output std",
         note: "Mean per-channel standard deviation of z/‖z‖. Healthy is near the dashed line, 1/√dim; 0 is collapse.",
         y: "std",
@@ -340,6 +369,15 @@ pub const CHARTS: &[Chart] = &[
         optional: false,
     },
     Chart {
+        record: RecordKind::Knn,
+        title: "kNN accuracy",
+        note: "On the validation images, over epochs of pre-training.",
+        y: "% right",
+        from_zero: true,
+        optional: false,
+    },
+    Chart {
+        record: RecordKind::Training,
         title: "Effective rank",
         note: "How many directions the projections of one batch use, once per epoch. A fall towards 1 is collapse.",
         y: "dimensions",
@@ -347,6 +385,7 @@ pub const CHARTS: &[Chart] = &[
         optional: true,
     },
     Chart {
+        record: RecordKind::Training,
         title: "Learning rate",
         note: "As used: base rate × batch size ÷ 256.",
         y: "learning rate",
@@ -354,6 +393,7 @@ pub const CHARTS: &[Chart] = &[
         optional: false,
     },
     Chart {
+        record: RecordKind::Training,
         title: "Throughput",
         note: "Over all ranks; an image is two views.",
         y: "images/s",
@@ -361,9 +401,34 @@ pub const CHARTS: &[Chart] = &[
         optional: false,
     },
     Chart {
+        record: RecordKind::Training,
         title: "Waiting for data",
         note: "Share of the time that training waited for images. Near 0 the loader keeps up.",
         y: "% of the time",
+        from_zero: true,
+        optional: false,
+    },
+    Chart {
+        record: RecordKind::Linear,
+        title: "Accuracy",
+        note: "On all validation images, after each epoch.",
+        y: "% right",
+        from_zero: true,
+        optional: false,
+    },
+    Chart {
+        record: RecordKind::Linear,
+        title: "Loss",
+        note: "Mean cross-entropy on training images, at each epoch's end.",
+        y: "loss",
+        from_zero: true,
+        optional: false,
+    },
+    Chart {
+        record: RecordKind::Linear,
+        title: "Learning rate",
+        note: "The classifier's, as used: base rate × batch size ÷ 256.",
+        y: "learning rate",
         from_zero: true,
         optional: false,
     },
@@ -381,12 +446,17 @@ pub fn documentation() -> String {
     }
     let mut text = String::from("| name | type | labels | what it is |\n|---|---|---|---|\n");
     text.extend(rows.into_values());
-    text += "\nThe journal and TensorBoard have these of pre-training's steps:\n\n";
-    text += "| journal | unit | TensorBoard | Prometheus |\n|---|---|---|---|\n";
+    text += "\nThe journal, TensorBoard and `/progress` have these, by kind of the journal's record:\n\n";
+    text += "| kind | key | unit | TensorBoard | Prometheus |\n|---|---|---|---|---|\n";
     let code = |name: Option<&str>| name.map_or(String::new(), |name| format!("`{name}`"));
-    for metric in ALL.iter().filter(|metric| metric.journal) {
-        let series = code(metric.series.as_ref().map(|series| series.name));
-        text += &format!("| `{}` | {} | {} | {series} |\n", metric.key, metric.unit, code(metric.tag));
+    for (kind, name) in [(RecordKind::Training, "training"), (RecordKind::Knn, "knn"), (RecordKind::Linear, "linear")] {
+        for metric in Metric::of_record(kind) {
+            let series = code(metric.series.as_ref().map(|series| series.name));
+            let tag =
+                metric.tag.map(|tag| if kind == RecordKind::Linear { format!("linear/{tag}") } else { tag.into() });
+            let (key, unit) = (metric.key, metric.unit);
+            text += &format!("| `{name}` | `{key}` | {unit} | {} | {series} |\n", code(tag.as_deref()));
+        }
     }
     text
 }
@@ -399,12 +469,15 @@ mod tests {
 
     #[test]
     fn metric_table_is_consistent() {
-        let keys: BTreeSet<_> = ALL.iter().map(|metric| metric.key).collect();
+        // A classifier's epochs have keys of their own, all others share those of a step.
+        let keys: BTreeSet<_> =
+            ALL.iter().map(|metric| (metric.record == Some(RecordKind::Linear), metric.key)).collect();
         assert_eq!(keys.len(), ALL.len(), "keys are unique");
         for metric in ALL {
-            assert!(metric.journal || metric.tag.is_none() && metric.curve.is_none(), "{}", metric.key);
+            assert!(metric.record.is_some() || metric.tag.is_none() && metric.curve.is_none(), "{}", metric.key);
             if let Some(curve) = &metric.curve {
-                assert!(CHARTS.iter().any(|chart| chart.title == curve.chart), "{}", curve.chart);
+                let charts = CHARTS.iter().filter(|chart| Some(chart.record) == metric.record);
+                assert_eq!(charts.filter(|chart| chart.title == curve.chart).count(), 1, "{}", curve.chart);
             }
             for unit in ["seconds", "bytes"] {
                 let named = metric.series.as_ref().is_some_and(|series| series.name.contains(unit));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use simsiam_contract::{Checkpoint, Progress, RankPhase};
 
 use super::event::{Event, Step};
+use super::metric::{Metric, RecordKind};
 use super::metric_table;
 
 /// The [`Progress`] document of a stage, kept up to date by the events of this node's ranks.
@@ -76,18 +77,31 @@ impl ProgressTracker {
                 document.checkpoint = Some(Checkpoint { step: *step, uri: uri.clone() });
             }
             Event::Knn { features, scores, .. } if features == "trained" => {
-                document.knn_top1 = scores.first().map(|s| s.top1);
+                let top1 = scores.first().map(|s| s.top1);
+                document.knn_top1 = top1;
+                self.keep(RecordKind::Knn, |_| top1);
             }
             // Not that of the untrained encoder, which the linear stage may train as well.
-            Event::Linear { stage, best_top1, .. } if *stage == document.stage => {
-                document.linear_top1 = Some(*best_top1);
+            Event::Linear { stage, values, .. } if *stage == document.stage => {
+                document.linear_top1 = values.get(metric_table::LINEAR_BEST_TOP1.key);
+                self.keep(RecordKind::Linear, |metric| values.get(metric.key));
             }
             Event::Done(result) => document.result = Some((**result).clone()),
             _ => {}
         }
     }
 
+    /// Keeps the latest values of the metrics of a record. JSON has no NaN: such a value is left out.
+    fn keep(&mut self, kind: RecordKind, value: impl Fn(&Metric) -> Option<f64>) {
+        for metric in Metric::of_record(kind) {
+            if let Some(value) = value(metric).filter(|value| value.is_finite()) {
+                self.document.metrics.insert(metric.key.to_owned(), value);
+            }
+        }
+    }
+
     fn measured(&mut self, step: &Step) {
+        self.keep(RecordKind::Training, |metric| metric.of_step(step));
         let document = &mut self.document;
         (document.step, document.steps, document.epochs) = (step.step, step.steps, step.epochs);
         document.epoch = step.finished_epochs();
@@ -113,6 +127,7 @@ fn time_left(step: &Step, images_per_second: f64) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::values::Values;
 
     #[test]
     fn silence_limit_follows_the_phase_of_this_nodes_ranks() {
@@ -145,5 +160,27 @@ mod tests {
         let document = progress.document();
         assert_eq!((document.step, document.epoch, document.loss), (10, 1, Some(-0.5)));
         assert_eq!(document.images_per_second, Some(50.0));
+    }
+
+    #[test]
+    fn progress_has_the_latest_value_of_each_metric_of_a_record() {
+        let mut progress = ProgressTracker::new("r", "linear");
+        let mut step = Step { loss: 4.5, images: 100, seconds: 2.0, ..Step::default() };
+        step.values.set(metric_table::EFFECTIVE_RANK.key, 31.0);
+        progress.update(0, &Event::Step(step));
+        progress.update(0, &Event::Step(Step { loss: 4.0, images: 300, seconds: 2.0, ..Step::default() }));
+        let epoch = |stage: &str, top1| {
+            let mut values = Values::default();
+            values.set(metric_table::LINEAR_TOP1.key, top1);
+            values.set(metric_table::LINEAR_BEST_TOP1.key, 40.0);
+            Event::Linear { stage: stage.into(), epoch: 1, epochs: 2, caveat: None, values }
+        };
+        progress.update(0, &epoch("linear", 39.0));
+        progress.update(0, &epoch("linear untrained", 3.0));
+        let document = progress.document();
+        let metrics: Vec<_> = document.metrics.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+        let expected = [("bestTop1", 40.0), ("dataWait", 0.0), ("effectiveRank", 31.0), ("imagesPerSecond", 150.0)];
+        assert_eq!(metrics, [&expected[..], &[("loss", 4.0), ("top1", 39.0)]].concat());
+        assert_eq!(document.linear_top1, Some(40.0));
     }
 }

@@ -21,7 +21,7 @@ pub struct Bench {
     pub crop: u32,
     /// Steps to time.
     pub steps: u32,
-    /// Steps before the timed ones.
+    /// Untimed warm-up steps.
     pub warmup: u32,
     /// Intra-op threads.
     pub threads: u32,

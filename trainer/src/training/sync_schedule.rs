@@ -6,9 +6,9 @@ use std::time::Instant;
 use crate::telemetry::Sink;
 use crate::telemetry::event::Event;
 
-/// They do so at least every this many steps,
+/// They do so at least once in this number of steps,
 const STEPS: u64 = 10;
-/// and about every this many seconds.
+/// and about once in this number of seconds.
 const SECONDS: f64 = 10.0;
 
 /// The next synchronisation, after the same step on every rank, and signs of life in between.

@@ -16,7 +16,7 @@ use crate::error::Error;
 /// A file to be written.
 #[derive(Debug)]
 pub struct File {
-    /// Its name within the export folder.
+    /// Path of the file in the export folder.
     pub name: String,
     /// Its content.
     pub bytes: Vec<u8>,

@@ -30,7 +30,7 @@ pub struct Replaced {
     pub position: usize,
     /// The unreadable sample.
     pub id: u64,
-    /// Its name.
+    /// The sample's name.
     pub name: String,
     /// What is wrong with it.
     pub reason: String,
@@ -58,7 +58,7 @@ pub struct EvalBatch {
 pub struct Skipped {
     /// The sample.
     pub id: u64,
-    /// Its name.
+    /// The sample's name.
     pub name: String,
     /// What is wrong with it.
     pub reason: String,

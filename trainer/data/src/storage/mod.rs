@@ -26,7 +26,7 @@ use crate::storage_error::{advice, is_missing_bucket, with_causes};
 /// An object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedObject {
-    /// Its name below the storage's prefix, with `/` between parts.
+    /// The object's name below the storage's prefix, with `/` between parts.
     pub name: String,
     /// Its size in bytes.
     pub size: u64,

@@ -26,6 +26,7 @@ use crate::model::{Classifier, Params, Pass};
 use crate::storage::Storage;
 use crate::telemetry::event::{Event, Step};
 use crate::telemetry::metric_table;
+use crate::telemetry::values::Values;
 use crate::training::clock::Clock;
 use crate::training::driver::{Options, train};
 use crate::training::schedule::half_cosine;
@@ -382,17 +383,15 @@ impl Task for ClassifyTask<'_> {
                 // Before the checkpoint that names it the best: what that names exists.
                 self.request.storage.put(best, snapshot::tensor_file(self.network.tensors())?)?;
             }
-            self.rank.sink.send(&Event::Linear {
-                stage: self.name(),
-                epoch,
-                epochs: clock.epochs,
-                loss,
-                lr: self.protocol().peak_rates()[0] * half_cosine(epoch - 1, clock.epochs),
-                top1: accuracy.top1,
-                top5: accuracy.top5,
-                best_top1: self.record.best_top1,
-                caveat: self.protocol().caveat(),
-            });
+            let mut values = Values::default();
+            values.set(metric_table::LINEAR_LOSS.key, loss);
+            let peak = self.protocol().peak_rates()[0];
+            values.set(metric_table::LINEAR_LR.key, peak * half_cosine(epoch - 1, clock.epochs));
+            values.set(metric_table::LINEAR_TOP1.key, accuracy.top1);
+            values.set(metric_table::LINEAR_TOP5.key, accuracy.top5);
+            values.set(metric_table::LINEAR_BEST_TOP1.key, self.record.best_top1);
+            let (stage, caveat) = (self.name(), self.protocol().caveat());
+            self.rank.sink.send(&Event::Linear { stage, epoch, epochs: clock.epochs, caveat, values });
         }
         Ok(EpochEnd::Save)
     }

@@ -2,12 +2,11 @@
 
 use std::time::SystemTime;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use simsiam_contract::KnnScore;
 
 use crate::telemetry::event::{Event, Step};
-use crate::telemetry::metric::Metric;
-use crate::telemetry::metric_table;
+use crate::telemetry::metric::{Metric, RecordKind};
 use crate::telemetry::values::Values;
 
 /// One measurement.
@@ -57,24 +56,12 @@ pub enum What {
     Linear {
         /// Epochs in all.
         epochs: u64,
-        /// Mean loss of the epoch.
-        #[serde(deserialize_with = "or_nan")]
-        loss: f64,
-        /// Learning rate.
-        #[serde(deserialize_with = "or_nan")]
-        lr: f64,
-        /// Top-1 accuracy on the validation images in percent.
-        #[serde(deserialize_with = "or_nan")]
-        top1: f64,
-        /// Top-5 accuracy on the validation images in percent.
-        #[serde(deserialize_with = "or_nan")]
-        top5: f64,
-        /// Best `top1` so far.
-        #[serde(deserialize_with = "or_nan")]
-        best_top1: f64,
         /// How it was trained, if not by the published protocol.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caveat: Option<String>,
+        /// The metrics of [`metric_table`](crate::telemetry::metric_table), by their keys.
+        #[serde(flatten)]
+        values: Values,
     },
 }
 
@@ -88,7 +75,7 @@ pub struct Training {
     pub epochs: u64,
     /// Images that rank 0 replaced in this attempt.
     pub corrupt: u64,
-    /// The journal's metrics of [`metric_table`], by their keys.
+    /// The metrics of [`metric_table`](crate::telemetry::metric_table), by their keys.
     #[serde(flatten)]
     pub values: Values,
 }
@@ -98,11 +85,6 @@ impl Training {
     pub fn get(&self, metric: &Metric) -> Option<f64> {
         self.values.get(metric.key)
     }
-}
-
-/// JSON has no NaN: it is written as `null`.
-fn or_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// Whether the journal keeps this event.
@@ -153,9 +135,8 @@ impl RecordBuilder {
                 let what = What::Knn { features: features.clone(), scores: scores.clone() };
                 vec![self.record(time, *step, *epoch as f64, what)]
             }
-            Event::Linear { stage, epoch, epochs, loss, lr, top1, top5, best_top1, caveat } => {
-                let (epochs, loss, lr, caveat) = (*epochs, *loss, *lr, caveat.clone());
-                let what = What::Linear { epochs, loss, lr, top1: *top1, top5: *top5, best_top1: *best_top1, caveat };
+            Event::Linear { stage, epoch, epochs, caveat, values } => {
+                let what = What::Linear { epochs: *epochs, caveat: caveat.clone(), values: values.clone() };
                 vec![Record { stage: stage.clone(), ..self.record(time, 0, *epoch as f64, what) }]
             }
             _ => Vec::new(),
@@ -170,7 +151,7 @@ impl RecordBuilder {
 
 fn training(step: &Step) -> Training {
     let mut values = Values::default();
-    for metric in metric_table::ALL.iter().filter(|metric| metric.journal) {
+    for metric in Metric::of_record(RecordKind::Training) {
         values.set(metric.key, metric.of_step(step));
     }
     Training { steps: step.steps, epochs: step.epochs, corrupt: step.corrupt, values }

@@ -9,7 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::crc32c::masked;
 use super::record::{Record, What};
+use crate::telemetry::metric::{Metric, RecordKind};
 use crate::telemetry::metric_table;
+use crate::telemetry::values::Values;
 
 /// What every reader expects first; from version 2 on, a start in the log voids later steps that precede it.
 const VERSION: &[u8] = b"brain.Event:2";
@@ -108,24 +110,25 @@ fn scalars(record: &Record) -> Vec<(String, f64)> {
         // A classifier is logged by epoch: its steps are not those of pre-training, which use the same axis.
         What::Training(_) if stage != "pretrain" => Vec::new(),
         What::Training(training) => {
-            let tagged = metric_table::ALL.iter().filter_map(|metric| Some((metric.tag?, training.get(metric)?)));
-            let epoch = std::iter::once(("pretrain/epoch", record.epoch));
-            epoch.chain(tagged).map(|(tag, value)| (tag.to_owned(), value)).collect()
+            let epoch = ("pretrain/epoch".to_owned(), record.epoch);
+            std::iter::once(epoch).chain(tagged(RecordKind::Training, &training.values, "")).collect()
         }
         What::Knn { features, scores } => {
-            let prefix = if features == "trained" { "knn".to_owned() } else { format!("knn/{features}") };
-            let first = scores.first().map(|score| (format!("{prefix}/top1"), score.top1));
-            let each = scores.iter().map(|s| (format!("{prefix}/top1_k{}_T{}", s.k, s.temperature), s.top1));
+            let tag = metric_table::KNN_TOP1.tag.unwrap_or_default();
+            let tag =
+                if features == "trained" { tag.to_owned() } else { tag.replacen('/', &format!("/{features}/"), 1) };
+            let first = scores.first().map(|score| (tag.clone(), score.top1));
+            let each = scores.iter().map(|s| (format!("{tag}_k{}_T{}", s.k, s.temperature), s.top1));
             first.into_iter().chain(each).collect()
         }
-        What::Linear { loss, lr, top1, top5, best_top1, .. } => vec![
-            (format!("{stage}/loss"), *loss),
-            (format!("{stage}/lr"), *lr),
-            (format!("{stage}/top1"), *top1),
-            (format!("{stage}/top5"), *top5),
-            (format!("{stage}/best_top1"), *best_top1),
-        ],
+        What::Linear { values, .. } => tagged(RecordKind::Linear, values, &format!("{stage}/")).collect(),
     }
+}
+
+/// The tags and values of a record's metrics.
+fn tagged(kind: RecordKind, values: &Values, prefix: &str) -> impl Iterator<Item = (String, f64)> {
+    Metric::of_record(kind)
+        .filter_map(move |metric| Some((format!("{prefix}{}", metric.tag?), values.get(metric.key)?)))
 }
 
 fn seconds(time: SystemTime) -> f64 {

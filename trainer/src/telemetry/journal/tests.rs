@@ -8,6 +8,7 @@ use super::crc32c::masked;
 use super::*;
 use crate::telemetry::event::Step;
 use crate::telemetry::metric_table;
+use crate::telemetry::values::Values;
 
 /// One event of a file: its step, whether it is a start, its scalars.
 #[derive(Debug, PartialEq)]
@@ -207,17 +208,10 @@ fn journal_that_cannot_be_written_is_not_an_error() {
 #[test]
 fn journal_with_nan_and_a_torn_line_keeps_the_other_records() {
     let Folder { storage, .. } = &folder();
-    let diverged = Event::Linear {
-        stage: "linear".into(),
-        epoch: 3,
-        epochs: 9,
-        loss: f64::NAN,
-        lr: 1.6,
-        top1: 0.1,
-        top5: 0.5,
-        best_top1: 40.0,
-        caveat: None,
-    };
+    let mut values = Values::default();
+    values.set(metric_table::LINEAR_LOSS.key, f64::NAN);
+    values.set(metric_table::LINEAR_LR.key, 1.6);
+    let diverged = Event::Linear { stage: "linear".into(), epoch: 3, epochs: 9, caveat: None, values };
     write(storage, 1, &[diverged, step(10)]);
     let name = format!("{FOLDER}/{}", file_name("pretrain", 1));
     let mut lines = storage.get(&name).unwrap().unwrap();
@@ -225,7 +219,10 @@ fn journal_with_nan_and_a_torn_line_keeps_the_other_records() {
     storage.put(&name, lines).unwrap();
     let records = read(storage).unwrap();
     assert_eq!(records.len(), 3);
-    assert!(matches!(records[0].what, What::Linear { loss, .. } if loss.is_nan()), "{records:?}");
+    let What::Linear { epochs, values, .. } = &records[0].what else { panic!("{records:?}") };
+    assert!(values.get(metric_table::LINEAR_LOSS.key).is_some_and(f64::is_nan), "{records:?}");
+    assert_eq!((*epochs, values.get(metric_table::LINEAR_LR.key)), (9, Some(1.6)));
+    assert_eq!(values.get("epochs"), None, "{records:?}");
 }
 
 /// Reads with TensorBoard's own reader, if there is a Python that has it.
