@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -85,6 +86,7 @@ fn progress() -> Progress {
         output_std: Some(0.0219),
         healthy_std: Some(0.0221),
         images_per_second: Some(11_800.0),
+        metrics: BTreeMap::from([("effectiveRank".into(), 210.5), ("loss".into(), -0.9213)]),
         knn_top1: Some(52.125),
         linear_top1: Some(60.5),
         checkpoint: checkpoint(92_000),
