@@ -206,7 +206,7 @@ async fn watch_runs(
     let mut events = std::pin::pin!(
         watcher(api, watcher::Config::default()).default_backoff().modify(SimSiamRun::slim).reflect(writer)
     );
-    let health = context.metrics.watches.begin("SimSiamRun");
+    let health = context.metrics.begin_watch("SimSiamRun");
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
         match &event {
@@ -257,7 +257,7 @@ async fn watch<F: Facts>(
     let config = watcher::Config::default().labels(&names::selector());
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     let kind = F::Object::kind(&());
-    let health = context.metrics.watches.begin(&kind);
+    let health = context.metrics.begin_watch(&kind);
     while let Some(event) = events.next().await {
         match &event {
             Ok(watcher::Event::Init) => {}

@@ -15,7 +15,7 @@ pub use self::run_gauges::RunGauges;
 use crate::api::{RunKey, RunPhase};
 use crate::plan::BAD_STARTS;
 use crate::sync::lock;
-use crate::watches::Watches;
+use crate::watches::{Watch, Watches};
 
 /// The registry and its metrics.
 #[derive(Debug)]
@@ -169,6 +169,13 @@ impl Metrics {
     /// Counts a request to the API server.
     pub fn count_request(&self, verb: &str) {
         self.requests.with_label_values(&[verb]).inc();
+    }
+
+    /// Registers a watch, which is up until the returned guard is dropped.
+    pub fn begin_watch(&self, kind: &str) -> Watch<'_> {
+        // A series that starts at 1 has no rate.
+        self.watch_errors.with_label_values(&[kind]);
+        self.watches.begin(kind)
     }
 
     /// Counts a failure of a watch.

@@ -36,6 +36,7 @@ impl Sources {
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let (acting, ended, begun) = (metrics.clone(), over.clone(), Instant::now());
         std::thread::spawn(move || {
+            let _watches = ["SimSiamRun", "Job", "Pod"].map(|kind| acting.begin_watch(kind));
             let mut tick = 0;
             while !ended.load(Ordering::Relaxed) {
                 act(&acting, tick);
