@@ -67,6 +67,7 @@ impl Fixture {
                 retry_timeout: Duration::from_secs(retry_timeout),
             },
             cache: cache.map(|limit| Arc::new(Cache::open(&folder, limit).unwrap())),
+            image_key: None,
             runtime: self.runtime.handle().clone(),
         }
     }

@@ -14,6 +14,9 @@ pub struct KnnScore {
     pub temperature: f64,
     /// Share of validation images whose class won, in percent.
     pub top1: f64,
+    /// Why the figure is not comparable with others, if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caveat: Option<String>,
 }
 
 /// A classifier's accuracy on the validation images, in percent.

@@ -15,7 +15,10 @@ use simsiam_contract::{
 };
 
 fn knn() -> Option<Vec<KnnScore>> {
-    Some(vec![KnnScore { k: 20, temperature: 0.07, top1: 57.25 }, KnnScore { k: 200, temperature: 0.1, top1: 54.5 }])
+    Some(vec![
+        KnnScore { k: 20, temperature: 0.07, top1: 57.25, caveat: None },
+        KnnScore { k: 200, temperature: 0.1, top1: 54.5, caveat: None },
+    ])
 }
 
 fn score() -> Option<ClassifierScore> {

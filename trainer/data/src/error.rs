@@ -19,7 +19,7 @@ pub enum Error {
     },
 
     /// The data set's root is not a folder.
-    #[error("{}: not a folder; expected a folder of class folders, or a flat folder, of .jpg, .jpeg and .png files", path.display())]
+    #[error("{}: not a folder; expected a folder of class folders, or a flat folder, of images", path.display())]
     NotAFolder {
         /// The path as given.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub enum Error {
     },
 
     /// The folder is empty.
-    #[error("{}: the folder is empty; expected <class>/<name>.jpg|jpeg|png, or images without class folders", path.display())]
+    #[error("{}: the folder is empty; expected <class>/<name>.jpg|png|…, or images without class folders", path.display())]
     EmptyFolder {
         /// The data set's root.
         path: PathBuf,
@@ -65,14 +65,17 @@ pub enum Error {
 
     /// The folder has files, but none with the name of an image.
     #[error(
-        "{}: no images among {files} files; expected names ending in .jpg, .jpeg or .png, at the top or one folder deep",
-        path.display()
+        "{}: no images among {files} files{}; expected names ending in .jpg, .jpeg, .jfif, .jpe or .png, at the top or one folder deep",
+        path.display(),
+        in_brackets(kinds)
     )]
     NoImages {
         /// The data set's root.
         path: PathBuf,
         /// Number of other files.
         files: usize,
+        /// Their kinds, as `10 .webp, 1 .txt`.
+        kinds: String,
     },
 
     /// Images are both in class folders and beside them.
@@ -190,6 +193,10 @@ pub enum Error {
         /// What happened to the thread.
         what: String,
     },
+}
+
+fn in_brackets(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(" ({text})") }
 }
 
 impl Error {

@@ -69,7 +69,9 @@ pub use image::{Crop, RgbImage};
 pub use loader::{Batch, EvalBatch, EvalLoader, Loader, LoaderOptions, Replaced, Skipped, ViewFormat};
 pub use ops::{Jitter, JitterOp};
 pub use order::{permutation, rank_slice};
-pub use source::{Access, ImageFolder, Manifest, Objects, ShardInfo, Shards, Source, Subset, open};
+pub use source::{
+    Access, ImageFolder, Manifest, Objects, Remarks, ShardInfo, Shards, Source, Subset, listing_digest, open,
+};
 pub use times::{LoadStage, LoadTimes};
 pub use transcode::{TargetSize, Transcoder};
 pub use view::{EvalView, Renderer, TwoViews, ViewParams};

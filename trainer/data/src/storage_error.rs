@@ -78,10 +78,14 @@ pub(crate) fn is_missing_bucket(error: &object_store::Error) -> bool {
     matches!(error, E::NotFound { .. } | E::Generic { .. }) && with_causes(error).contains("NoSuchBucket")
 }
 
-/// Whether a listing was refused: `Generic`, unlike all other requests.
+/// Whether a request was refused for good: `Generic` for a listing, unlike all other requests, and for every status that
+/// is not one of those with a variant of their own. A request that is malformed or unknown to the server stays so; the
+/// statuses of time and load (408, 409, 425, 429) pass.
 fn is_refused_request(error: &object_store::Error) -> bool {
     let text = with_causes(error);
-    ["status code: 401", "status code: 403"].iter().any(|status| text.contains(status))
+    let status = text.split("status code: ").nth(1).and_then(|rest| rest.get(..3)?.parse::<u16>().ok());
+    status.is_some_and(|status| matches!(status, 300..=499) && !matches!(status, 404 | 408 | 409 | 412 | 425 | 429))
+        || text.contains("Got invalid list response")
 }
 
 /// What to do about a local folder that cannot be used.
@@ -147,6 +151,11 @@ mod tests {
             (remote("Server returned non-2xx status code: 404 Not Found: <Code>NoSuchBucket</Code>"), Refused),
             (remote("Server returned non-2xx status code: 403 Forbidden: "), Refused),
             (remote("Server returned non-2xx status code: 401 Unauthorized: "), Refused),
+            (remote("Server returned non-2xx status code: 400 Bad Request: <Code>InvalidBucketName</Code>"), Refused),
+            (remote("Server returned non-2xx status code: 301 Moved Permanently: "), Refused),
+            (remote("Server returned non-2xx status code: 429 Too Many Requests: "), Unavailable),
+            (remote("Server returned non-2xx status code: 408 Request Timeout: "), Unavailable),
+            (remote("Got invalid list response: unknown character"), Refused),
             (remote("Server returned non-2xx status code: 503 Service Unavailable: "), Unavailable),
             (remote("operation timed out"), Unavailable),
             (remote("No space left on device (os error 28)"), Unavailable),

@@ -115,21 +115,17 @@ fn folder_without_usable_images_is_refused_by_name() {
         error.replace(&root.path().display().to_string(), "ROOT")
     };
     for (files, below, expected) in [
-        (
-            &[][..],
-            "",
-            "ROOT: the folder is empty; expected <class>/<name>.jpg|jpeg|png, or images without class folders",
-        ),
+        (&[][..], "", "ROOT: the folder is empty; expected <class>/<name>.jpg|png|…, or images without class folders"),
         (
             &["a/x.txt", "y.csv"],
             "",
-            "ROOT: no images among 2 files; expected names ending in .jpg, .jpeg or .png, at the top or one folder deep",
+            "ROOT: no images among 2 files (1 .csv, 1 .txt); expected names ending in .jpg, .jpeg, .jfif, .jpe or .png, at the top or one folder deep",
         ),
         (&["a.jpg"], "none", "ROOT/none: cannot open this folder: No such file or directory (os error 2)"),
         (
             &["a.jpg"],
             "a.jpg",
-            "ROOT/a.jpg: not a folder; expected a folder of class folders, or a flat folder, of .jpg, .jpeg and .png files",
+            "ROOT/a.jpg: not a folder; expected a folder of class folders, or a flat folder, of images",
         ),
         (
             &["a/1.jpg", "b/1.jpg", "3.jpg"],

@@ -45,9 +45,6 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Value, Error> {
         let name = format!("{pickled}{name}");
         entries.get(&name).map(|entry| entry.checked(&name)).transpose()
     };
-    if entry("constants.pkl")?.is_some() {
-        return Err(Error::Unsupported("is a TorchScript program, not a checkpoint"));
-    }
     if entry("byteorder")?.is_some_and(|order| order != b"little") {
         return Err(Error::Unsupported("was written on a big-endian machine, which is not read"));
     }
@@ -75,6 +72,10 @@ fn entries(bytes: &[u8]) -> Result<HashMap<String, Entry<'_>>, Error> {
     for index in 0..archive.len() {
         let file = archive.by_index_raw(index).map_err(damaged)?;
         let name = file.name().map_err(damaged)?.into_owned();
+        // Its code is compressed, which would be reported instead.
+        if name.ends_with("/constants.pkl") || name.contains("/code/") {
+            return Err(Error::Unsupported("is a TorchScript program, not a checkpoint: save the model's state_dict"));
+        }
         if file.compression() != CompressionMethod::Stored || file.encrypted() {
             return Err(Error::Archive(format!("{name} is compressed or encrypted")));
         }

@@ -155,6 +155,46 @@ impl Tensor {
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
+
+    /// Whether no element is infinite or NaN; always true of integers.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        // An exponent of all ones is an infinity or NaN.
+        let all = |size: usize, finite: &dyn Fn(&[u8]) -> bool| self.data.chunks_exact(size).all(finite);
+        let high = |element: &[u8], mask: u16| {
+            let high = element.last_chunk().map_or(0, |two| u16::from_le_bytes(*two));
+            high & mask != mask
+        };
+        match self.dtype {
+            Dtype::F16 => all(2, &|element| high(element, 0x7C00)),
+            Dtype::BF16 => all(2, &|element| high(element, 0x7F80)),
+            Dtype::F32 => all(4, &|element| high(element, 0x7F80)),
+            Dtype::F64 => all(8, &|element| high(element, 0x7FF0)),
+            _ => true,
+        }
+    }
+
+    /// The same values in single precision, for a tensor in half precision or bfloat16; any other unchanged.
+    #[must_use]
+    pub fn widened(&self) -> Self {
+        let bits: fn(u16) -> u32 = match self.dtype {
+            Dtype::F16 => f32_bits_of_half,
+            Dtype::BF16 => |bits| u32::from(bits) << 16,
+            _ => return self.clone(),
+        };
+        let wide = |element: &[u8]| element.first_chunk().map_or(0, |two| bits(u16::from_le_bytes(*two))).to_le_bytes();
+        Self { dtype: Dtype::F32, shape: self.shape.clone(), data: self.data.chunks_exact(2).flat_map(wide).collect() }
+    }
+}
+
+/// IEEE half precision as single precision; every value is exact.
+fn f32_bits_of_half(half: u16) -> u32 {
+    let (sign, exponent, fraction) = (u32::from(half >> 15) << 31, (half >> 10) & 0x1F, u32::from(half & 0x3FF));
+    match exponent {
+        0 => sign | (fraction as f32 * 2f32.powi(-24)).to_bits(),
+        0x1F => sign | 0x7F80_0000 | fraction << 13,
+        _ => sign | (u32::from(exponent) + 112) << 23 | fraction << 13,
+    }
 }
 
 impl fmt::Debug for Tensor {
@@ -239,5 +279,49 @@ impl Dtype {
             Self::I64 => Some("i8"),
             Self::Bool => Some("b1"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(dtype: Dtype, bits: &[u16]) -> Tensor {
+        Tensor { dtype, shape: vec![bits.len()], data: bits.iter().flat_map(|bits| bits.to_le_bytes()).collect() }
+    }
+
+    #[test]
+    fn half_precision_widens_exactly() {
+        // By IEEE 754: one, minus two, the largest, the smallest normal and subnormal numbers, zero, infinity.
+        let halves = [0x3C00, 0xC000, 0x7BFF, 0x0400, 0x0001, 0x03FF, 0x0000, 0x8000, 0x7C00];
+        let expected =
+            [1.0, -2.0, 65504.0, 2f32.powi(-14), 2f32.powi(-24), 1023.0 * 2f32.powi(-24), 0.0, -0.0, f32::INFINITY];
+        let wide = tensor(Dtype::F16, &halves).widened();
+        assert_eq!(wide.dtype, Dtype::F32);
+        assert_eq!(wide.data, expected.iter().flat_map(|x: &f32| x.to_le_bytes()).collect::<Vec<_>>());
+        let wide = tensor(Dtype::BF16, &[0x3F80, 0xC000]).widened();
+        assert_eq!(wide.data, [1f32, -2.0].iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn infinity_and_nan_are_found_in_every_precision() {
+        for (dtype, finite, bad) in [
+            (Dtype::F16, 0x7BFF, 0x7C00),
+            (Dtype::F16, 0xFBFF, 0xFE01),
+            (Dtype::BF16, 0x7F7F, 0x7F80),
+            (Dtype::BF16, 0xFF7F, 0xFFC1),
+        ] {
+            assert!(tensor(dtype, &[0, finite]).is_finite(), "{dtype:?} {finite:#x}");
+            assert!(!tensor(dtype, &[0, bad]).is_finite(), "{dtype:?} {bad:#x}");
+        }
+        let of = |dtype, data: Vec<u8>| Tensor { dtype, shape: vec![], data };
+        for (value, finite) in [(f64::MAX, true), (f64::NEG_INFINITY, false), (f64::NAN, false)] {
+            assert_eq!(of(Dtype::F64, value.to_le_bytes().into()).is_finite(), finite, "{value}");
+            assert_eq!(
+                of(Dtype::F32, (value as f32).to_le_bytes().into()).is_finite(),
+                finite && value as f32 <= f32::MAX
+            );
+        }
+        assert!(of(Dtype::I64, (-1i64).to_le_bytes().into()).is_finite());
     }
 }

@@ -70,3 +70,4 @@ pub use recipe_schema::{schema, without_defaults};
 pub use report::Report;
 pub use run_file::{API_VERSION, CACHE_VOLUME, CLUSTER_ONLY, KIND, RunFile};
 pub use stage::Stage;
+pub use validate::check_field;

@@ -32,6 +32,19 @@ impl Recipe {
     }
 }
 
+/// Checks a value that is given outside of a run file, as a command-line option is, by the rules of the field at `path`
+/// in `spec`, such as `dataset.endpoint`.
+///
+/// # Errors
+/// What the value must be, in the words of the file's validation.
+pub fn check_field(path: &str, value: &Value) -> Result<(), String> {
+    let root = recipe_schema::cached();
+    let schema = path.split('.').try_fold(root, |schema, key| schema["properties"].get(key));
+    let schema = schema.ok_or_else(|| format!("there is no field spec.{path}"))?;
+    let broken = broken_rules(schema, value, path, false);
+    broken.into_iter().next().map_or(Ok(()), |violation| Err(violation.detail))
+}
+
 /// Reads `spec`; `more_names` are fields at its top level that are known but not part of a recipe.
 pub(crate) fn read(spec: &Value, more_names: &[&str]) -> Result<Recipe, Vec<Violation>> {
     let mut shape =
@@ -125,4 +138,19 @@ fn at<'a>(spec: &'a Value, path: &str) -> Option<&'a Value> {
         Value::Array(entries) => entries.get(key.parse::<usize>().ok()?),
         other => other.get(key),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn value_outside_of_a_file_is_checked_by_the_fields_rules() {
+        let check = |path, value: &str| check_field(path, &json!(value));
+        assert_eq!(check("dataset.endpoint", "https://host:9000"), Ok(()));
+        let error = check("dataset.endpoint", "host:9000").unwrap_err();
+        assert!(error.contains("must be http://host:port or https://host:port"), "{error}");
+        assert!(check("output.endpoint", "host:9000").is_err() && check("output.region", "eu west").is_err());
+        assert!(check("dataset.nothing", "x").is_err());
+    }
 }

@@ -82,6 +82,7 @@ mod tests {
             attempt: 1,
             seed: 0,
             samples: 100,
+            listing: None,
             digest: String::new(),
             arithmetic: serde_json::Value::Null,
             bucket_order: None,

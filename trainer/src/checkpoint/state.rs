@@ -22,6 +22,9 @@ pub struct State {
     pub seed: u64,
     /// Samples of the training set.
     pub samples: u64,
+    /// Digest of their names and classes; checkpoints of the first release have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listing: Option<String>,
     /// SHA-256 over the recipe fields that change the arithmetic.
     pub digest: String,
     /// Those fields, to name what differs.

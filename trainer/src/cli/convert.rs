@@ -3,6 +3,7 @@
 use simsiam_recipe::{ExportFormat, Output};
 
 use super::export::parse_format;
+use super::file::{parse_endpoint, parse_region};
 use crate::error::Error;
 use crate::runtime;
 use crate::weights::convert::convert;
@@ -18,10 +19,10 @@ pub struct Args {
     #[arg(long, value_parser = parse_format)]
     format: ExportFormat,
     /// Endpoint of an S3 service other than Amazon's, as in https://host:port
-    #[arg(long)]
+    #[arg(long, value_parser = parse_endpoint)]
     endpoint: Option<String>,
     /// Region of the bucket
-    #[arg(long)]
+    #[arg(long, value_parser = parse_region)]
     region: Option<String>,
 }
 
@@ -34,9 +35,9 @@ pub fn execute(args: &Args) -> Result<(), Error> {
         endpoint: args.endpoint.clone(),
         region: args.region.clone(),
     };
-    let weights = convert(&args.input, &args.output, args.format, &access, runtime.handle())?;
+    let (weights, written) = convert(&args.input, &args.output, args.format, &access, runtime.handle())?;
     let what = weights.architecture().map_or_else(|| "an unknown architecture".to_owned(), |found| found.to_string());
     let trained = weights.epochs.map_or_else(String::new, |epochs| format!(", {epochs} epochs"));
-    println!("{}: {what}{trained}, {} tensors", args.output, weights.tensors.len());
+    println!("{}: {what}{trained}, {written} tensors", args.output);
     Ok(())
 }

@@ -10,6 +10,7 @@ use simsiam_data::{Access, Source, TargetSize};
 use tokio::runtime::Runtime;
 
 use super::bar::Bar;
+use super::file::{parse_endpoint, parse_region};
 use crate::agent::topology::default_threads;
 use crate::data::datasets::store_options;
 use crate::data::inspect;
@@ -87,14 +88,24 @@ pub struct PackArgs {
 #[derive(clap::Args)]
 pub struct AccessArgs {
     /// Endpoint of an S3 service other than Amazon's, as in https://host:port
-    #[arg(long)]
+    #[arg(long, value_parser = parse_endpoint)]
     endpoint: Option<String>,
     /// Region of the bucket
-    #[arg(long)]
+    #[arg(long, value_parser = parse_region)]
     region: Option<String>,
+    /// Ending of the images to use, of several under one key of a WebDataset tar, as in jpg or left.jpg
+    #[arg(long, value_name = "ENDING", value_parser = parse_image_key)]
+    image_key: Option<String>,
     /// Threads [default: the machine's cores]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
+}
+
+fn parse_image_key(text: &str) -> Result<String, String> {
+    let is_part =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    let expected = "must be an ending without the first dot, such as jpg or left.jpg";
+    if text.split('.').all(is_part) { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
@@ -111,11 +122,16 @@ impl AccessArgs {
     }
 
     fn access(&self, runtime: &Runtime) -> Access {
-        Access { storage: self.storage(), cache: None, runtime: runtime.handle().clone() }
+        let image_key = self.image_key.clone();
+        Access { storage: self.storage(), cache: None, image_key, runtime: runtime.handle().clone() }
     }
 
     fn open(&self, uri: &str, runtime: &Runtime) -> Result<Arc<dyn Source>, Error> {
-        Ok(simsiam_data::open(uri, None, &self.access(runtime))?)
+        let source = simsiam_data::open(uri, None, &self.access(runtime))?;
+        for line in source.remarks().lines() {
+            eprintln!("{uri}: {line}");
+        }
+        Ok(source)
     }
 }
 
@@ -179,11 +195,18 @@ fn verify(at: &str, access: &AccessArgs) -> Result<(), Error> {
     let mut bar = Bar::new("shards and images read");
     let verified = inspect::verify(at, &access.access(&runtime), access.threads(), &mut |done, of| bar.show(done, of))?;
     bar.finish();
+    for line in verified.remarks.lines() {
+        eprintln!("{at}: {line}");
+    }
     for fault in &verified.faults {
         println!("{}: {}", fault.name, fault.reason);
     }
     if verified.faults.is_empty() {
-        println!("{at}: {} images, all readable", verified.images);
+        let passed_over = match verified.remarks.total() {
+            0 => String::new(),
+            files => format!("; {files} other files were passed over ({})", verified.remarks.kinds()),
+        };
+        println!("{at}: {} images, all readable{passed_over}", verified.images);
         return Ok(());
     }
     Err(Error::Faults { uri: at.to_owned(), faults: verified.faults.len(), images: verified.images })
@@ -203,6 +226,9 @@ fn stat(at: &str, json: bool, access: &AccessArgs) -> Result<(), Error> {
     println!("{at}");
     println!("  images   {}", s.images);
     match (s.fewest_in_a_class, s.most_in_a_class) {
+        (Some(_), Some(_)) if s.classes == 1 => {
+            println!("  classes  1, so no accuracy means anything; kNN and linear need two or more class folders");
+        }
         (Some(fewest), Some(most)) => println!("  classes  {}, of {fewest} to {most} images", s.classes),
         _ => println!("  classes  none (a flat folder; kNN and linear need class folders)"),
     }

@@ -69,6 +69,10 @@ pub fn execute(args: &Args) -> Result<(), Error> {
     let mut bar = Bar::new("images embedded");
     let embedded = embed.run(&rank, runtime.handle(), &args.output, &mut |done, of| bar.show(done, of))?;
     bar.finish();
-    println!("{}: {} vectors of {}", args.output.display(), embedded.vectors, embedded.weights);
+    let unreadable = match embedded.unreadable {
+        0 => String::new(),
+        images => format!(" ({images} unreadable images have none)"),
+    };
+    println!("{}: {} vectors{unreadable} of {}", args.output.display(), embedded.vectors, embedded.weights);
     Ok(())
 }

@@ -44,6 +44,21 @@ impl FileArgs {
     }
 }
 
+/// Parses `--endpoint` by the rules of `output.endpoint`.
+pub fn parse_endpoint(text: &str) -> Result<String, String> {
+    parse_as("output.endpoint", text)
+}
+
+/// Parses `--region` by the rules of `output.region`.
+pub fn parse_region(text: &str) -> Result<String, String> {
+    parse_as("output.region", text)
+}
+
+/// An option is checked by the rules of the field that it is in a file.
+fn parse_as(field: &str, text: &str) -> Result<String, String> {
+    simsiam_recipe::check_field(field, &text.into()).map(|()| text.to_owned())
+}
+
 fn parse_mount(text: &str) -> Result<(&str, &str), Error> {
     match text.split_once('=') {
         Some((name, path)) if !name.is_empty() && path.starts_with('/') => Ok((name, path)),
@@ -105,6 +120,20 @@ pub fn validate(args: &FileArgs) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn option_is_checked_by_the_rules_of_its_field() {
+        use clap::Parser;
+        for (arguments, expected) in [
+            (&["data", "verify", "s3://b/x", "--endpoint", "host:9000"][..], "must be http://host:port"),
+            (&["data", "stat", "s3://b/x", "--region", "eu west"], "must be letters, digits and -"),
+            (&["data", "stat", "x.tar", "--image-key", ".jpg"], "must be an ending without the first dot"),
+            (&["convert", "a", "b", "--format", "pth", "--endpoint", "host:9000"], "must be http://host:port"),
+        ] {
+            let error = crate::cli::Cli::try_parse_from(["simsiam"].iter().chain(arguments)).err().unwrap().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
 
     #[test]
     fn mount_of_a_claim_replaces_its_address() {

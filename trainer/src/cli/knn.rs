@@ -46,5 +46,6 @@ pub fn execute(args: &Args) -> Result<(), Error> {
 }
 
 fn show(score: &KnnScore) -> String {
-    format!("{:5.2} % (k={}, T={})", score.top1, score.k, score.temperature)
+    let caveat = score.caveat.as_ref().map_or_else(String::new, |caveat| format!("; {caveat}"));
+    format!("{:5.2} % (k={}, T={}{caveat})", score.top1, score.k, score.temperature)
 }

@@ -53,6 +53,14 @@ impl<'a> Datasets<'a> {
         self.open("spec.dataset.val", "val", val, Some(classes))
     }
 
+    /// The validation set with classes of its own: they need not be those of the training set.
+    pub fn val_as_it_is(&self) -> Result<Arc<dyn Source>, Error> {
+        match &self.recipe.dataset.val {
+            Some(val) => self.open("spec.dataset.val", "val", val, None),
+            None => Err(Error::config("spec.dataset.val", "missing; its images are embedded")),
+        }
+    }
+
     fn open(
         &self,
         field: &str,
@@ -60,13 +68,24 @@ impl<'a> Datasets<'a> {
         original: &str,
         classes: Option<&[String]>,
     ) -> Result<Arc<dyn Source>, Error> {
-        let (uri, storage) = match self.recipe.dataset.pack {
-            Some(_) => (self.packed_uri(part), self.output_store()),
-            None => (original.to_owned(), self.dataset_store()),
-        };
-        let cache = if local_folder(&uri).is_some() { None } else { Some(Arc::new(self.cache()?)) };
-        let access = Access { storage, cache, runtime: self.runtime.clone() };
-        simsiam_data::open(&uri, classes, &access).map_err(|e| in_field(field, e))
+        match self.recipe.dataset.pack {
+            Some(_) => self.open_at(field, &self.packed_uri(part), self.output_store(), classes),
+            None => self.open_at(field, original, self.dataset_store(), classes),
+        }
+    }
+
+    fn open_at(
+        &self,
+        field: &str,
+        uri: &str,
+        storage: StorageOptions,
+        classes: Option<&[String]>,
+    ) -> Result<Arc<dyn Source>, Error> {
+        let cache = if local_folder(uri).is_some() { None } else { Some(Arc::new(self.cache()?)) };
+        let access = Access { storage, cache, image_key: None, runtime: self.runtime.clone() };
+        let source = simsiam_data::open(uri, classes, &access).map_err(|e| in_field(field, e))?;
+        warn_of_remarks(field, &*source);
+        Ok(source)
     }
 
     fn packed_uri(&self, part: &str) -> String {
@@ -111,8 +130,9 @@ impl<'a> Datasets<'a> {
         for (field, part, uri) in parts {
             let Some(uri) = uri else { continue };
             // No cache: each image is read once.
-            let access = Access { storage: self.dataset_store(), cache: None, runtime: self.runtime.clone() };
+            let access = Access { storage: self.dataset_store(), ..Access::new(self.runtime.clone()) };
             let source = simsiam_data::open(uri, classes.as_deref(), &access).map_err(|e| in_field(field, e))?;
+            warn_of_remarks(field, &*source);
             let to = Storage::create(&self.packed_uri(part), &self.output_store(), self.runtime.clone())
                 .map_err(|e| in_field("spec.output.uri", e))?;
             let packed = pack::pack(&*source, &to, &options, &mut |done, of| progress(part, done, of))?;
@@ -130,6 +150,13 @@ impl<'a> Datasets<'a> {
             classes = classes.or_else(|| Some(source.classes().to_vec()));
         }
         Ok(())
+    }
+}
+
+/// Logs what the listing passed over.
+fn warn_of_remarks(field: &str, source: &dyn Source) {
+    for line in source.remarks().lines() {
+        tracing::warn!("{field}: {line}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use simsiam_data::pack::{self, Fault};
 use simsiam_data::storage::Storage;
-use simsiam_data::{Access, Decoder, RgbImage, Source};
+use simsiam_data::{Access, Decoder, Remarks, RgbImage, Source};
 
 use crate::error::Error;
 
@@ -22,6 +22,8 @@ pub struct Verified {
     pub faults: Vec<Fault>,
     /// Images in all; 0 if the set cannot be opened.
     pub images: usize,
+    /// What was passed over.
+    pub remarks: Remarks,
 }
 
 /// Reads and decodes every image at `uri`, and compares the shards of a packed set with its manifest.
@@ -34,15 +36,15 @@ pub fn verify(uri: &str, access: &Access, threads: usize, progress: OnProgress) 
     if let Ok(storage) = Storage::open(uri, &access.storage, access.runtime.clone()) {
         faults.extend(pack::verify_shards(&storage, progress)?.unwrap_or_default());
     }
-    let images = match simsiam_data::open(uri, None, access) {
+    let (images, remarks) = match simsiam_data::open(uri, None, access) {
         Ok(source) => {
             faults.extend(pack::verify(&*source, threads, progress)?);
-            source.len()
+            (source.len(), source.remarks())
         }
-        Err(_) if !faults.is_empty() => 0,
+        Err(_) if !faults.is_empty() => (0, Remarks::default()),
         Err(e) => return Err(e.into()),
     };
-    Ok(Verified { faults, images })
+    Ok(Verified { faults, images, remarks })
 }
 
 /// What is in a data set; means are over a sample of the images.
@@ -71,6 +73,10 @@ pub struct Statistics {
     pub mean_pixels: f64,
     /// Images of each class.
     pub images_by_class: BTreeMap<String, usize>,
+    /// Files that are no samples, by ending or kind.
+    pub passed_over: BTreeMap<String, usize>,
+    /// Class folders whose files were all passed over.
+    pub empty_classes: Vec<String>,
 }
 
 /// Counts images and classes, and decodes a sample of the images.
@@ -102,6 +108,7 @@ pub fn statistics(source: &dyn Source, progress: OnProgress) -> Result<Statistic
         }
         progress(done + 1, ids.len());
     }
+    let remarks = source.remarks();
     let decoded = sizes.len().max(1) as f64;
     let mean = |value: fn(&(usize, usize)) -> usize| sizes.iter().map(|s| value(s) as f64).sum::<f64>() / decoded;
     Ok(Statistics {
@@ -116,5 +123,7 @@ pub fn statistics(source: &dyn Source, progress: OnProgress) -> Result<Statistic
         mean_height: mean(|s| s.1),
         mean_pixels: mean(|s| s.0 * s.1),
         images_by_class,
+        passed_over: remarks.passed_over,
+        empty_classes: remarks.empty_classes,
     })
 }

@@ -32,6 +32,8 @@ pub struct Validation {
     pub view: EvalView,
     /// Decoding threads of this rank.
     pub loader_threads: usize,
+    /// Unreadable images that may be left out.
+    pub max_corrupt: u64,
     /// The field of the run that needs their classes.
     pub field: &'static str,
 }
@@ -43,8 +45,14 @@ impl Validation {
     /// without padding, and sums are reduced, not means.
     pub fn evaluate(&self, rank: &Rank, of: impl Fn(&Tensor) -> Result<Tensor, Error>) -> Result<Accuracy, Error> {
         let (view, loader_threads) = (self.view.clone(), self.loader_threads);
-        let extraction =
-            FeatureExtraction { source: &self.source, view, batch: BATCH, loader_threads, what: "validation" };
+        let extraction = FeatureExtraction {
+            source: &self.source,
+            view,
+            batch: BATCH,
+            loader_threads,
+            max_corrupt: self.max_corrupt,
+            what: "validation",
+        };
         let mut sums = [0.0; 3];
         extraction.run(rank, of, |rows| {
             let classes = classes_of(&rows, &*self.source, self.field)?;

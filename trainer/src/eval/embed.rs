@@ -53,6 +53,8 @@ pub struct Embed<'a> {
 pub struct Embedded {
     /// Rows of the table.
     pub vectors: usize,
+    /// Images that could not be read and have no row.
+    pub unreadable: u64,
     /// Address of the weights.
     pub weights: String,
 }
@@ -75,10 +77,9 @@ impl Embed<'_> {
         };
         let storage = Storage::open(&recipe.output, runtime.clone())?;
         let datasets = Datasets::new(recipe, runtime.clone());
-        let train = datasets.train()?;
         let source = match self.part {
-            Part::Train => train,
-            Part::Val => datasets.val(train.classes())?,
+            Part::Train => datasets.train()?,
+            Part::Val => datasets.val_as_it_is()?,
         };
         let model = SimSiam::new(pretrain, Kind::Float, rank.device)?;
         let uri = match self.weights {
@@ -96,6 +97,8 @@ impl Embed<'_> {
             view: eval_view(&pretrain.augment),
             batch: self.batch,
             loader_threads: loader_threads(&recipe.dataset, rank.info.threads),
+            // A table without some images is still a table; the log names them.
+            max_corrupt: u64::MAX,
             what: "embedding",
         };
         let vectors = |images: &tch::Tensor| match self.layer {
@@ -103,7 +106,7 @@ impl Embed<'_> {
             Layer::Projector => model.project(images, Pass::EVAL),
         };
         let mut written = 0;
-        extraction.run(rank, vectors, |rows| {
+        let unreadable = extraction.run(rank, vectors, |rows| {
             let width = rows.values.size()[1] as usize;
             let values = Vec::<f32>::try_from(&rows.values.f_to_kind(Kind::Float)?.f_flatten(0, -1)?)?;
             let parts = rows.ids.iter().zip(&rows.labels).zip(values.chunks_exact(width));
@@ -120,7 +123,7 @@ impl Embed<'_> {
             Ok(())
         })?;
         table.finish()?;
-        Ok(Embedded { vectors: written, weights: uri })
+        Ok(Embedded { vectors: written, unreadable, weights: uri })
     }
 }
 

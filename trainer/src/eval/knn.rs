@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::dist::rank::Rank;
 use crate::error::Error;
-use crate::eval::extraction::{FeatureExtraction, classes_of, unreadable};
+use crate::eval::extraction::{FeatureExtraction, classes_of, needs_classes, unreadable};
 use crate::model::{Pass, SimSiam};
 use crate::telemetry::event::Event;
 
@@ -53,6 +53,8 @@ pub struct Evaluation<'a> {
     pub knn: &'a Knn,
     /// Decoding threads of this rank.
     pub loader_threads: usize,
+    /// Unreadable images that may be left out of each set.
+    pub max_corrupt: u64,
 }
 
 /// FeatureSource with their labels, `[N, F]` and `[N]`.
@@ -64,6 +66,7 @@ struct Set {
 impl Evaluation<'_> {
     /// Returns the accuracy of every protocol, the same on every rank. The ranks share the work.
     pub fn run(&self, rank: &Rank, features: &FeatureSource) -> Result<Vec<KnnScore>, Error> {
+        needs_classes(&*self.train, "spec.knn")?;
         rank.sink.send(&Event::Phase { phase: RankPhase::Evaluating });
         tch::no_grad(|| {
             let bank = self.extract(rank, features, &self.train, "train features")?;
@@ -74,6 +77,7 @@ impl Evaluation<'_> {
             if bank.labels.size()[0] == 0 {
                 return Err(unreadable(&*self.train, "vote in kNN"));
             }
+            let voters = bank.labels.size()[0].unsigned_abs();
             let queries = self.extract(rank, features, &self.val, "val features")?;
             let classes = self.train.classes().len() as i64;
             let mut correct = classify(&bank, &queries, &self.knn.protocols, classes)?;
@@ -92,6 +96,7 @@ impl Evaluation<'_> {
                     k: protocol.k,
                     temperature: protocol.temperature,
                     top1: 100.0 * correct / total,
+                    caveat: caveat(protocol, voters),
                 })
                 .collect())
         })
@@ -107,7 +112,7 @@ impl Evaluation<'_> {
     ) -> Result<Set, Error> {
         let batch = self.knn.batch_size as usize;
         let (view, loader_threads) = (self.view.clone(), self.loader_threads);
-        let extraction = FeatureExtraction { source, view, batch, loader_threads, what };
+        let extraction = FeatureExtraction { source, view, batch, loader_threads, max_corrupt: self.max_corrupt, what };
         let (mut rows, mut labels) = (Vec::new(), Vec::new());
         extraction.run(
             rank,
@@ -123,6 +128,12 @@ impl Evaluation<'_> {
         let features = Tensor::f_cat(&rows, 0)?;
         Ok(Set { features, labels: Tensor::f_from_slice(&labels)?.f_to_device(rank.device)? })
     }
+}
+
+/// What makes a score incomparable: fewer images than neighbours.
+fn caveat(protocol: &KnnProtocol, voters: u64) -> Option<String> {
+    let few = u64::from(protocol.k) > voters;
+    few.then(|| format!("k exceeds the {voters} training images, so each of them votes"))
 }
 
 /// Returns `x` with each row scaled to length 1.
@@ -177,6 +188,13 @@ mod tests {
         // At T = 0.1 the one near neighbour weighs e^10; at T = 100 all four count alike; k = 1 sees one.
         let protocols = [protocol(4, 0.1), protocol(4, 100.0), protocol(1, 100.0)];
         assert_eq!(classify(&bank, &query, &protocols, 2).unwrap(), [1.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn score_with_fewer_images_than_neighbours_has_a_caveat() {
+        let protocol = KnnProtocol { k: 200, temperature: 0.1 };
+        assert_eq!(caveat(&protocol, 200), None);
+        assert_eq!(caveat(&protocol, 40).as_deref(), Some("k exceeds the 40 training images, so each of them votes"));
     }
 
     #[test]

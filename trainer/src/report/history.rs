@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn knn(top1: f64) -> What {
-        What::Knn { features: "trained".into(), scores: vec![KnnScore { k: 1, temperature: 0.1, top1 }] }
+        What::Knn { features: "trained".into(), scores: vec![KnnScore { k: 1, temperature: 0.1, top1, caveat: None }] }
     }
 
     fn linear(top1: f64) -> What {

@@ -33,7 +33,14 @@ pub fn extract(
 ) -> Result<Features, Error> {
     let outer = sample.ids().to_vec();
     let source: Arc<dyn Source> = Arc::new(sample);
-    let extraction = FeatureExtraction { source: &source, view: view.clone(), batch: BATCH, loader_threads, what };
+    let extraction = FeatureExtraction {
+        source: &source,
+        view: view.clone(),
+        batch: BATCH,
+        loader_threads,
+        max_corrupt: u64::MAX,
+        what,
+    };
     let mut rows = vec![Tensor::f_zeros([0, model.feature_width()], (Kind::Float, Device::Cpu))?];
     let mut ids = Vec::new();
     extraction.run(

@@ -33,7 +33,14 @@ pub fn run(
     let train = datasets.train()?;
     let val = datasets.val(train.classes())?;
     let loader_threads = loader_threads(&recipe.dataset, rank.info.threads);
-    let evaluation = Evaluation { train, val, view: eval_view(&pretrain.augment), knn: &protocols, loader_threads };
+    let evaluation = Evaluation {
+        train,
+        val,
+        view: eval_view(&pretrain.augment),
+        knn: &protocols,
+        loader_threads,
+        max_corrupt: recipe.dataset.max_corrupt,
+    };
     let model = SimSiam::new(pretrain, Kind::Float, rank.device)?;
     let (uri, epoch, step) = match weights {
         Some(weights) => {

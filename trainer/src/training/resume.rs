@@ -76,6 +76,12 @@ impl<T: Task> Driver<'_, T> {
                 state.samples, self.spec.samples
             ));
         }
+        if state.listing.as_ref().is_some_and(|listing| *listing != self.spec.listing) && self.rank.is_first() {
+            tracing::warn!(
+                "resuming {uri}: spec.dataset.train has as many images as before, but their names or classes are others; \
+                 the sample order changes with them, and an undisturbed run would end with other weights"
+            );
+        }
         snapshot::restore_tensors(self.task.checkpoint_tensors(), model, uri)?;
         if state.step > 0 {
             snapshot::restore_tensors(self.sgd.buffers(), optimizer, uri)?;
@@ -105,6 +111,7 @@ impl<T: Task> Driver<'_, T> {
             attempt: self.attempt,
             seed: self.spec.seed,
             samples: self.spec.samples,
+            listing: Some(self.spec.listing.clone()),
             digest: digest_of(&self.spec.arithmetic),
             arithmetic: self.spec.arithmetic.clone(),
             bucket_order: self.bucket_order.clone(),

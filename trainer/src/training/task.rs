@@ -30,6 +30,8 @@ pub struct TaskSpec {
     pub steps_per_epoch: u64,
     /// Samples of the training set.
     pub samples: u64,
+    /// Digest of their names and classes.
+    pub listing: String,
     /// The seed of order and augmentation.
     pub seed: u64,
     /// Everything that decides the outcome; a checkpoint with another value is refused.

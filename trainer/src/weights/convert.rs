@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 use super::{Weights, open};
 use crate::error::Error;
 
-/// Reads the weights at `input`, writes them to `output` in `format`, and returns them. Addresses are reached as
+/// Reads the weights at `input`, writes them to `output` in `format`, and returns them with the number of tensors written. Addresses are reached as
 /// `access` says; its own address is not used.
 ///
 /// # Errors
@@ -17,10 +17,10 @@ pub fn convert(
     format: ExportFormat,
     access: &Output,
     runtime: &Handle,
-) -> Result<Weights, Error> {
+) -> Result<(Weights, usize), Error> {
     let weights = open::open("IN", input, access, runtime)?;
     weights.warn_of_other_shapes(&[format]);
     let file = weights.file(format)?;
     open::put("OUT", output, file.bytes, access, runtime)?;
-    Ok(weights)
+    Ok((weights, file.tensors))
 }

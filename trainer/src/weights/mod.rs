@@ -3,7 +3,8 @@
 //!
 //! Every file becomes [`Weights`] ([`state_dict`]) under the names of SimSiam's reference without `module.`
 //! (`encoder.conv1.weight` … `encoder.fc.0.weight` … `predictor.3.bias`): [`open`](mod@open) fetches it, [`read`] recognises it
-//! by its content, [`names`] maps the names that other programs use, [`optimizer`] the numbers that PyTorch gives them,
+//! by its content, [`names`] maps the names that other programs use, [`prefix`] finds a
+//! network under any other prefix, [`optimizer`] the numbers that PyTorch gives them,
 //! [`architecture`] recognises the network. From there [`fill`] copies into a network's tensors and
 //! [`write`](mod@write) makes files.
 //!
@@ -27,6 +28,7 @@ pub mod fill;
 pub mod names;
 pub mod open;
 pub mod optimizer;
+pub mod prefix;
 pub mod read;
 pub mod state_dict;
 pub mod write;

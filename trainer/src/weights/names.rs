@@ -43,9 +43,12 @@ impl Naming {
     }
 }
 
-/// Returns a name without the prefix of `DistributedDataParallel`.
-fn bare(name: &str) -> &str {
-    name.strip_prefix("module.").unwrap_or(name)
+/// Returns a name without the prefixes of `DistributedDataParallel` and `torch.compile`.
+fn bare(mut name: &str) -> &str {
+    while let Some(rest) = name.strip_prefix("module.").or_else(|| name.strip_prefix("_orig_mod.")) {
+        name = rest;
+    }
+    name
 }
 
 fn backbone(name: &str) -> Option<String> {
@@ -119,6 +122,8 @@ mod tests {
         for (layout, theirs, ours) in [
             (Naming::SimSiam, "module.encoder.fc.3.weight", Some("encoder.fc.3.weight")),
             (Naming::SimSiam, "predictor.0.weight", Some("predictor.0.weight")),
+            (Naming::SimSiam, "_orig_mod.module.encoder.conv1.weight", Some("encoder.conv1.weight")),
+            (Naming::SimSiam, "module._orig_mod.encoder.conv1.weight", Some("encoder.conv1.weight")),
             (Naming::Moco, "module.encoder_q.layer1.0.bn1.bias", Some("encoder.layer1.0.bn1.bias")),
             (Naming::Moco, "module.encoder_q.fc.0.weight", None),
             (Naming::Moco, "module.encoder_k.conv1.weight", None),

@@ -20,6 +20,8 @@ pub struct File {
     pub name: String,
     /// Its content.
     pub bytes: Vec<u8>,
+    /// Number of tensors in it.
+    pub tensors: usize,
 }
 
 impl Weights {
@@ -36,7 +38,8 @@ impl Weights {
             ExportFormat::Detectron2 => ("backbone.detectron2.pkl".to_owned(), self.detectron2()?),
             ExportFormat::Pth => (self.pth_name(), self.pth()?),
         };
-        Ok(File { name, bytes })
+        let tensors = if format == ExportFormat::Pth { self.tensors.len() } else { self.backbone().len() };
+        Ok(File { name, bytes, tensors })
     }
 
     /// Warns where other libraries, which have only the published shapes, do not know the network.
@@ -52,10 +55,17 @@ impl Weights {
         }
     }
 
+    /// The backbone with half precision and bfloat16 as single precision, which every program takes: NumPy, and so
+    /// Detectron2, has no bfloat16.
+    fn widened_backbone(&self) -> Vec<(&str, Tensor)> {
+        self.backbone().into_iter().map(|(name, tensor)| (name, tensor.widened())).collect()
+    }
+
     fn safetensors(&self) -> Result<Vec<u8>, Error> {
         let refused = |e: SafeTensorError| self.refused(format!("cannot be written as safetensors: {e}"));
         let mut views = Vec::new();
-        for (name, tensor) in self.backbone() {
+        let wide = self.widened_backbone();
+        for (name, tensor) in &wide {
             let dtype = match tensor.dtype {
                 Dtype::F16 => SafeDtype::F16,
                 Dtype::BF16 => SafeDtype::BF16,
@@ -68,7 +78,7 @@ impl Weights {
                 Dtype::I64 => SafeDtype::I64,
                 Dtype::Bool => SafeDtype::BOOL,
             };
-            views.push((name, TensorView::new(dtype, tensor.shape.clone(), &tensor.data).map_err(refused)?));
+            views.push((*name, TensorView::new(dtype, tensor.shape.clone(), &tensor.data).map_err(refused)?));
         }
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
         safetensors::serialize(views, Some(metadata)).map_err(refused)
@@ -76,13 +86,13 @@ impl Weights {
 
     /// A bare state dict.
     fn torchvision(&self) -> Result<Vec<u8>, Error> {
-        let state = state_dict(self.backbone(), str::to_owned);
+        let state = state_dict(self.widened_backbone(), str::to_owned);
         simsiam_pth::write(&state).map_err(|e| self.refused(e.to_string()))
     }
 
     fn detectron2(&self) -> Result<Vec<u8>, Error> {
         let file = dict([
-            ("model", state_dict(self.backbone(), names::to_detectron2)),
+            ("model", state_dict(self.widened_backbone(), names::to_detectron2)),
             ("__author__", concat!("simsiam ", env!("CARGO_PKG_VERSION")).into()),
             // Detectron2 then finds `res5` in a C4 model's ROI head, and so on.
             ("matching_heuristics", true.into()),
@@ -101,7 +111,8 @@ impl Weights {
     /// A checkpoint as the reference writes it, with the parts that are present.
     fn pth(&self) -> Result<Vec<u8>, Error> {
         let arch = self.architecture().map(|found| found.arch.name().to_owned()).or_else(|| self.arch.clone());
-        let state = state_dict(self.in_order(), |name| format!("{PREFIX}{name}"));
+        let tensors = self.in_order().into_iter().map(|(name, tensor)| (name, tensor.widened()));
+        let state = state_dict(tensors, |name| format!("{PREFIX}{name}"));
         let mut file = Vec::new();
         file.extend(self.epochs.and_then(|n| i64::try_from(n).ok()).map(|n| ("epoch", Value::Int(n))));
         file.extend(arch.map(|arch| ("arch", Value::Str(arch))));
@@ -112,7 +123,6 @@ impl Weights {
     }
 }
 
-fn state_dict(tensors: Vec<(&str, &Tensor)>, name: impl Fn(&str) -> String) -> Value {
-    let entry = |(theirs, tensor): (&str, &Tensor)| (Value::Str(name(theirs)), Value::Tensor(tensor.clone()));
-    Value::Dict(tensors.into_iter().map(entry).collect())
+fn state_dict<'a>(tensors: impl IntoIterator<Item = (&'a str, Tensor)>, name: impl Fn(&str) -> String) -> Value {
+    Value::Dict(tensors.into_iter().map(|(theirs, t)| (Value::Str(name(theirs)), Value::Tensor(t))).collect())
 }

@@ -46,7 +46,10 @@ const TABLE: &[Row] = &[
         package: "simsiam-data",
         targets: &[
             "lib",
+            "bad_keys",
+            "cases",
             "corpus",
+            "damaged",
             "folder",
             "hostile",
             "loader",

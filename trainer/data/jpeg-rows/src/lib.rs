@@ -32,6 +32,31 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the library only warned and went on: every pixel is there, as Pillow shows it too.
+    ///
+    /// The library keeps the first warning alone, so the file's end must be checked apart from this; and it says
+    /// "warning" of a fatal error that follows one, so the message decides.
+    #[must_use]
+    pub fn is_recoverable(&self) -> bool {
+        const WARNINGS: [&str; 5] = [
+            "Corrupt JPEG data",
+            "Unknown Adobe color transform code",
+            "Invalid SOS parameters",
+            "Inconsistent progression",
+            "unknown JFIF revision number",
+        ];
+        let Self::Library { message, warning: true } = self else { return false };
+        WARNINGS.iter().any(|warning| message.contains(warning))
+    }
+
+    /// Whether the library only warned that the file ended before its end mark.
+    #[must_use]
+    pub fn is_premature_end(&self) -> bool {
+        matches!(self, Self::Library { message, warning: true } if message.contains("Premature end of JPEG file"))
+    }
+}
+
 /// How many times smaller than the file's the decoded image is, by a smaller inverse transform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scale {
@@ -165,7 +190,8 @@ impl<'a> Jpeg<'a> {
         handle.set(raw::TJPARAM_TJPARAM_SCANLIMIT, c_int::try_from(max_scans).unwrap_or(c_int::MAX))?;
         // SAFETY: the instance is live; the pointer and the length are those of `bytes`.
         let status = unsafe { raw::tj3DecompressHeader(handle.0.as_ptr(), bytes.as_ptr(), bytes.len() as raw::size_t) };
-        handle.check(status)?;
+        // What is odd about a header (a revision, an ICC profile, junk between segments) changes no pixel.
+        handle.check(status).or_else(|error| if error.is_recoverable() { Ok(()) } else { Err(error) })?;
         let size = |parameter| usize::try_from(handle.get(parameter)).unwrap_or(0);
         let colours = handle.get(raw::TJPARAM_TJPARAM_COLORSPACE);
         let whole = handle.get(raw::TJPARAM_TJPARAM_LOSSLESS) != 0;
@@ -176,6 +202,12 @@ impl<'a> Jpeg<'a> {
             unit: unit(handle.get(raw::TJPARAM_TJPARAM_SUBSAMP)).filter(|_| !whole),
         };
         Ok(Self { handle, bytes, header })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// The header.

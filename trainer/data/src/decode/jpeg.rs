@@ -4,7 +4,7 @@ use simsiam_jpeg::{Error, Header, Jpeg, Region, Request, Scale};
 
 use super::part::{DecodeMode, Part, Wanted};
 use super::refusal::{Refusal, check_size};
-use super::scan::may_be_partial;
+use super::scan::{has_end, is_progressive, may_be_partial};
 use crate::{Crop, RgbImage};
 
 /// A progressive file of a few bytes can ask for any number of passes over the whole image; real ones have about ten.
@@ -38,7 +38,7 @@ impl JpegDecoder {
         };
         part.image.reshape(region.width, region.height);
         match jpeg.decode(&request, &mut part.image.pixels) {
-            Err(error) if !is_harmless(&error) => {
+            Err(error) if !error.is_recoverable() => {
                 // What is wrong is for the whole image to say: a file's verdict must not depend on its crops.
                 self.whole(open(bytes)?, &mut part.image)
             }
@@ -49,16 +49,51 @@ impl JpegDecoder {
         }
     }
 
+    /// Warnings are no damage: the whole image is there, and Pillow shows it without a word. A file that lacks its end
+    /// is damaged, unless only the end mark is missing.
     fn whole(&mut self, jpeg: Jpeg, image: &mut RgbImage) -> Result<(), Refusal> {
+        let bytes = jpeg.bytes();
+        match self.pixels(jpeg, image) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_recoverable() && has_end(bytes) => Ok(()),
+            Err(error) if error.is_recoverable() || error.is_premature_end() => match self.lacks_only_end(bytes, image)
+            {
+                true => Ok(()),
+                false => Err(Refusal::Broken("Premature end of JPEG file".to_owned())),
+            },
+            Err(error) => Err(broken(error)),
+        }
+    }
+
+    fn pixels(&mut self, jpeg: Jpeg, image: &mut RgbImage) -> Result<(), Error> {
         let Header { width, height, inks, .. } = jpeg.header();
         image.reshape(width, height);
-        if inks {
-            self.inks.resize(width * height * 4, 0);
-            harmless(jpeg.decode(&Request { inks, ..Request::default() }, &mut self.inks))?;
-            rgb_from_inverted_cmyk(&self.inks, &mut image.pixels);
-            return Ok(());
+        if !inks {
+            return jpeg.decode(&Request::default(), &mut image.pixels);
         }
-        harmless(jpeg.decode(&Request::default(), &mut image.pixels))
+        self.inks.resize(width * height * 4, 0);
+        let decoded = jpeg.decode(&Request { inks, ..Request::default() }, &mut self.inks);
+        rgb_from_inverted_cmyk(&self.inks, &mut image.pixels);
+        decoded
+    }
+
+    /// Whether every pixel of a file without an end mark is there: then it comes out the same whatever follows it.
+    /// A progressive file is refused, as Pillow refuses it: nobody knows how many scans are missing.
+    fn lacks_only_end(&mut self, bytes: &[u8], image: &mut RgbImage) -> bool {
+        if is_progressive(bytes) {
+            return false;
+        }
+        let mut other = RgbImage::default();
+        let mut filled = Vec::with_capacity(bytes.len() + 66);
+        let mut decode = |filler: &[u8], into: &mut RgbImage| {
+            filled.clear();
+            filled.extend_from_slice(bytes);
+            filled.extend_from_slice(filler);
+            filled.extend_from_slice(&[0xFF, 0xD9]);
+            let decoded = Jpeg::open(&filled, MAX_SCANS).and_then(|jpeg| self.pixels(jpeg, into));
+            decoded.is_ok() || decoded.is_err_and(|error| error.is_recoverable())
+        };
+        decode(&FILLERS[0], image) && decode(&FILLERS[1], &mut other) && image.pixels == other.pixels
     }
 }
 
@@ -102,19 +137,8 @@ fn broken(error: Error) -> Refusal {
     Refusal::Broken(error.to_string())
 }
 
-fn harmless(result: Result<(), Error>) -> Result<(), Refusal> {
-    result.or_else(|error| if is_harmless(&error) { Ok(()) } else { Err(broken(error)) })
-}
-
-/// Whether libjpeg-turbo only warned: the whole image is there, and Pillow shows it without a word.
-///
-/// "Premature end of JPEG file" is a warning too, but Pillow refuses such a file as truncated, and so is it refused here.
-fn is_harmless(error: &Error) -> bool {
-    let Error::Library { message, warning: true } = error else { return false };
-    ["Corrupt JPEG data", "Unknown Adobe color transform code", "Invalid SOS parameters", "Inconsistent progression"]
-        .iter()
-        .any(|warning| message.contains(warning))
-}
+/// What [`JpegDecoder::lacks_only_end`] puts in place of what may be missing: as compressed rows they mean different pixels.
+const FILLERS: [[u8; 64]; 2] = [[0x00; 64], [0xA5; 64]];
 
 /// Pillow takes CMYK in JPEG files as inverted, as Adobe writes it, then multiplies ink by ink.
 fn rgb_from_inverted_cmyk(cmyk: &[u8], rgb: &mut [u8]) {

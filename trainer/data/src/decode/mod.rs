@@ -7,6 +7,7 @@ mod part;
 mod png;
 mod refusal;
 mod scan;
+mod sniff;
 
 pub use part::{DecodeMode, Part, Wanted};
 pub use refusal::MAX_PIXELS;
@@ -88,6 +89,9 @@ fn format(bytes: &[u8]) -> Result<Format, Refusal> {
         [0xFF, 0xD8, ..] => Ok(Format::Jpeg),
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Ok(Format::Png),
         [] => Err(Refusal::Broken("the file is empty".to_owned())),
-        _ => Err(Refusal::Broken("neither JPEG nor PNG by its first bytes".to_owned())),
+        _ => Err(Refusal::Broken(match sniff::name_of(bytes) {
+            Some(name) => format!("it is {name}, whatever its name says; only JPEG and PNG are read"),
+            None => "neither JPEG nor PNG by its first bytes".to_owned(),
+        })),
     }
 }

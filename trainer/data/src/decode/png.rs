@@ -16,11 +16,27 @@ pub(super) struct PngDecoder {
 }
 
 impl PngDecoder {
+    /// A file whose chunks are whole but that lacks its end is decoded, as by Pillow.
     pub(super) fn decode(&mut self, bytes: &[u8], image: &mut RgbImage) -> Result<(), Refusal> {
+        let verdict = self.decode_whole(bytes, image);
+        match (&verdict, whole_chunks(bytes)) {
+            (Err(Refusal::Broken(_)), Some(chunks)) => {
+                const END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
+                self.decode_whole(&[chunks, END].concat(), image).or(verdict)
+            }
+            _ => verdict,
+        }
+    }
+
+    fn decode_whole(&mut self, bytes: &[u8], image: &mut RgbImage) -> Result<(), Refusal> {
         let broken = |error: png::DecodingError| Refusal::Broken(error.to_string());
         let mut options = DecodeOptions::default();
         options.set_ignore_text_chunk(true);
         options.set_ignore_iccp_chunk(true);
+        // As Pillow: checksums count in the header, and at the end of the deflated data, but not in the chunks of pixels.
+        options.set_ignore_checksums(true);
+        options.set_ignore_adler32(false);
+        check_header(bytes)?;
         let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
         decoder.set_limits(Limits { bytes: CHUNK_BYTES });
         decoder.set_transformations(Transformations::IDENTITY);
@@ -51,6 +67,46 @@ impl PngDecoder {
         Ok(())
     }
 }
+
+/// The chunk at `at`: its type and content, and its checksum; none where the file ends before the chunk does.
+fn chunk(bytes: &[u8], at: usize) -> Option<(&[u8], u32)> {
+    let length = u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?) as usize;
+    let typed = bytes.get(at + 4..at.checked_add(length)?.checked_add(8)?)?;
+    let sum = u32::from_be_bytes(*bytes.get(at + 8 + length..)?.first_chunk()?);
+    Some((typed, sum))
+}
+
+/// Refuses a critical chunk before the pixels whose checksum is wrong: its size or palette cannot be trusted.
+fn check_header(bytes: &[u8]) -> Result<(), Refusal> {
+    let mut at = SIGNATURE;
+    while let Some((typed, sum)) = chunk(bytes, at) {
+        let (kind, _) = typed.split_at(4);
+        if kind == b"IDAT" {
+            break;
+        }
+        if kind[0].is_ascii_uppercase() && crc32fast::hash(typed) != sum {
+            let kind = String::from_utf8_lossy(kind);
+            return Err(Refusal::Broken(format!("its chunk {kind} does not match its checksum")));
+        }
+        at += typed.len() + 8;
+    }
+    Ok(())
+}
+
+/// The file up to the end of its last whole chunk, if none of them is the end chunk.
+fn whole_chunks(bytes: &[u8]) -> Option<&[u8]> {
+    let mut at = SIGNATURE;
+    while let Some((typed, _)) = chunk(bytes, at) {
+        if typed.starts_with(b"IEND") {
+            return None;
+        }
+        at += typed.len() + 8;
+    }
+    bytes.get(..at)
+}
+
+/// Bytes before the first chunk.
+const SIGNATURE: usize = 8;
 
 /// Value `x` of a row whose samples have 1, 2, 4 or 8 bits.
 fn packed(row: &[u8], depth: BitDepth, x: usize) -> u8 {

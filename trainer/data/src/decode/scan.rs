@@ -47,6 +47,38 @@ fn scan(bytes: &[u8]) -> Option<bool> {
     }
 }
 
+/// Whether the file has an end mark where a decoder looks for it: outside of segments, with junk between them allowed.
+pub(super) fn has_end(bytes: &[u8]) -> bool {
+    marks(bytes).any(|mark| mark == END_OF_IMAGE)
+}
+
+/// Whether the frame is a progressive one.
+pub(super) fn is_progressive(bytes: &[u8]) -> bool {
+    marks(bytes).take_while(|mark| *mark != START_OF_SCAN).any(|mark| matches!(mark, 0xC2 | 0xCA))
+}
+
+/// The marks of a file in order, up to the end mark; restarts and escaped bytes among compressed rows are none.
+fn marks(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    let mut at = Some(2);
+    std::iter::from_fn(move || {
+        loop {
+            let start = at?;
+            at = None;
+            let found = start + memchr::memchr(0xFF, bytes.get(start..)?)? + 1;
+            match *bytes.get(found)? {
+                0 | 0x01 | 0xD0..=0xD8 => at = Some(found + 1),
+                0xFF => at = Some(found),
+                END_OF_IMAGE => return Some(END_OF_IMAGE),
+                mark => {
+                    let length = bytes.get(found + 1..found + 3)?.first_chunk().map(|two| u16::from_be_bytes(*two))?;
+                    at = Some(found + 1 + usize::from(length));
+                    return Some(mark);
+                }
+            }
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use sha2::{Digest, Sha256};
+
+use super::remarks::Remarks;
+use super::shards::hex;
 use crate::Error;
 use crate::cache::Cache;
 use crate::storage::StorageOptions;
@@ -15,6 +19,9 @@ pub struct Access {
     pub storage: StorageOptions,
     /// Where copies of remote data are kept, if they are.
     pub cache: Option<Arc<Cache>>,
+    /// The ending after the first dot of a tar member's file name, such as `jpg` or `left.jpg`: of several images under
+    /// one WebDataset key, this one is the sample. Without it all of them are.
+    pub image_key: Option<String>,
     /// The runtime for requests; sources block on it, so they must not be used on its threads.
     pub runtime: Handle,
 }
@@ -23,7 +30,7 @@ impl Access {
     /// Default settings and no cache.
     #[must_use]
     pub fn new(runtime: Handle) -> Self {
-        Self { storage: StorageOptions::default(), cache: None, runtime }
+        Self { storage: StorageOptions::default(), cache: None, image_key: None, runtime }
     }
 }
 
@@ -66,4 +73,27 @@ pub trait Source: Send + Sync {
 
     /// The classes' names, sorted by bytes; empty when there are no labels.
     fn classes(&self) -> &[String];
+
+    /// What the listing passed over.
+    fn remarks(&self) -> Remarks {
+        Remarks::default()
+    }
+}
+
+/// SHA-256, in hex, of the names and classes of all samples in order: two listings with the same digest have the same
+/// samples under the same ids.
+#[must_use]
+pub fn listing_digest(source: &dyn Source) -> String {
+    let mut digest = Sha256::new();
+    for class in source.classes() {
+        digest.update(class);
+        digest.update([0]);
+    }
+    for id in 0..source.len() as u64 {
+        digest.update([1]);
+        digest.update(source.name(id));
+        digest.update([0]);
+        digest.update(source.label(id).map_or([0xFF; 4], u32::to_le_bytes));
+    }
+    hex(&digest.finalize())
 }

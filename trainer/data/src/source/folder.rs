@@ -2,24 +2,23 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::access::Source;
-use super::listing::is_image;
+use super::listing::{Item, Listing, is_image};
+use super::remarks::Remarks;
 use crate::Error;
 
-/// Images on a local disk: `<root>/<class>/<name>.jpg|jpeg|png`, or `<root>/<name>…` without classes.
+/// Images on a local disk: `<root>/<class>/<name>.jpg|jpeg|png|…`, or `<root>/<name>…` without classes.
 ///
-/// Upper and lower case of the extension do not matter; hidden files and folders and other files are passed over; a
-/// symbolic link counts as what it points to. Folders within a class folder are searched too, as torchvision does.
+/// Upper and lower case of the extension do not matter; hidden files and folders are passed over silently, other files and
+/// whatever is neither a file nor a folder are counted in [`Source::remarks`]; a symbolic link counts as what it points to.
+/// Folders within a class folder are searched too, as torchvision does.
 #[derive(Debug)]
 pub struct ImageFolder {
     root: PathBuf,
-    classes: Vec<String>,
-    /// Paths below `root`, with `/` between parts.
-    names: Vec<String>,
-    /// One for each name, or none at all in a flat folder.
-    labels: Vec<u32>,
+    listing: Listing,
 }
 
 impl ImageFolder {
@@ -56,50 +55,20 @@ impl ImageFolder {
         if !kind.is_dir() {
             return Err(Error::NotAFolder { path: root });
         }
-        let top = entries(&root)?;
-        let (folders, files): (Vec<_>, Vec<_>) = top.into_iter().partition(|entry| entry.is_folder);
-        let mut other_files = 0;
-        let mut flat: Vec<String> = Vec::new();
-        for file in files {
-            if is_image(&file.name) { flat.push(file.name) } else { other_files += 1 }
+        let mut walk = Walk { root: &root, items: Vec::new(), remarks: Remarks::default() };
+        let folders = walk.top()?;
+        let Walk { items, remarks, .. } = walk;
+        if items.is_empty() && folders > 0 {
+            return Err(Error::NoImages { path: root, files: remarks.total(), kinds: remarks.kinds() });
         }
-        let mut names = Vec::new();
-        let mut labels = Vec::new();
-        let mut classes: Vec<String> = Vec::new();
-        let mut class_folders = 0;
-        for folder in &folders {
-            let before = names.len();
-            other_files += images_below(&root, &folder.name, &mut names, 0)?;
-            if names.len() == before {
-                continue;
-            }
-            class_folders += 1;
-            let label = match known {
-                None => {
-                    classes.push(folder.name.clone());
-                    classes.len() - 1
-                }
-                Some(known) => known.iter().position(|class| *class == folder.name).ok_or_else(|| {
-                    Error::UnknownClass { path: root.clone(), class: folder.name.clone(), known: known.len() }
-                })?,
-            };
-            labels.resize(names.len(), label as u32);
-        }
-        match (flat.first(), class_folders) {
-            (Some(first), 1..) => {
-                Err(Error::MixedLayout { first: first.clone(), flat: flat.len(), classes: class_folders, path: root })
-            }
-            (None, 0) if other_files == 0 && folders.is_empty() => Err(Error::EmptyFolder { path: root }),
-            (None, 0) => Err(Error::NoImages { path: root, files: other_files }),
-            (Some(_), 0) => Ok(Self { root, classes: Vec::new(), names: flat, labels: Vec::new() }),
-            (None, 1..) => Ok(Self { root, classes: known.map_or(classes, <[String]>::to_vec), names, labels }),
-        }
+        let (listing, _) = Listing::new(&root.display().to_string(), items, known, remarks)?;
+        Ok(Self { root, listing })
     }
 }
 
 impl Source for ImageFolder {
     fn len(&self) -> usize {
-        self.names.len()
+        self.listing.len()
     }
 
     fn read(&self, id: u64) -> Result<Vec<u8>, Error> {
@@ -109,7 +78,8 @@ impl Source for ImageFolder {
     }
 
     fn read_into(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
-        let name = self.names.get(id as usize).ok_or(Error::NoSuchSample { id, len: self.names.len() })?;
+        let len = self.listing.len();
+        let name = (id < len as u64).then(|| self.listing.name(id)).ok_or(Error::NoSuchSample { id, len })?;
         let path = self.root.join(name);
         buffer.clear();
         fs::File::open(&path).and_then(|mut file| file.read_to_end(buffer)).map_err(|source| Error::Io {
@@ -121,35 +91,48 @@ impl Source for ImageFolder {
     }
 
     fn name(&self, id: u64) -> &str {
-        self.names.get(id as usize).map_or("", String::as_str)
+        self.listing.name(id)
     }
 
     fn label(&self, id: u64) -> Option<u32> {
-        self.labels.get(id as usize).copied()
+        self.listing.label(id)
     }
 
     fn classes(&self) -> &[String] {
-        &self.classes
+        self.listing.classes()
     }
+
+    fn remarks(&self) -> Remarks {
+        self.listing.remarks().clone()
+    }
+}
+
+/// What an entry of a folder is, links followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A file, or a link whose target is missing: that is reported as an unreadable image, not skipped silently.
+    File,
+    /// A folder, by device and inode.
+    Folder((u64, u64)),
+    /// A pipe, socket or device; opening one could wait for ever.
+    Other,
 }
 
 struct Entry {
     name: String,
-    is_folder: bool,
+    kind: Kind,
 }
 
-/// What a folder holds, sorted by bytes; links are followed, and a dangling one is kept as a file, so that it is
-/// reported as an unreadable image instead of being skipped silently.
+/// What a folder holds, sorted by bytes.
 fn entries(folder: &Path) -> Result<Vec<Entry>, Error> {
     let fail = |source| Error::Io { path: folder.to_path_buf(), action: "list this folder", source };
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(fail)? {
         let entry = entry.map_err(fail)?;
-        let kind = entry.file_type().map_err(fail)?;
-        let is_folder = if kind.is_symlink() {
-            fs::metadata(entry.path()).is_ok_and(|target| target.is_dir())
-        } else {
-            kind.is_dir()
+        let kind = match fs::metadata(entry.path()) {
+            Ok(target) if target.is_dir() => Kind::Folder((target.dev(), target.ino())),
+            Ok(target) if !target.is_file() => Kind::Other,
+            _ => Kind::File,
         };
         // A name that is not UTF-8 would be ambiguous as a label and in messages.
         let name = entry.file_name().into_string().map_err(|name| Error::Io {
@@ -158,35 +141,68 @@ fn entries(folder: &Path) -> Result<Vec<Entry>, Error> {
             source: std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8; rename it"),
         })?;
         if !name.starts_with('.') {
-            found.push(Entry { name, is_folder });
+            found.push(Entry { name, kind });
         }
     }
     found.sort_unstable_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
     Ok(found)
 }
 
-/// Symbolic links can form a loop; no real data set nests class folders this deep.
+/// No real data set nests class folders this deep.
 const MAX_DEPTH: usize = 16;
 
-/// Adds the images below `root/below` in order of their paths' bytes; returns how many other files were seen.
-fn images_below(root: &Path, below: &str, names: &mut Vec<String>, depth: usize) -> Result<usize, Error> {
-    if depth == MAX_DEPTH {
-        return Ok(0);
-    }
-    let start = names.len();
-    let mut others = 0;
-    for entry in entries(&root.join(below))? {
-        let name = format!("{below}/{}", entry.name);
-        if entry.is_folder {
-            others += images_below(root, &name, names, depth + 1)?;
-        } else if is_image(&entry.name) {
-            names.push(name);
-        } else {
-            others += 1;
+/// A walk through the folders below a root.
+struct Walk<'a> {
+    root: &'a Path,
+    items: Vec<Item<()>>,
+    remarks: Remarks,
+}
+
+impl Walk<'_> {
+    /// Lists everything; returns the number of folders at the top.
+    fn top(&mut self) -> Result<usize, Error> {
+        let root = fs::metadata(self.root).map_err(|source| Error::Io {
+            path: self.root.to_path_buf(),
+            action: "open this folder",
+            source,
+        })?;
+        let mut above = vec![(root.dev(), root.ino())];
+        let mut folders = 0;
+        for entry in entries(self.root)? {
+            let Kind::Folder(_) = entry.kind else {
+                self.take(entry, String::new(), &mut above)?;
+                continue;
+            };
+            folders += 1;
+            let (images, others, name) = (self.items.len(), self.remarks.total(), entry.name.clone());
+            self.take(entry, String::new(), &mut above)?;
+            if self.items.len() == images && self.remarks.total() > others {
+                self.remarks.empty_classes.push(name);
+            }
         }
+        Ok(folders)
     }
-    names[start..].sort_unstable();
-    Ok(others)
+
+    /// `above` are the folders that the entry is in: a link to one of them is a loop, and would list its images again
+    /// under another class.
+    fn take(&mut self, entry: Entry, below: String, above: &mut Vec<(u64, u64)>) -> Result<(), Error> {
+        let name = format!("{below}{}", entry.name);
+        match entry.kind {
+            Kind::File if is_image(&entry.name) => self.items.push(Item::by_path(name, ())),
+            Kind::File => self.remarks.pass_over(&entry.name),
+            Kind::Other => self.remarks.count("pipe, socket or device".into(), 1),
+            Kind::Folder(id) if above.contains(&id) => self.remarks.count("link to a folder above it".into(), 1),
+            Kind::Folder(_) if above.len() > MAX_DEPTH => self.remarks.count("folder nested too deep".into(), 1),
+            Kind::Folder(id) => {
+                above.push(id);
+                for entry in entries(&self.root.join(&name))? {
+                    self.take(entry, format!("{name}/"), above)?;
+                }
+                above.pop();
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A location as a path on this machine.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::remarks::Remarks;
 use crate::Error;
 
 /// A sample as it was found.
@@ -42,17 +43,18 @@ impl Names {
     }
 }
 
-/// The names and labels of a source's samples; used by all sources but the local folder.
+/// The names and labels of a source's samples.
 #[derive(Debug)]
 pub(super) struct Listing {
     names: Names,
     classes: Vec<String>,
     labels: Vec<u32>,
+    remarks: Remarks,
 }
 
 impl Listing {
     /// Puts `items` in the order of (class, name) by bytes and labels them: with `known` classes, or with their own.
-    /// `others` is the number of other files found.
+    /// A folder around all class folders is no class: the folders in it are, unless it is one of `known`.
     ///
     /// # Errors
     /// [`Error::EmptyFolder`], [`Error::NoImages`], [`Error::MixedLayout`], [`Error::UnknownClass`].
@@ -60,15 +62,15 @@ impl Listing {
         uri: &str,
         mut items: Vec<Item<T>>,
         known: Option<&[String]>,
-        others: usize,
+        mut remarks: Remarks,
     ) -> Result<(Self, Vec<T>), Error> {
         let path = || PathBuf::from(uri);
+        remarks.wrapper = remarks.wrapper.take().or(unwrap(&mut items, known));
         items.sort_by(|a, b| (&a.class, &a.name).cmp(&(&b.class, &b.name)));
         let Some(first) = items.first() else {
-            return Err(if others == 0 {
-                Error::EmptyFolder { path: path() }
-            } else {
-                Error::NoImages { path: path(), files: others }
+            return Err(match remarks.total() {
+                0 => Error::EmptyFolder { path: path() },
+                files => Error::NoImages { path: path(), files, kinds: remarks.kinds() },
             });
         };
         let mut own: Vec<String> = items.iter().filter_map(|item| item.class.clone()).collect();
@@ -100,7 +102,12 @@ impl Listing {
                 labels.push(numbers[at]);
             }
         }
-        Ok((Self { names, classes, labels }, entries))
+        remarks.empty_classes.retain(|folder| !own.contains(folder));
+        if own.is_empty() || remarks.wrapper.is_some() {
+            // Folders beside flat images, or beside a wrapper, are no classes.
+            remarks.empty_classes.clear();
+        }
+        Ok((Self { names, classes, labels, remarks }, entries))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -118,12 +125,42 @@ impl Listing {
     pub(super) fn classes(&self) -> &[String] {
         &self.classes
     }
+
+    pub(super) fn remarks(&self) -> &Remarks {
+        &self.remarks
+    }
 }
+
+/// Takes the classes from below the one folder that all items are in, where there are folders below it; returns that
+/// folder. An archive made by `tar cf train.tar train` has one, and so has a folder that was extracted from it.
+fn unwrap<T>(items: &mut [Item<T>], known: Option<&[String]>) -> Option<String> {
+    let mut wrapper: Option<String> = None;
+    loop {
+        let first = items.first()?.class.clone()?;
+        let prefix = wrapper.as_ref().map_or_else(|| format!("{first}/"), |outer| format!("{outer}/{first}/"));
+        let below = |item: &Item<T>| {
+            let rest = item.name.trim_start_matches("./").strip_prefix(&prefix)?;
+            Some(rest.split_once('/')?.0.to_owned())
+        };
+        let is_class = known.is_some_and(|known| known.contains(&first));
+        let all = items.iter().all(|item| item.class.as_ref() == Some(&first) && below(item).is_some());
+        if is_class || !all {
+            return wrapper;
+        }
+        for item in items.iter_mut() {
+            item.class = below(item);
+        }
+        wrapper = Some(prefix.trim_end_matches('/').to_owned());
+    }
+}
+
+/// Endings of the names of images.
+pub(super) const ENDINGS: [&str; 5] = ["jpg", "jpeg", "jfif", "jpe", "png"];
 
 /// Whether a name is that of an image, by its ending.
 pub(super) fn is_image(name: &str) -> bool {
     name.rsplit_once('.')
-        .is_some_and(|(_, extension)| ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known)))
+        .is_some_and(|(_, extension)| ENDINGS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
 }
 
 #[cfg(test)]
@@ -132,7 +169,9 @@ mod tests {
 
     fn listing(names: &[&str], known: Option<&[String]>) -> Result<(Listing, Vec<usize>), Error> {
         let items = names.iter().enumerate().map(|(i, name)| Item::by_path((*name).to_owned(), i)).collect();
-        Listing::new("s3://b/x", items, known, 3)
+        let mut remarks = Remarks::default();
+        remarks.count(".txt".into(), 3);
+        Listing::new("s3://b/x", items, known, remarks)
     }
 
     #[test]
@@ -162,5 +201,22 @@ mod tests {
         assert!(matches!(listing(&["b/1.jpg"], Some(&known)), Err(Error::UnknownClass { .. })));
         let (flat, _) = listing(&["2.jpg", "1.jpg"], Some(&known)).unwrap();
         assert_eq!((flat.name(0), flat.label(0), flat.classes().len()), ("1.jpg", None, 0));
+    }
+
+    #[test]
+    fn classes_are_found_below_a_folder_around_all_of_them() {
+        let classes = |names: &[&str], known: Option<&[String]>| {
+            let (listing, _) = listing(names, known).unwrap();
+            (listing.classes().to_vec(), listing.remarks().wrapper.clone())
+        };
+        let owned = |classes: &[&str]| classes.iter().map(|class| (*class).to_owned()).collect::<Vec<_>>();
+        let wrapped = ["train/a/1.jpg", "train/b/x/2.jpg"];
+        assert_eq!(classes(&wrapped, None), (owned(&["a", "b"]), Some("train".into())));
+        assert_eq!(classes(&["x/y/a/1.jpg", "x/y/b/2.jpg"], None), (owned(&["a", "b"]), Some("x/y".into())));
+        // No wrapper: images directly in it, or beside it, or a class of the training set.
+        assert_eq!(classes(&["a/1.jpg", "a/x/2.jpg"], None), (owned(&["a"]), None));
+        assert_eq!(classes(&["a/x/1.jpg", "b/x/2.jpg"], None), (owned(&["a", "b"]), None));
+        let known = owned(&["train", "val"]);
+        assert_eq!(classes(&wrapped, Some(&known)), (known.clone(), None));
     }
 }

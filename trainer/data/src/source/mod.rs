@@ -11,15 +11,17 @@ mod listing;
 mod objects;
 mod open;
 pub(crate) mod packed;
+mod remarks;
 mod shards;
 mod subset;
 pub(crate) mod tar;
 
-pub use access::{Access, Source};
+pub use access::{Access, Source, listing_digest};
 pub use folder::ImageFolder;
 pub use objects::Objects;
 pub use open::open;
 pub use packed::{Manifest, ShardInfo};
+pub use remarks::Remarks;
 pub use shards::Shards;
 pub use subset::Subset;
 

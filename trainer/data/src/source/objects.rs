@@ -2,12 +2,14 @@
 //!
 //! Each image costs a request, in the first epoch at least: for more than a few thousand images, pack them.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::access::{Access, Source};
 use super::ahead::Ahead;
 use super::listing::{Item, Listing, is_image};
+use super::remarks::Remarks;
 use crate::Error;
 use crate::cache::{Cache, seal, sealed_size, unseal};
 use crate::storage::{ListedObject, Storage};
@@ -31,18 +33,20 @@ struct ObjectEntry {
 impl Objects {
     /// Lists the prefix.
     pub(super) fn open(store: Storage, known: Option<&[String]>, access: &Access) -> Result<Self, Error> {
-        let mut others = 0;
+        let (mut remarks, mut folders) = (Remarks::default(), BTreeSet::new());
         let mut items = Vec::new();
         for ListedObject { name, size, version } in store.list()? {
             if !is_image(&name) {
-                others += 1;
+                remarks.pass_over(&name);
+                folders.extend(name.split_once('/').map(|(folder, _)| folder.to_owned()));
                 continue;
             }
             let key =
                 if access.cache.is_some() { Cache::key(&store.uri(&name), size, &version) } else { String::new() };
             items.push(Item::by_path(name, ObjectEntry { size, key }));
         }
-        let (listing, entries) = Listing::new(&store.uri(""), items, known, others)?;
+        remarks.empty_classes = folders.into_iter().collect();
+        let (listing, entries) = Listing::new(&store.uri(""), items, known, remarks)?;
         let ahead = Ahead::new(store.runtime().clone());
         Ok(Self { store, listing, entries, ahead, cache: access.cache.clone() })
     }
@@ -127,5 +131,9 @@ impl Source for Objects {
 
     fn classes(&self) -> &[String] {
         self.listing.classes()
+    }
+
+    fn remarks(&self) -> Remarks {
+        self.listing.remarks().clone()
     }
 }

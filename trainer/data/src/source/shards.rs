@@ -19,7 +19,8 @@ use super::ahead::Ahead;
 use super::index::{Entry, Index};
 use super::listing::{Item, Listing};
 use super::packed::Manifest;
-use super::tar::{RangeReader, images};
+use super::remarks::{Remarks, kinds};
+use super::tar::{Contents, RangeReader, images};
 use crate::Error;
 use crate::cache::{Cache, Filled};
 use crate::storage::{ListedObject, Storage};
@@ -89,7 +90,9 @@ impl Shards {
             Ok((tar, Some(shard.sha256.clone()), index.entries))
         };
         let opened: Vec<_> = in_parallel(&manifest.shards, open)?;
-        Self::new(store, opened, known, 0, access)
+        // Its classes were found when it was packed.
+        let known = known.unwrap_or(&manifest.classes);
+        Self::new(store, opened, Some(known), Remarks::default(), access)
     }
 
     /// Opens the tars of a folder or prefix, or the one tar that `store` is.
@@ -102,24 +105,38 @@ impl Shards {
         let cache = access.cache.as_deref();
         let read = |tar: &ListedObject| {
             let uri = store.uri(&tar.name);
-            let (entries, others) = table(&store, tar, &uri, cache)?;
-            Ok((tar.clone(), None, entries, others))
+            let contents = table(&store, tar, &uri, access.image_key.as_deref(), cache)?;
+            Ok((tar.clone(), contents))
         };
-        let mut others = 0;
-        let read: Vec<(ListedObject, Option<String>, Vec<Entry>, usize)> = in_parallel(&tars, read)?;
-        let opened = read.into_iter().map(|(tar, sha256, entries, more)| {
-            others += more;
-            (tar, sha256, entries)
-        });
-        let opened = opened.collect();
-        Self::new(store, opened, known, others, access)
+        let (mut remarks, mut opened) = (Remarks::default(), Vec::new());
+        for (tar, contents) in in_parallel(&tars, read)? {
+            remarks.add(contents.remarks);
+            opened.push((tar, None, contents.entries));
+        }
+        if let (Some(wanted), true) = (&access.image_key, opened.iter().all(|(_, _, entries)| entries.is_empty())) {
+            let found = kinds(&remarks.other_keys);
+            let reason = format!("no image has the ending {wanted} of --image-key; there are {found}");
+            if !found.is_empty() {
+                return Err(Error::Shard { uri: store.uri(""), reason });
+            }
+        }
+        let labelled = |entry: &&Entry| entry.class.is_some();
+        let mut all = opened.iter().flat_map(|(_, _, entries): &(_, _, Vec<Entry>)| entries);
+        if let (Some(bare), true) = (all.clone().find(|e| e.class.is_none()), all.any(|e| labelled(&e))) {
+            let reason = format!(
+                "{} has neither a folder nor a .cls with its class, while other samples have; add it, or remove the sample",
+                bare.name
+            );
+            return Err(Error::Shard { uri: store.uri(""), reason });
+        }
+        Self::new(store, opened, known, remarks, access)
     }
 
     fn new(
         store: Storage,
         opened: Vec<(ListedObject, Option<String>, Vec<Entry>)>,
         known: Option<&[String]>,
-        others: usize,
+        remarks: Remarks,
         access: &Access,
     ) -> Result<Self, Error> {
         let (mut shards, mut items) = (Vec::new(), Vec::new());
@@ -133,7 +150,7 @@ impl Shards {
             };
             shards.push(Shard { name: tar.name, bytes: tar.size, sha256, key, file: RwLock::new(file) });
         }
-        let (listing, entries) = Listing::new(&store.uri(""), items, known, others)?;
+        let (listing, entries) = Listing::new(&store.uri(""), items, known, remarks)?;
         let (ahead, local) = (Ahead::new(store.runtime().clone()), store.local_file("").is_some());
         let set = Arc::new(Set { store, local, shards });
         let stop = Arc::new(AtomicBool::new(false));
@@ -236,6 +253,10 @@ impl Source for Shards {
     fn classes(&self) -> &[String] {
         self.listing.classes()
     }
+
+    fn remarks(&self) -> Remarks {
+        self.listing.remarks().clone()
+    }
 }
 
 impl Drop for Shards {
@@ -336,18 +357,26 @@ fn local_shard(path: PathBuf, expected: u64) -> Result<PathBuf, Error> {
 }
 
 /// The table of contents of a tar; cached for a remote one, whose headers take many requests to read.
-fn table(store: &Storage, tar: &ListedObject, uri: &str, cache: Option<&Cache>) -> Result<(Vec<Entry>, usize), Error> {
+fn table(
+    store: &Storage,
+    tar: &ListedObject,
+    uri: &str,
+    image_key: Option<&str>,
+    cache: Option<&Cache>,
+) -> Result<Contents, Error> {
     if let Some(path) = store.local_file(&tar.name) {
         let file = File::open(&path).map_err(|source| Error::Io { path, action: "open this shard", source })?;
-        return images(uri, tar.size, std::io::BufReader::new(file));
+        return images(uri, tar.size, image_key, std::io::BufReader::new(file));
     }
-    let key = Cache::key(&format!("{uri}.idx"), tar.size, &tar.version);
+    // The version is that of what is read from a tar: older tables lack what was read since.
+    let key = Cache::key(&format!("{uri}.{}.idx2", image_key.unwrap_or_default()), tar.size, &tar.version);
     if let Some(index) = cache.and_then(|cache| cached_table(cache, &key, uri, tar.size)) {
-        return Ok((index.entries, 0));
+        return Ok(Contents { remarks: Remarks::from_word(&index.of), entries: index.entries });
     }
-    let (entries, others) = images(uri, tar.size, RangeReader::new(store, &tar.name, tar.size))?;
-    if let (Some(cache), false) = (cache, entries.is_empty()) {
-        let index = Index { bytes: tar.size, sha256: "-".into(), of: "-".into(), entries };
+    let contents = images(uri, tar.size, image_key, RangeReader::new(store, &tar.name, tar.size))?;
+    if let (Some(cache), false) = (cache, contents.entries.is_empty()) {
+        let Contents { entries, remarks } = contents;
+        let index = Index { bytes: tar.size, sha256: "-".into(), of: remarks.to_word(), entries };
         let text = index.to_text();
         let write = |to: &mut dyn Write| {
             to.write_all(text.as_bytes()).map_err(|source| Error::Io {
@@ -358,9 +387,9 @@ fn table(store: &Storage, tar: &ListedObject, uri: &str, cache: Option<&Cache>) 
         };
         // Without it the table is read from the tar again next time.
         let _ = cache.fill(&key, text.len() as u64, write);
-        return Ok((index.entries, others));
+        return Ok(Contents { entries: index.entries, remarks });
     }
-    Ok((entries, others))
+    Ok(contents)
 }
 
 fn cached_table(cache: &Cache, key: &str, uri: &str, bytes: u64) -> Option<Index> {

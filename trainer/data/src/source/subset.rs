@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::access::Source;
+use super::remarks::Remarks;
 use crate::Error;
 use crate::rng::CounterRng;
 
@@ -91,6 +92,10 @@ impl Source for Subset {
 
     fn classes(&self) -> &[String] {
         self.source.classes()
+    }
+
+    fn remarks(&self) -> Remarks {
+        self.source.remarks()
     }
 }
 

@@ -92,6 +92,24 @@ pub(super) fn create_folder(path: &std::path::Path) -> Result<(), Error> {
     })
 }
 
+/// The variables from which the S3 client takes an endpoint.
+const ENDPOINT_VARIABLES: [&str; 3] = ["AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"];
+
+/// Refuses an endpoint that is no HTTP address: the client would fail on it in ways that do not name it.
+fn check_endpoint(options: &StorageOptions) -> Result<(), String> {
+    let named = match &options.endpoint {
+        Some(endpoint) => vec![("the endpoint", endpoint.clone())],
+        None => ENDPOINT_VARIABLES.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?))).collect(),
+    };
+    for (name, value) in named {
+        let host = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
+        if host.is_none_or(|host| host.is_empty() || host.starts_with('/') || host.contains(char::is_whitespace)) {
+            return Err(format!("{name} is {value:?}; expected http://host:port or https://host:port"));
+        }
+    }
+    Ok(())
+}
+
 /// The client of an `s3://`, `gs://` or `az://` address, and the path of its prefix in the bucket.
 pub(super) fn connect(uri: &str, options: &StorageOptions) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
     let refused = |e: object_store::Error| Error::Storage {
@@ -102,6 +120,11 @@ pub(super) fn connect(uri: &str, options: &StorageOptions) -> Result<(Arc<dyn Ob
     let (scheme, rest) = scheme(uri);
     let client: Arc<dyn ObjectStore> = match scheme {
         Some("s3") => {
+            check_endpoint(options).map_err(|reason| Error::Storage {
+                kind: StorageErrorKind::Refused,
+                uri: uri.to_owned(),
+                reason,
+            })?;
             let mut builder = AmazonS3Builder::from_env().with_url(uri).with_retry(options.retries());
             let mut client = options.client();
             if let Some(endpoint) = &options.endpoint {

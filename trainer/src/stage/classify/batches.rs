@@ -124,7 +124,9 @@ impl Table {
         batch: usize,
         loader_threads: usize,
     ) -> Result<Self, Error> {
-        let sweep = FeatureExtraction { source, view, batch, loader_threads, what: "train features" };
+        // The caller refuses a table that lacks any image.
+        let max_corrupt = u64::MAX;
+        let sweep = FeatureExtraction { source, view, batch, loader_threads, max_corrupt, what: "train features" };
         let none = Tensor::f_zeros([0, network.feature_width()], (tch::Kind::Float, rank.device))?;
         let (mut features, mut classes) = (vec![none], Vec::new());
         sweep.run(

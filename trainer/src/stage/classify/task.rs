@@ -21,6 +21,7 @@ use crate::data::datasets::{Datasets, decode_mode, eval_view, loader_threads};
 use crate::dist::{BucketSizes, Rank, device, lost};
 use crate::error::Error;
 use crate::eval::accuracy::Validation;
+use crate::eval::extraction::needs_classes;
 use crate::model::classifier::CLASSIFIER;
 use crate::model::{Classifier, Params, Pass};
 use crate::storage::Storage;
@@ -109,10 +110,12 @@ impl<'a> ClassifyTask<'a> {
         if all.classes().is_empty() {
             return Err(crate::eval::extraction::unlabelled(&*all, 0, protocol.field()));
         }
+        needs_classes(&*all, protocol.field())?;
         let validation = Validation {
             source: datasets.val(all.classes())?,
             view: eval_view(&pretrain.augment),
             loader_threads: loader_threads(&recipe.dataset, rank.info.threads),
+            max_corrupt: recipe.dataset.max_corrupt,
             field: protocol.field(),
         };
         let (source, steps_per_epoch) = training_set(protocol, all)?;
@@ -136,6 +139,7 @@ impl<'a> ClassifyTask<'a> {
             batch_size: protocol.batch_size(),
             steps_per_epoch,
             samples: source.len() as u64,
+            listing: simsiam_data::listing_digest(&*source),
             seed: protocol.seed(),
             arithmetic,
             loss: LossReduction::Sum,

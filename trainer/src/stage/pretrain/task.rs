@@ -18,6 +18,7 @@ use crate::data::datasets::{Datasets, decode_mode, eval_view, loader_threads, tw
 use crate::data::photometric::Photometric;
 use crate::dist::{BucketSizes, Rank, device};
 use crate::error::Error;
+use crate::eval::extraction::needs_classes;
 use crate::eval::knn::{Evaluation, FeatureSource};
 use crate::model::simsiam::{effective_rank, output_std};
 use crate::model::{Outputs, Params, Pass, SimSiam, flops, peak_flops};
@@ -69,6 +70,9 @@ pub fn run(rank: &Rank, request: Request) -> Result<StageResult, Error> {
     micro_batch(pretrain, rank.info.world)?;
     let datasets = Datasets::new(recipe, request.storage.runtime().clone());
     let source = datasets.train()?;
+    if recipe.knn.as_ref().is_some_and(|knn| knn.every_epochs > 0) {
+        needs_classes(&*source, "spec.knn")?;
+    }
     let steps_per_epoch = (source.len() / pretrain.batch_size as usize) as u64;
     if steps_per_epoch == 0 {
         return Err(Error::Data(simsiam_data::Error::TooFewSamples {
@@ -82,6 +86,7 @@ pub fn run(rank: &Rank, request: Request) -> Result<StageResult, Error> {
         batch_size: pretrain.batch_size,
         steps_per_epoch,
         samples: source.len() as u64,
+        listing: simsiam_data::listing_digest(&*source),
         seed: pretrain.seed,
         arithmetic: recipe.arithmetic(),
         loss: LossReduction::Mean,
@@ -328,6 +333,7 @@ impl Task for PretrainTask<'_> {
         let evaluation = Evaluation {
             train: self.source.clone(),
             val,
+            max_corrupt: self.recipe.dataset.max_corrupt,
             view: eval_view(&self.pretrain.augment),
             knn,
             loader_threads: loader_threads(&self.recipe.dataset, self.rank.info.threads),

@@ -96,7 +96,7 @@ fn step(step: u64) -> Event {
 }
 
 fn knn(step: u64, epoch: u64) -> Event {
-    let scores = vec![KnnScore { k: 20, temperature: 0.07, top1: 51.5 }];
+    let scores = vec![KnnScore { k: 20, temperature: 0.07, top1: 51.5, caveat: None }];
     Event::Knn { step, epoch, features: "trained".into(), scores }
 }
 

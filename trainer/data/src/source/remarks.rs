@@ -1,0 +1,162 @@
+//! What a listing found that a person should know of: what was passed over, and what the labels were taken from.
+
+use std::collections::BTreeMap;
+
+/// What a source's listing passed over, and how it read the layout.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remarks {
+    /// Files that are not samples, by ending (`.webp`) or kind (`hard link`).
+    pub passed_over: BTreeMap<String, usize>,
+    /// Class folders whose files were all passed over.
+    pub empty_classes: Vec<String>,
+    /// The folder that contains all others, below which the classes were found.
+    pub wrapper: Option<String>,
+    /// Endings of the images, where several share one WebDataset key.
+    pub image_keys: Vec<String>,
+    /// Endings of images that were passed over for another of the same key, as the caller chose.
+    pub other_keys: BTreeMap<String, usize>,
+}
+
+/// Most endings that are counted apart; a folder of millions of files has few kinds, or random names.
+const MAX_KINDS: usize = 32;
+
+impl Remarks {
+    /// Counts a file that is not a sample, by its name.
+    pub(super) fn pass_over(&mut self, name: &str) {
+        self.count(ending(name), 1);
+    }
+
+    /// Counts files of a kind.
+    pub(super) fn count(&mut self, kind: String, number: usize) {
+        let known = self.passed_over.contains_key(&kind) || self.passed_over.len() < MAX_KINDS;
+        *self.passed_over.entry(if known { kind } else { "other".into() }).or_default() += number;
+    }
+
+    /// Adds those of another part of the same set.
+    pub(super) fn add(&mut self, other: Self) {
+        for (kind, number) in other.passed_over {
+            self.count(kind, number);
+        }
+        for (kind, number) in other.other_keys {
+            *self.other_keys.entry(kind).or_default() += number;
+        }
+        self.empty_classes.extend(other.empty_classes);
+        self.image_keys.extend(other.image_keys);
+        self.image_keys.sort_unstable();
+        self.image_keys.dedup();
+        self.wrapper = self.wrapper.take().or(other.wrapper);
+    }
+
+    /// Number of files that are not samples.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.passed_over.values().sum()
+    }
+
+    /// The files that are not samples, as `10 .webp, 1 .txt`; empty if there are none.
+    #[must_use]
+    pub fn kinds(&self) -> String {
+        kinds(&self.passed_over)
+    }
+
+    /// One line for each thing to know of; none for a set without any.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(wrapper) = &self.wrapper {
+            lines.push(format!("everything is in the folder {wrapper}; the folders in it are the classes"));
+        }
+        if self.total() > 0 {
+            lines.push(format!("{} files were passed over ({})", self.total(), self.kinds()));
+        }
+        match &self.empty_classes[..] {
+            [] => {}
+            [one] => lines.push(format!("class folder {one} has no image that can be read and is not a class")),
+            [first, ..] => lines.push(format!(
+                "{} class folders have no image that can be read and are not classes (first: {first})",
+                self.empty_classes.len()
+            )),
+        }
+        if !self.image_keys.is_empty() {
+            lines.push(format!(
+                "several images share one WebDataset key (endings: {}), and each of them is a sample; choose one ending \
+                 with `simsiam data pack --image-key`",
+                self.image_keys.join(", ")
+            ));
+        }
+        if !self.other_keys.is_empty() {
+            lines.push(format!(
+                "images of other endings than --image-key were passed over ({})",
+                kinds(&self.other_keys)
+            ));
+        }
+        lines
+    }
+
+    /// As one word, for a cached table of contents.
+    pub(super) fn to_word(&self) -> String {
+        let pairs = |mark: char, counts: &BTreeMap<String, usize>| {
+            counts.iter().map(|(kind, number)| format!("{mark}{kind}={number}").replace(' ', "_")).collect::<Vec<_>>()
+        };
+        let mut parts = pairs('-', &self.passed_over);
+        parts.extend(pairs('+', &self.other_keys));
+        parts.extend(self.image_keys.iter().map(|key| format!("*{key}")));
+        if parts.is_empty() { "-".into() } else { parts.join(",") }
+    }
+
+    /// What [`Self::to_word`] wrote; nothing for any other word.
+    pub(super) fn from_word(word: &str) -> Self {
+        let mut remarks = Self::default();
+        for part in word.split(',') {
+            let pair = |text: &str| {
+                let (kind, number) = text.split_once('=')?;
+                Some((kind.replace('_', " "), number.parse::<usize>().ok()?))
+            };
+            if let Some((kind, number)) = part.strip_prefix('-').and_then(pair) {
+                remarks.count(kind, number);
+            } else if let Some((kind, number)) = part.strip_prefix('+').and_then(pair) {
+                remarks.other_keys.insert(kind, number);
+            } else if let Some(key) = part.strip_prefix('*') {
+                remarks.image_keys.push(key.to_owned());
+            }
+        }
+        remarks
+    }
+}
+
+/// Counts as `10 .webp, 1 .txt`.
+pub(super) fn kinds(counts: &BTreeMap<String, usize>) -> String {
+    counts.iter().map(|(kind, number)| format!("{number} {kind}")).collect::<Vec<_>>().join(", ")
+}
+
+/// A file's kind by its name, as `.webp`; endings that are none of a format's count as one kind.
+fn ending(name: &str) -> String {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    match file.rsplit_once('.') {
+        Some((stem, end))
+            if !stem.is_empty() && (1..=10).contains(&end.len()) && end.bytes().all(|b| b.is_ascii_alphanumeric()) =>
+        {
+            format!(".{}", end.to_ascii_lowercase())
+        }
+        _ => "without an ending".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_passed_over_are_counted_by_ending() {
+        let mut remarks = Remarks::default();
+        ["a/1.webp", "a/2.WEBP", "b/x.txt", "LICENSE", "v1.0 of it"].iter().for_each(|name| remarks.pass_over(name));
+        remarks.count("hard link".into(), 2);
+        assert_eq!(remarks.kinds(), "1 .txt, 2 .webp, 2 hard link, 2 without an ending");
+        assert_eq!(remarks.total(), 7);
+        remarks.other_keys.insert("mask.png".into(), 3);
+        remarks.image_keys = vec!["left.jpg".into(), "right.png".into()];
+        assert_eq!(Remarks::from_word(&remarks.to_word()), remarks);
+        assert_eq!(Remarks::from_word("-"), Remarks::default());
+        assert_eq!(remarks.lines().len(), 3);
+    }
+}
