@@ -4,8 +4,8 @@ use futures_util::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -37,6 +37,21 @@ pub enum Written {
     /// The object has changed since it was read, so the plan is outdated.
     Stale,
 }
+
+/// A kind of object that runs have.
+trait Child:
+    kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+    + Serialize
+    + Clone
+    + std::fmt::Debug
+    + for<'de> serde::Deserialize<'de>
+{
+}
+
+impl Child for Service {}
+impl Child for NetworkPolicy {}
+impl Child for ConfigMap {}
+impl Child for Job {}
 
 impl Cluster<'_> {
     fn api<K>(&self, namespace: &str) -> Api<K>
@@ -75,14 +90,15 @@ impl Cluster<'_> {
     /// Carries out one action.
     ///
     /// # Errors
-    /// If the server refuses it. An object that exists already, or is gone already, is no error.
+    /// If the server refuses it, or if an object of this name exists that is not the run's: such an object is neither
+    /// changed nor deleted. An object of the run that exists already, or is gone already, is no error.
     pub async fn perform(&self, run: &RunIdentity, action: &Action) -> Result<(), Error> {
         let namespace = run.key.namespace.as_str();
         match action {
-            Action::ApplyService(service) => self.apply::<Service>(namespace, "Service", service).await,
-            Action::ApplyNetworkPolicy(policy) => self.apply::<NetworkPolicy>(namespace, "NetworkPolicy", policy).await,
-            Action::CreateConfigMap(map) => self.create::<ConfigMap>(namespace, "ConfigMap", map).await,
-            Action::CreateJob(job) => self.create::<Job>(namespace, "Job", job).await,
+            Action::ApplyService(service) => self.apply::<Service>(run, "Service", service).await,
+            Action::ApplyNetworkPolicy(policy) => self.apply::<NetworkPolicy>(run, "NetworkPolicy", policy).await,
+            Action::CreateConfigMap(map) => self.create::<ConfigMap>(run, "ConfigMap", map).await,
+            Action::CreateJob(job) => self.create::<Job>(run, "Job", job).await,
             Action::DeleteJob { name, uid } => {
                 let how = DeleteParams::foreground();
                 self.delete::<Job>(namespace, "Job", name, uid, how).await
@@ -121,38 +137,65 @@ impl Cluster<'_> {
         }
     }
 
-    async fn apply<K>(&self, namespace: &str, kind: &'static str, object: &K) -> Result<(), Error>
+    /// Creates an object, or updates it if it exists and belongs to the run.
+    async fn apply<K>(&self, run: &RunIdentity, kind: &'static str, object: &K) -> Result<(), Error>
     where
-        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-            + Serialize
-            + Clone
-            + std::fmt::Debug
-            + for<'de> serde::Deserialize<'de>,
+        K: Child,
     {
+        let Some(uid) = self.create_or_find(run, kind, object).await? else { return Ok(()) };
         let name = name_of(kind, object)?;
+        // The uid makes the server refuse to change another object of this name.
+        let mut owned = object.clone();
+        owned.meta_mut().uid = Some(uid);
         self.metrics.count_request("apply");
         let how = PatchParams::apply(names::OPERATOR).force();
-        match self.api::<K>(namespace).patch(&name, &how, &Patch::Apply(object)).await {
+        match self.api::<K>(&run.key.namespace).patch(&name, &how, &Patch::Apply(&owned)).await {
             Ok(_) => Ok(()),
             Err(source) => Err(Error::Api { action: "apply", kind, name, source }),
         }
     }
 
-    async fn create<K>(&self, namespace: &str, kind: &'static str, object: &K) -> Result<(), Error>
+    /// Creates an object that is never changed.
+    async fn create<K>(&self, run: &RunIdentity, kind: &'static str, object: &K) -> Result<(), Error>
     where
-        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-            + Serialize
-            + Clone
-            + std::fmt::Debug
-            + for<'de> serde::Deserialize<'de>,
+        K: Child,
+    {
+        self.create_or_find(run, kind, object).await.map(drop)
+    }
+
+    /// Creates an object. If the run has one of this name already, returns its uid; one that is not the run's is an error.
+    async fn create_or_find<K>(
+        &self,
+        run: &RunIdentity,
+        kind: &'static str,
+        object: &K,
+    ) -> Result<Option<String>, Error>
+    where
+        K: Child,
     {
         let name = name_of(kind, object)?;
+        let api = self.api::<K>(&run.key.namespace);
         self.metrics.count_request("create");
         let how = PostParams { field_manager: Some(names::OPERATOR.into()), ..PostParams::default() };
-        match self.api::<K>(namespace).create(&how, object).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-            Err(source) => Err(Error::Api { action: "create", kind, name, source }),
+        let refusal = match api.create(&how, object).await {
+            Ok(_) => return Ok(None),
+            Err(kube::Error::Api(status)) if status.code == 409 => kube::Error::Api(status),
+            Err(source) => return Err(Error::Api { action: "create", kind, name, source }),
+        };
+        self.metrics.count_request("list");
+        let listed = api.list(&ListParams::default().fields(&format!("metadata.name={name}"))).await;
+        let listed = listed.map_err(|source| Error::Api { action: "look up", kind, name: name.clone(), source })?;
+        let Some(found) = listed.items.into_iter().find(|found| found.meta().name.as_ref() == Some(&name)) else {
+            return Err(Error::Api { action: "create", kind, name, source: refusal });
+        };
+        let owner = found.owner_references().iter().find(|owner| owner.controller == Some(true));
+        match (owner, &found.meta().uid) {
+            (Some(owner), Some(uid)) if owner.uid == run.uid => Ok(Some(uid.clone())),
+            (Some(owner), _) => {
+                let owner = format!("its controller is {} {} with the uid {}", owner.kind, owner.name, owner.uid);
+                Err(Error::NameTaken { kind, name, owner })
+            }
+            (None, _) => Err(Error::NameTaken { kind, name, owner: "it has no controller".into() }),
         }
     }
 

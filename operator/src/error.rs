@@ -1,5 +1,8 @@
 //! Errors of the operator itself. A variant's reason is the label in metrics and the reason in Events and conditions.
 
+/// The reason of a name that another object has.
+pub const NAME_TAKEN: &str = "NameTaken";
+
 /// An error of one reconciliation, or of the operator's start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -14,6 +17,16 @@ pub enum Error {
         name: String,
         /// The server's answer.
         source: kube::Error,
+    },
+    /// An object with the name of one of the run's exists and does not belong to the run.
+    #[error("{kind} {name} already exists and is not this run's: {owner}; delete it, or give the run another name")]
+    NameTaken {
+        /// The kind of object.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Whose it is.
+        owner: String,
     },
     /// No API server is configured.
     #[error("no Kubernetes API server is configured: {0}; set KUBECONFIG, or run in a pod with a service account")]
@@ -43,6 +56,7 @@ impl Error {
                 _ => "ServerError",
             },
             Self::Api { .. } => "Unreachable",
+            Self::NameTaken { .. } => NAME_TAKEN,
             Self::Configuration(_) => "Configuration",
             Self::Lease(..) => "Lease",
             Self::Listen(..) => "Listen",

@@ -46,7 +46,7 @@
 //!     now: "2026-01-01T00:00:00Z".parse()?,
 //! });
 //! assert_eq!(plan.status.phase, Some(RunPhase::Pending));
-//! assert_eq!(plan.status.attempt.unwrap().job, "cats-pretrain-1");
+//! assert!(plan.status.attempt.unwrap().job.starts_with("cats-pretrain-1-"));
 //! assert!(matches!(plan.actions.last(), Some(Action::CreateJob(_))));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

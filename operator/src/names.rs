@@ -54,9 +54,17 @@ pub fn config_map(run: &str, document: &str) -> String {
     format!("{run}-recipe-{digest}")
 }
 
-/// The Job of an attempt. A run's name has at most 40 characters, so a pod's host name fits the 63 of a DNS label.
-pub fn job(run: &str, stage: Stage, attempt: u32) -> String {
-    format!("{run}-{}-{attempt}", stage.name())
+/// The Job of an attempt. It ends with a part of the run's uid, so that a run and a later one of the same name never share
+/// the name of a Job, nor their first pods a DNS name. A run's name has at most 40 characters, so a pod's host name fits
+/// the 63 of a DNS label.
+pub fn job(run: &str, uid: &str, stage: Stage, attempt: u32) -> String {
+    format!("{run}-{}-{attempt}-{}", stage.name(), suffix(uid))
+}
+
+/// Three characters that depend on a run's uid.
+pub fn suffix(uid: &str) -> String {
+    let digest = Sha256::digest(uid);
+    digest.iter().take(3).filter_map(|byte| char::from_digit(u32::from(byte % 36), 36)).collect()
 }
 
 /// The DNS name of a Job's first pod.

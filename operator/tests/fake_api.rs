@@ -22,10 +22,10 @@ use simsiam_operator::apply::{Cluster, Written};
 use simsiam_operator::controller::{self, Context};
 use simsiam_operator::events::publish;
 use simsiam_operator::metrics::Metrics;
-use simsiam_operator::plan::{EventKind, PlannedEvent};
+use simsiam_operator::plan::{Action, EventKind, PlannedEvent};
 use simsiam_operator::progress::ProgressPoller;
 use simsiam_operator::serve::{Health, serve};
-use world::{object, settings, spec};
+use world::{World, object, settings, spec};
 
 /// The server's objects and the requests it received.
 #[derive(Default)]
@@ -44,6 +44,8 @@ struct Server {
     reading: (usize, usize),
     /// How long it takes to read a node.
     slow_nodes: Duration,
+    /// What was sent by server-side apply.
+    applied: Vec<Value>,
 }
 
 type Shared = Arc<Mutex<Server>>;
@@ -141,12 +143,17 @@ fn answer(server: &Shared, parts: &http::request::Parts, body: &Bytes) -> Respon
                 let run = run.clone();
                 return respond(200, &run);
             }
+            if method == "PATCH" {
+                server.applied.push(value.clone());
+            }
             if method == "POST" {
                 let objects = server.objects.entry(plural).or_default();
                 if objects.iter().any(|there| there["metadata"]["name"] == value["metadata"]["name"]) {
                     return respond(409, &refused(409));
                 }
-                objects.push(value.clone());
+                let mut stored = value.clone();
+                stored["metadata"]["uid"] = json!(format!("uid-{}", objects.len()));
+                objects.push(stored);
             }
             respond(200, &value)
         }
@@ -260,7 +267,7 @@ async fn runs_changed_while_the_watch_was_down_are_noticed() {
         let created = server
             .objects
             .get("jobs")
-            .is_some_and(|jobs| jobs.iter().any(|j| j["metadata"]["name"] == "other-pretrain-1"));
+            .is_some_and(|jobs| jobs.iter().any(|j| j["metadata"]["labels"]["simsiam.dev/run"] == "other"));
         created && text.contains("run=\"other\"") && !text.contains("run=\"r\"")
     };
     assert!(run_with(&server, &metrics, enough).await, "{}\n{:#?}", metrics.text(), server.lock().unwrap().log);
@@ -296,6 +303,66 @@ async fn unreadable_status_is_kept_and_reported_in_a_condition() {
     assert!(run_until(&server, reported).await, "{:#?}", server.lock().unwrap().patches);
     let server = server.lock().unwrap();
     assert!(!server.objects.contains_key("jobs"), "{:#?}", server.log);
+}
+
+/// Objects of somebody else with the names of the run's are neither changed nor taken for the run's own.
+#[tokio::test]
+async fn taken_names_are_reported_and_left_alone() {
+    let names = {
+        let mut world = World::new(&spec());
+        let plan = world.step();
+        let name = |action: &Action| match action {
+            Action::ApplyService(it) => ("services", it.metadata.name.clone().unwrap()),
+            Action::ApplyNetworkPolicy(it) => ("networkpolicies", it.metadata.name.clone().unwrap()),
+            Action::CreateConfigMap(it) => ("configmaps", it.metadata.name.clone().unwrap()),
+            Action::CreateJob(it) => ("jobs", it.metadata.name.clone().unwrap()),
+            other => panic!("{other:?}"),
+        };
+        plan.actions.iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(names.len(), 4);
+    for (plural, name) in names {
+        let owner =
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "w", "controller": true});
+        for owners in [json!([]), json!([owner])] {
+            let server = server();
+            let metadata = json!({"name": name, "namespace": "n", "uid": "theirs", "ownerReferences": owners});
+            server.lock().unwrap().objects.insert(plural.to_owned(), vec![json!({"metadata": metadata})]);
+            let message = |server: &Server| {
+                let conditions = server.objects["simsiamruns"][0]["status"]["conditions"].as_array().cloned();
+                let taken = conditions.into_iter().flatten().find(|condition| condition["reason"] == "NameTaken");
+                taken.map(|condition| condition["message"].as_str().unwrap_or_default().to_owned())
+            };
+            let reported = |server: &Server| message(server).is_some();
+            assert!(run_until(&server, reported).await, "{plural}: {:#?}", server.lock().unwrap().log);
+            let server = server.lock().unwrap();
+            assert_eq!(server.objects[plural].len(), 1);
+            let changes = |line: &&String| line.contains(&format!("/{plural}")) && !line.starts_with("POST");
+            let changes: Vec<_> = server.log.iter().filter(changes).filter(|line| !line.contains("GET")).collect();
+            assert!(changes.iter().all(|line| line.starts_with("WATCH")), "{changes:#?}");
+            let message = message(&server).unwrap();
+            assert!(message.contains(&name) && message.contains("not this run's"), "{message}");
+            if plural != "jobs" {
+                assert!(!server.objects.contains_key("jobs"), "no Job without what its pods need: {:#?}", server.log);
+            }
+        }
+    }
+}
+
+/// A Service of the run that lost its labels, so that no watch shows it, is restored.
+#[tokio::test]
+async fn own_object_that_no_watch_shows_is_updated_by_its_uid() {
+    let server = server();
+    let owner = json!({"apiVersion": "simsiam.dev/v1alpha1", "kind": "SimSiamRun", "name": "r", "uid": "run-uid",
+        "controller": true});
+    let metadata = json!({"name": "r-workers", "namespace": "n", "uid": "service-uid", "ownerReferences": [owner]});
+    server.lock().unwrap().objects.insert("services".to_owned(), vec![json!({"metadata": metadata})]);
+    let updated = |server: &Server| {
+        let mut applied = server.applied.iter();
+        applied.any(|value| value["kind"] == "Service" && value["metadata"]["uid"] == "service-uid")
+            && server.objects.contains_key("jobs")
+    };
+    assert!(run_until(&server, updated).await, "{:#?}", server.lock().unwrap().log);
 }
 
 #[tokio::test]

@@ -215,7 +215,7 @@ fn names_of_a_long_run_fit_63_characters() {
     object.metadata.name = Some(name.clone());
     let run = ValidatedRun::read(&object).unwrap();
     let attempt = serde_json::from_value(json!({
-        "number": 9999, "job": simsiam_operator::names::job(&name, Stage::Finetune, 9999), "state": "Creating",
+        "number": 9999, "job": simsiam_operator::names::job(&name, "run-uid", Stage::Finetune, 9999), "state": "Creating",
         "created": "2026-01-01T00:00:00Z",
     }))
     .unwrap();

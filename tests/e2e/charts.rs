@@ -196,6 +196,8 @@ const ASKED: &[(&str, &str, &str, &str)] = &[
     ("simsiam.dev/simsiamruns/finalizers", "update", "build/metadata.rs", "block_owner_deletion: Some(true)"),
     ("batch/jobs", "list watch", "controller.rs", "|caches| &caches.jobs)"),
     ("batch/jobs", "create", "apply.rs", "self.create::<Job>"),
+    // Whether an object that exists already belongs to the run.
+    ("batch/jobs", "list", "apply.rs", "api.list(&ListParams"),
     ("batch/jobs", "delete", "apply.rs", "self.delete::<Job>"),
     ("/pods", "list watch", "controller.rs", "|caches| &caches.pods)"),
     ("/pods", "delete", "apply.rs", "self.delete::<Pod>"),

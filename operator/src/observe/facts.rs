@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodCondition, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodCondition, PodSpec, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
 use serde_json::Value;
 use simsiam_contract::{ExitCode, TerminationMessage};
+use simsiam_recipe::Stage;
 
 use crate::api::Json;
 use crate::names;
@@ -227,8 +228,14 @@ pub struct JobFacts {
     pub uid: String,
     /// The uid of its controller, its run.
     pub owner: Option<String>,
+    /// The stage that it runs; `None` if its label is missing.
+    pub stage: Option<Stage>,
+    /// The number of its attempt; `None` if its label is missing.
+    pub attempt: Option<u32>,
     /// The number of its pods.
     pub pods: u32,
+    /// The ConfigMap that its pods mount.
+    pub config_map: Option<String>,
     /// Whether a queue has suspended it.
     pub suspended: bool,
     /// When the Job controller started to create its pods.
@@ -259,11 +266,15 @@ impl Facts for JobFacts {
         let status = job.status.clone().unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default();
         let find = |kind: &str| conditions.iter().find(|c| c.type_ == kind && c.status == "True");
+        let label = |key: &str| job.labels().get(key);
         let spec = job.spec.clone().unwrap_or_default();
         Some(Self {
             name: job.metadata.name.clone()?,
             uid: job.metadata.uid.clone()?,
             owner: controller_of(&job.metadata),
+            stage: label(names::STAGE).and_then(|name| Stage::ALL.into_iter().find(|stage| stage.name() == name)),
+            attempt: label(names::ATTEMPT).and_then(|number| number.parse().ok()),
+            config_map: config_map_of(spec.template.spec.as_ref()),
             pods: spec.completions.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
             suspended: spec.suspend.unwrap_or(false),
             started: status.start_time.map(|time| time.0),
@@ -278,6 +289,10 @@ impl Facts for JobFacts {
     }
 }
 
+fn config_map_of(pod: Option<&PodSpec>) -> Option<String> {
+    pod?.volumes.iter().flatten().find_map(|volume| volume.config_map.as_ref()).map(|map| map.name.clone())
+}
+
 fn since(condition: &JobCondition) -> Timestamp {
     condition.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
@@ -287,6 +302,8 @@ fn since(condition: &JobCondition) -> Timestamp {
 pub struct Applied {
     /// Name of the object.
     pub name: String,
+    /// The uid of its controller.
+    pub owner: Option<String>,
     /// The object.
     pub json: Json,
 }
@@ -302,7 +319,7 @@ impl Applied {
         if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
             metadata.retain(|key, _| matches!(key.as_str(), "name" | "namespace" | "labels" | "ownerReferences"));
         }
-        Some(Self { name, json: Json::from(&value) })
+        Some(Self { name, owner: controller_of(object.meta()), json: Json::from(&value) })
     }
 }
 
@@ -330,18 +347,20 @@ impl Facts for PolicyFacts {
     }
 }
 
-/// A ConfigMap. It is immutable and named by its content, so the name is enough.
+/// A ConfigMap. It is immutable and named by its content, so name and owner are enough.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConfigMapFacts {
     /// Name of the ConfigMap.
     pub name: String,
+    /// The uid of its controller.
+    pub owner: Option<String>,
 }
 
 impl Facts for ConfigMapFacts {
     type Object = ConfigMap;
 
     fn of(map: &ConfigMap) -> Option<Self> {
-        Some(Self { name: map.metadata.name.clone()? })
+        Some(Self { name: map.metadata.name.clone()?, owner: controller_of(&map.metadata) })
     }
 }
 

@@ -25,8 +25,8 @@ pub struct Observed {
     pub services: Vec<Applied>,
     /// Its NetworkPolicies.
     pub policies: Vec<Applied>,
-    /// Names of its ConfigMaps.
-    pub config_maps: Vec<String>,
+    /// Its ConfigMaps.
+    pub config_maps: Vec<ConfigMapFacts>,
     /// Whether nodes are ready, for the nodes of pods that seem lost.
     pub nodes: BTreeMap<String, bool>,
     /// The newest progress of its first pod.
@@ -100,7 +100,7 @@ impl Caches {
             jobs: self.jobs.of(key),
             services: self.services.of(key).into_iter().map(|facts| facts.0).collect(),
             policies: self.policies.of(key).into_iter().map(|facts| facts.0).collect(),
-            config_maps: self.config_maps.of(key).into_iter().map(|facts| facts.name).collect(),
+            config_maps: self.config_maps.of(key),
             nodes: BTreeMap::new(),
             progress: None,
         }

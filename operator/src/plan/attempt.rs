@@ -7,14 +7,15 @@ use simsiam_recipe::Stage;
 
 use super::budget::{RestartKind, count_restart};
 use super::classify::{AttemptOutcome, ExitCause, classify_exit};
-use super::missing::missing_objects;
+use super::missing::{ForeignObject, foreign_objects, missing_beside, missing_objects};
 use super::planner::Planner;
 use super::time::{after, whole_seconds};
 use super::types::{Action, EventKind, PlannedEvent, RECONCILED};
 use crate::api::{Attempt, AttemptState, ConditionStatus, RunPhase, StageRecord, StageState, WorkersStatus};
 use crate::build::{Objects, Shape};
+use crate::error::NAME_TAKEN;
 use crate::names;
-use crate::observe::JobFacts;
+use crate::observe::{JobFacts, PodFacts};
 
 /// How long the leader's termination message may take to appear after its Job is complete.
 const MESSAGE_DELAY: Duration = Duration::from_secs(10);
@@ -62,7 +63,7 @@ impl Planner<'_> {
         let record = &mut status.stages[index];
         record.attempts += 1;
         let number = record.attempts;
-        let job = names::job(self.run.name(), stage, number);
+        let job = names::job(self.run.name(), &self.run.identity.uid, stage, number);
         let attempt = Attempt { number, job, state: AttemptState::Creating, created: now, ended: None };
         status.start_time.get_or_insert(now);
         status.not_before = None;
@@ -79,9 +80,9 @@ impl Planner<'_> {
         let gpus = shape.nodes.saturating_mul(shape.gpus);
         self.plan.status.workers = Some(WorkersStatus { nodes: shape.nodes, ready: 0, gpus });
         self.condition("PodsReady", false, "CreatingPods", "");
-        if self.input.observed.job(&attempt.job).is_some() {
-            let message = format!("Job {} of a deleted run with the same name still exists", attempt.job);
-            self.set_phase(RunPhase::Pending, "WaitingForOldJob", &message, None);
+        let objects = Objects::of(self.run, stage, attempt, self.input.settings);
+        if let Some((reason, message)) = self.obstacle(attempt, &objects) {
+            self.set_phase(RunPhase::Pending, reason, &message, None);
             self.requeue_in(10);
             return;
         }
@@ -91,11 +92,40 @@ impl Planner<'_> {
             Some(refused) => self.set_phase(RunPhase::Pending, &refused.reason, &refused.message, None),
             None => self.set_phase(RunPhase::Pending, "CreatingPods", "", None),
         }
-        let objects = Objects::of(self.run, stage, attempt, self.input.settings);
         self.plan.actions.extend(missing_objects(&objects, self.input.observed));
         self.plan.actions.push(Action::CreateJob(Box::new(objects.job)));
         // In case the Job's first event is lost.
         self.requeue_in(30);
+    }
+
+    /// What must be gone before the objects of an attempt can be created, as reason and message.
+    fn obstacle(&self, attempt: &Attempt, objects: &Objects) -> Option<(&'static str, String)> {
+        let (observed, run) = (self.input.observed, self.run);
+        let left = |what: String| {
+            let message = format!("{what} of an earlier run named {} still exists", run.name());
+            Some(("WaitingForOldRun", message))
+        };
+        for ForeignObject { kind, name, is_owned } in foreign_objects(objects, observed, &run.identity.uid) {
+            if is_owned {
+                return left(format!("{kind} {name}"));
+            }
+            let message =
+                format!("{kind} {name} already exists and belongs to no run; delete it, or give the run another name");
+            return Some((NAME_TAKEN, message));
+        }
+        // Their pods have the labels of this run's: two gangs would share its Service and its output.
+        let is_own = |owner: &Option<String>| owner.as_ref() == Some(&run.identity.uid);
+        let mut jobs = observed.jobs.iter();
+        if let Some(job) = jobs.find(|job| !is_own(&job.owner) && job.complete.is_none() && job.failing.is_none()) {
+            return left(format!("Job {}", job.name));
+        }
+        let of_own_job = |pod: &PodFacts| {
+            let mut jobs = observed.jobs.iter();
+            pod.job == attempt.job || jobs.any(|job| is_own(&job.owner) && pod.owner.as_ref() == Some(&job.uid))
+        };
+        let mut pods = observed.pods.iter();
+        let pod = pods.find(|pod| !pod.is_gone && pod.ended.is_none() && !of_own_job(pod))?;
+        left(format!("pod {}", pod.name))
     }
 
     /// Watches an attempt whose Job exists.
@@ -118,7 +148,10 @@ impl Planner<'_> {
         }
         let policy = &self.run.cluster.restart_policy;
         match classify_exit(job, &pods, &self.input.observed.nodes, policy, self.input.now) {
-            AttemptOutcome::Active => self.show(job, &pods),
+            AttemptOutcome::Active => {
+                self.restore_objects(job);
+                self.show(job, &pods);
+            }
             AttemptOutcome::Undetermined(at) => {
                 let message = "the attempt has ended; waiting to learn whether a node was lost";
                 self.set_phase(RunPhase::Pending, "Judging", message, None);
@@ -129,6 +162,17 @@ impl Planner<'_> {
             }
             AttemptOutcome::Failed(cause) => self.fail(&cause.reason, &cause.message, cause.pod.as_deref()),
             AttemptOutcome::Restart(kind, cause) => self.restart(kind, &cause),
+        }
+    }
+
+    /// Brings back what somebody deleted or changed beside the Job of the current attempt.
+    fn restore_objects(&mut self, job: &JobFacts) {
+        let status = &self.plan.status;
+        let Some((stage, attempt)) = status.stage.zip(status.attempt.as_ref()) else { return };
+        let objects = Objects::of(self.run, stage, attempt, self.input.settings);
+        let foreign = foreign_objects(&objects, self.input.observed, &self.run.identity.uid);
+        if foreign.is_empty() {
+            self.plan.actions.extend(missing_beside(job, &objects, self.input.observed));
         }
     }
 

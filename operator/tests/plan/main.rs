@@ -6,12 +6,13 @@ mod ends;
 mod gitops;
 mod life;
 mod limits;
+mod ownership;
 #[path = "../world/mod.rs"]
 mod world;
 
 use simsiam_operator::api::RunPhase;
 use simsiam_operator::plan::{Action, Plan};
-use world::World;
+use world::{World, short};
 
 /// The actions, in short.
 pub fn actions(plan: &Plan) -> Vec<String> {
@@ -19,9 +20,9 @@ pub fn actions(plan: &Plan) -> Vec<String> {
         Action::ApplyService(_) => "Service".to_owned(),
         Action::ApplyNetworkPolicy(_) => "NetworkPolicy".to_owned(),
         Action::CreateConfigMap(_) => "ConfigMap".to_owned(),
-        Action::CreateJob(job) => format!("+{}", job.metadata.name.clone().unwrap()),
-        Action::DeleteJob { name, .. } => format!("-{name}"),
-        Action::ForceDeletePod { name, .. } => format!("!{name}"),
+        Action::CreateJob(job) => format!("+{}", short(job.metadata.name.as_deref().unwrap())),
+        Action::DeleteJob { name, .. } => format!("-{}", short(name)),
+        Action::ForceDeletePod { name, .. } => format!("!{}", short(name)),
         Action::DeleteRun => "-run".to_owned(),
     };
     plan.actions.iter().map(word).collect()

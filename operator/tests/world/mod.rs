@@ -5,11 +5,15 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
 use serde_json::{Value, json};
 use simsiam_contract::{ExitCode, Progress, TerminationMessage};
 use simsiam_operator::api::{Json, SimSiamRun, Status, ValidatedRun};
 use simsiam_operator::build::{Peer, Settings};
-use simsiam_operator::observe::{Applied, JobFacts, JobFailure, Observed, PodFacts, Termination};
+use simsiam_operator::names;
+use simsiam_operator::observe::{
+    Applied, ConfigMapFacts, Facts, JobFacts, JobFailure, Observed, PodFacts, Termination,
+};
 use simsiam_operator::plan::{Action, Input, Plan, plan, set_reconciled};
 use simsiam_operator::progress::LiveProgress;
 
@@ -52,6 +56,22 @@ pub fn settings() -> Settings {
         }),
         ..Settings::default()
     }
+}
+
+fn run_uid() -> Option<String> {
+    Some("run-uid".to_owned())
+}
+
+/// The Job as a server stores it.
+fn with_uid(job: &Job, uid: &str) -> Job {
+    let mut job = job.clone();
+    job.metadata.uid = Some(uid.to_owned());
+    job
+}
+
+/// A name without the part of the run's uid in it.
+pub fn short(name: &str) -> String {
+    name.replacen(&format!("-{}", names::suffix("run-uid")), "", 1)
 }
 
 impl World {
@@ -107,14 +127,17 @@ impl World {
             match action {
                 Action::ApplyService(service) => {
                     let json = Json::from(&serde_json::to_value(service).unwrap());
-                    self.observed.services = vec![Applied { name: service.metadata.name.clone().unwrap(), json }];
+                    let name = service.metadata.name.clone().unwrap();
+                    self.observed.services = vec![Applied { name, owner: run_uid(), json }];
                 }
                 Action::ApplyNetworkPolicy(policy) => {
                     let json = Json::from(&serde_json::to_value(policy).unwrap());
-                    self.observed.policies = vec![Applied { name: policy.metadata.name.clone().unwrap(), json }];
+                    let name = policy.metadata.name.clone().unwrap();
+                    self.observed.policies = vec![Applied { name, owner: run_uid(), json }];
                 }
                 Action::CreateConfigMap(map) => {
-                    self.observed.config_maps.push(map.metadata.name.clone().unwrap());
+                    let name = map.metadata.name.clone().unwrap();
+                    self.observed.config_maps.push(ConfigMapFacts { name, owner: run_uid() });
                 }
                 Action::CreateJob(job) => {
                     let spec = job.spec.clone().unwrap();
@@ -125,8 +148,8 @@ impl World {
                     let pods = u32::try_from(spec.completions.unwrap()).unwrap();
                     let suspended = spec.suspend.unwrap();
                     let started = (!suspended).then_some(self.now);
-                    let owner = Some("run-uid".to_owned());
-                    let facts = JobFacts { name, uid, owner, pods, suspended, started, ..JobFacts::default() };
+                    let read = JobFacts::of(&with_uid(job, &uid)).unwrap();
+                    let facts = JobFacts { name, uid, pods, suspended, started, ..read };
                     self.observed.jobs.push(facts.clone());
                     if !suspended {
                         self.pods(&facts);

@@ -12,6 +12,7 @@ mod environment;
 
 mod charts;
 mod disturbed;
+mod ownership;
 mod refused;
 mod whole;
 
@@ -47,6 +48,9 @@ const TESTS: &[Test] = &[
     test!(disturbed::deleted_pod_restarts_without_loss),
     test!(disturbed::run_is_suspended_resumed_and_deleted),
     test!(disturbed::queued_run_is_admitted_and_evicted),
+    test!(ownership::taken_names_are_left_alone),
+    test!(ownership::replaced_run_waits_for_the_old_one),
+    test!(ownership::deleted_objects_come_back_during_the_attempt),
     test!(disturbed::operator_restart_keeps_the_attempt),
     test!(charts::chart_objects_are_accepted_by_the_api_server),
     test!(charts::crd_belongs_to_the_release_and_is_kept),
