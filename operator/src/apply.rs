@@ -103,6 +103,9 @@ impl Cluster<'_> {
                 let how = DeleteParams::foreground();
                 self.delete::<Job>(namespace, "Job", name, uid, how).await
             }
+            Action::DeletePod { name, uid } => {
+                self.delete::<Pod>(namespace, "Pod", name, uid, DeleteParams::default()).await
+            }
             Action::ForceDeletePod { name, uid } => {
                 let how = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
                 self.delete::<Pod>(namespace, "Pod", name, uid, how).await

@@ -14,6 +14,8 @@ pub const OPERATOR: &str = "simsiam-operator";
 pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 /// A pod's index in its Job; set by Kubernetes.
 pub const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// The annotation whose new value reopens a failed run.
+pub const RETRY: &str = "simsiam.dev/retry";
 /// Kueue's label for the queue of a Job.
 pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 /// Kueue's label for the priority of a Job.

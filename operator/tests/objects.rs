@@ -184,7 +184,8 @@ fn gang_has_the_annotations_of_its_scheduler() {
     };
     let (metadata, pods, scheduler) = job(json!({"scheduler": "volcano", "queue": "vision"}), None);
     assert_eq!(metadata["annotations"], json!({"scheduling.volcano.sh/group-min-member": "2"}));
-    assert_eq!(pods["annotations"], json!({"scheduling.volcano.sh/queue-name": "vision"}));
+    let annotations = json!({"scheduling.volcano.sh/queue-name": "vision", "linkerd.io/inject": "disabled"});
+    assert_eq!(pods["annotations"], annotations);
     assert_eq!(scheduler, "volcano");
     let (metadata, pods, scheduler) = job(json!({"scheduler": "kai", "queue": "vision"}), None);
     assert_eq!(metadata["annotations"], json!({"kai.scheduler/batch-min-member": "2"}));
@@ -196,6 +197,22 @@ fn gang_has_the_annotations_of_its_scheduler() {
     assert_eq!(scheduler, "kai-scheduler-2");
     let (metadata, _, scheduler) = job(Value::Null, None);
     assert!(metadata["annotations"].is_null() && scheduler.is_null(), "{metadata} {scheduler}");
+}
+
+#[test]
+fn pods_ask_for_no_sidecars_unless_the_user_does() {
+    let template = |spec: &Value| {
+        let (_, job) = objects(spec).into_iter().find(|(name, _)| name == "job").unwrap();
+        job["spec"]["template"]["metadata"].clone()
+    };
+    let metadata = template(&spec());
+    assert_eq!(metadata["labels"]["sidecar.istio.io/inject"], "false");
+    assert_eq!(metadata["annotations"]["linkerd.io/inject"], "disabled");
+    let mut with = spec();
+    with["workers"]["annotations"] = json!({"sidecar.istio.io/inject": "true", "linkerd.io/inject": "enabled"});
+    let metadata = template(&with);
+    assert_eq!(metadata["labels"]["sidecar.istio.io/inject"], Value::Null);
+    assert_eq!(metadata["annotations"], with["workers"]["annotations"]);
 }
 
 /// A run's objects are deleted with the run.

@@ -50,6 +50,10 @@ pub struct Status {
     pub results: Option<Results>,
     /// Restarts of attempts.
     pub restarts: Restarts,
+    /// The last value of the annotation simsiam.dev/retry; a new one reopens a failed run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub retry: Option<String>,
     /// The next attempt does not start before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
@@ -183,6 +187,10 @@ pub struct Attempt {
     pub job: String,
     /// Its state.
     pub state: AttemptState,
+    /// The generation of `spec` from which it was created.
+    #[serde(default)]
+    #[schemars(extend("format" = "int64"))]
+    pub generation: i64,
     /// When it started.
     #[schemars(with = "Time")]
     pub created: Timestamp,

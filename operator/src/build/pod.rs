@@ -28,6 +28,11 @@ const AGENT_SECONDS: u32 = 15;
 /// How long a pod is kept on a node that is not ready.
 const LOST_NODE_SECONDS: i64 = 30;
 
+/// Istio's label, formerly an annotation, that asks for a sidecar or none.
+const ISTIO: &str = "sidecar.istio.io/inject";
+/// Linkerd's annotation that asks for a sidecar or none.
+const LINKERD: &str = "linkerd.io/inject";
+
 /// The template of an attempt's pods.
 pub fn template(
     run: &ValidatedRun,
@@ -43,13 +48,19 @@ pub fn template(
     // The API server writes the defaults into the run, so that they cannot be told from what its author wrote.
     let set_ids = !settings.omit_user_ids || *ids != SecurityIds::default();
     let id = |id: u32| set_ids.then(|| i64::from(id));
+    let mut annotations = workers.annotations.clone();
     let mut labels = workers.labels.clone();
+    // A sidecar would not end with the trainer, and proxies do not carry NCCL's and Gloo's connections.
+    if !annotations.contains_key(ISTIO) {
+        labels.entry(ISTIO.into()).or_insert_with(|| "false".into());
+    }
+    annotations.entry(LINKERD.into()).or_insert_with(|| "disabled".into());
     labels.extend(names::labels(run.name()));
     labels.insert(names::STAGE.into(), stage.name().into());
     labels.insert(names::ATTEMPT.into(), attempt.number.to_string());
     let mut metadata = ObjectMeta {
         labels: Some(labels),
-        annotations: Some(workers.annotations.clone()).filter(|map| !map.is_empty()),
+        annotations: Some(annotations),
         ..ObjectMeta::default()
     };
     gang::mark_pods(&mut metadata, workers);

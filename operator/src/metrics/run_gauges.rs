@@ -188,6 +188,7 @@ mod tests {
                 number: 1,
                 job: "r-pretrain-1".into(),
                 state: AttemptState::Active,
+                generation: 1,
                 created,
                 ended: None,
             }),

@@ -236,7 +236,8 @@ pub struct JobFacts {
     pub pods: u32,
     /// The ConfigMap that its pods mount.
     pub config_map: Option<String>,
-    /// Whether a queue has suspended it.
+    /// Whether it is suspended, or its controller has not noticed yet that it no longer is: until then `started` is that of
+    /// the last admission.
     pub suspended: bool,
     /// When the Job controller started to create its pods.
     pub started: Option<Timestamp>,
@@ -276,7 +277,7 @@ impl Facts for JobFacts {
             attempt: label(names::ATTEMPT).and_then(|number| number.parse().ok()),
             config_map: config_map_of(spec.template.spec.as_ref()),
             pods: spec.completions.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
-            suspended: spec.suspend.unwrap_or(false),
+            suspended: spec.suspend.unwrap_or(false) || find("Suspended").is_some(),
             started: status.start_time.map(|time| time.0),
             complete: find("Complete").map(since),
             failing: find("FailureTarget").or_else(|| find("Failed")).map(|condition| JobFailure {
@@ -423,6 +424,21 @@ mod tests {
         assert_eq!(facts.disrupted.unwrap().reason, "EvictionByEvictionAPI");
         let ended = facts.ended.unwrap();
         assert_eq!((ended.code, ended.message.checkpoint.unwrap().step), (Some(ExitCode::Preempted), 7));
+    }
+
+    /// A queue or a user resumes the Job; its controller resets the start time later, for a large Job much later.
+    #[test]
+    fn resumed_job_counts_as_suspended_until_its_controller_has_noticed() {
+        let job = |suspend: bool, condition: &str| -> JobFacts {
+            let condition = json!({"type": "Suspended", "status": condition});
+            let status = json!({"startTime": "2026-01-01T00:00:00Z", "conditions": [condition]});
+            let job = json!({"metadata": {"name": "j", "uid": "u"}, "status": status,
+                "spec": {"suspend": suspend, "completions": 2, "selector": {}, "template": {}}});
+            JobFacts::of(&serde_json::from_value(job).unwrap()).unwrap()
+        };
+        assert!(job(true, "False").suspended && job(true, "True").suspended);
+        assert!(job(false, "True").suspended);
+        assert!(!job(false, "False").suspended);
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use simsiam_contract::TerminationMessage;
 use simsiam_recipe::Stage;
 
 use super::budget::{RestartKind, count_restart};
-use super::classify::{AttemptOutcome, ExitCause, classify_exit};
+use super::classify::{AttemptOutcome, ExitCause, bad_start, classify_exit};
 use super::missing::{ForeignObject, foreign_objects, missing_beside, missing_objects};
 use super::planner::Planner;
 use super::time::{after, whole_seconds};
@@ -19,6 +20,9 @@ use crate::observe::{JobFacts, PodFacts};
 
 /// How long the leader's termination message may take to appear after its Job is complete.
 const MESSAGE_DELAY: Duration = Duration::from_secs(10);
+
+/// How long a Job may take to complete after all its trainers have ended with success.
+const SIDECAR_DELAY: Duration = Duration::from_secs(30);
 
 impl Planner<'_> {
     /// Plans the next step of a run that is neither suspended nor finished.
@@ -64,7 +68,8 @@ impl Planner<'_> {
         record.attempts += 1;
         let number = record.attempts;
         let job = names::job(self.run.name(), &self.run.identity.uid, stage, number);
-        let attempt = Attempt { number, job, state: AttemptState::Creating, created: now, ended: None };
+        let (state, generation) = (AttemptState::Creating, self.input.object.generation());
+        let attempt = Attempt { number, job, state, generation, created: now, ended: None };
         status.start_time.get_or_insert(now);
         status.not_before = None;
         status.attempt = Some(attempt.clone());
@@ -142,8 +147,23 @@ impl Planner<'_> {
             self.finish(&ended.map(|ended| ended.message.clone()).unwrap_or_default());
             return;
         }
+        if let Some(at) = self.all_trainers_done(job, &pods) {
+            if self.input.now < at {
+                self.requeue_at(at);
+            } else {
+                // Another container, such as an injected sidecar, keeps the pods and so the Job from ending.
+                self.plan.actions.push(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() });
+                let leader = pods.iter().find(|pod| pod.index == 0).and_then(|pod| pod.ended.as_ref());
+                self.finish(&leader.map(|ended| ended.message.clone()).unwrap_or_default());
+                return;
+            }
+        }
         if job.deleting.is_some() {
             self.restart_after_lost_job(format!("Job {} was deleted", job.name));
+            return;
+        }
+        if self.is_superseded(job, &pods) {
+            self.replace_superseded();
             return;
         }
         let policy = &self.run.cluster.restart_policy;
@@ -160,9 +180,55 @@ impl Planner<'_> {
                 // Nodes are polled, not watched.
                 self.requeue_in(5);
             }
-            AttemptOutcome::Failed(cause) => self.fail(&cause.reason, &cause.message, cause.pod.as_deref()),
+            AttemptOutcome::BadStart(cause) if self.has_run() => self.restart(RestartKind::Counted, &cause),
+            AttemptOutcome::BadStart(cause) | AttemptOutcome::Failed(cause) => {
+                self.fail(&cause.reason, &cause.message, cause.pod.as_deref())
+            }
             AttemptOutcome::Restart(kind, cause) => self.restart(kind, &cause),
         }
+    }
+
+    /// Whether all pods of an attempt of this run have ever run: then its image and Secrets were there.
+    fn has_run(&self) -> bool {
+        let status = &self.plan.status;
+        let is_done = |record: &StageRecord| record.state == StageState::Done;
+        let ran = status.active_since.is_some() || status.active_seconds > 0;
+        ran || status.checkpoint.is_some() || status.stages.iter().any(is_done)
+    }
+
+    /// Whether the attempt cannot start and the spec has changed since it was created.
+    fn is_superseded(&self, job: &JobFacts, pods: &[&PodFacts]) -> bool {
+        let created_from = self.plan.status.attempt.as_ref().map_or(0, |attempt| attempt.generation);
+        let has_changed = created_from > 0 && created_from < self.input.object.generation();
+        let is_stuck = |pod: &&PodFacts| {
+            !pod.is_gone && (bad_start(pod).is_some() || (pod.node.is_none() && pod.unschedulable.is_some()))
+        };
+        has_changed && !job.suspended && job.failing.is_none() && pods.iter().any(|pod| is_stuck(&pod))
+    }
+
+    /// Ends an attempt that cannot start; the next one, from the changed spec, follows at once and is not counted.
+    fn replace_superseded(&mut self) {
+        let Some(mut attempt) = self.plan.status.attempt.clone() else { return };
+        attempt.state = AttemptState::Ended;
+        attempt.ended = Some(whole_seconds(self.input.now));
+        self.plan.status.not_before = None;
+        self.plan.status.attempt = Some(attempt.clone());
+        let message = format!("attempt {} could not start, and spec has changed since", attempt.number);
+        self.plan.note("SpecChanged", message.clone());
+        self.clean_up(&attempt);
+        self.condition("PodsReady", false, "SpecChanged", &message);
+        self.set_phase(RunPhase::Pending, "SpecChanged", &message, None);
+        self.clear_workers();
+    }
+
+    /// When the trainers of all pods will have been done for long enough for the Job to be complete; `None` while one is
+    /// not.
+    fn all_trainers_done(&self, job: &JobFacts, pods: &[&PodFacts]) -> Option<Timestamp> {
+        let is_unfinished = job.failing.is_none() && job.deleting.is_none() && !job.suspended;
+        let done: Vec<_> = pods.iter().filter_map(|pod| pod.ended.as_ref()).filter(|ended| ended.succeeded()).collect();
+        let all = is_unfinished && done.len() == pods.len() && pods.len() == job.pods as usize;
+        let last = done.iter().filter_map(|ended| ended.at).max()?;
+        all.then(|| after(last, SIDECAR_DELAY))
     }
 
     /// Brings back what somebody deleted or changed beside the Job of the current attempt.

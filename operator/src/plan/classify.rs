@@ -21,6 +21,8 @@ pub enum AttemptOutcome {
     Active,
     /// It has ended; its cause may be known only at this time.
     Undetermined(Timestamp),
+    /// A container cannot start: permanent, unless pods of the run have run before.
+    BadStart(ExitCause),
     /// It failed permanently: another attempt would end the same way.
     Failed(ExitCause),
     /// Another attempt may succeed.
@@ -140,7 +142,7 @@ fn classify_start(
     let present: Vec<_> = pods.iter().filter(|pod| !pod.is_gone).collect();
     if let Some((pod, waiting)) = present.iter().find_map(|pod| Some((pod, bad_start(pod)?))) {
         let (reason, message) = (waiting.reason.clone(), waiting.message.clone());
-        return Some(AttemptOutcome::Failed(ExitCause { reason, message, pod: Some(pod.name.clone()) }));
+        return Some(AttemptOutcome::BadStart(ExitCause { reason, message, pod: Some(pod.name.clone()) }));
     }
     let unscheduled = |cause| Some(AttemptOutcome::Restart(RestartKind::Unscheduled, cause));
     if let Some(pod) = present.iter().find(|pod| pod.node.is_none() && pod.ended.is_none()) {

@@ -7,11 +7,31 @@ use super::planner::Planner;
 use super::time::after;
 use super::types::Action;
 use crate::api::Attempt;
+use crate::observe::JobFacts;
 
 /// How long a pod may outlive its grace period on a ready node before it is deleted by force.
 const STUCK: Duration = Duration::from_secs(60);
 
 impl Planner<'_> {
+    /// Deletes Jobs of earlier attempts that are still unfinished: no step of the run looks at them any more. A Job that is
+    /// ahead of the status is left alone, since the status may be outdated.
+    pub(super) fn sweep(&mut self) {
+        let status = &self.plan.status;
+        let is_past = |job: &JobFacts| match (&status.attempt, status.stage, job.stage.zip(job.attempt)) {
+            (Some(current), Some(stage), Some(attempt)) => attempt < (stage, current.number),
+            (Some(_), ..) => false,
+            (None, ..) => status.completion_time.is_some(),
+        };
+        let is_left = |job: &&JobFacts| {
+            let unfinished = job.complete.is_none() && job.deleting.is_none();
+            unfinished && job.owner.as_ref() == Some(&self.run.identity.uid) && is_past(job)
+        };
+        let left = self.input.observed.jobs.iter().filter(is_left);
+        let delete = |job: &JobFacts| Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() };
+        let actions: Vec<_> = left.map(delete).collect();
+        self.plan.actions.extend(actions);
+    }
+
     /// Deletes what is left of an attempt. Returns whether nothing is.
     pub(super) fn clean_up(&mut self, attempt: &Attempt) -> bool {
         // Pods that were asked to stop write a checkpoint first and report it when they exit.
@@ -23,6 +43,10 @@ impl Planner<'_> {
         let observed = self.input.observed;
         let left: Vec<_> = observed.pods.iter().filter(|pod| pod.job == attempt.job && !pod.is_gone).collect();
         for pod in &left {
+            // Its Job was deleted without it (`kubectl delete job --cascade=orphan`), and nobody else would stop it.
+            if job.is_none() && pod.deleting.is_none() {
+                self.plan.actions.push(Action::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() });
+            }
             let stuck = pod.deadline.is_some_and(|at| self.input.now >= after(at, STUCK));
             if stuck || is_lost(pod, &observed.nodes) {
                 self.plan.actions.push(Action::ForceDeletePod { name: pod.name.clone(), uid: pod.uid.clone() });

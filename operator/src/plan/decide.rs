@@ -55,6 +55,8 @@ fn refuse(input: &Input, message: &str, plan: &mut Plan) {
 
 impl Planner<'_> {
     fn decide(&mut self) {
+        self.reopen_if_asked();
+        self.sweep();
         if self.plan.status.completion_time.is_some() {
             self.after_end();
             return;

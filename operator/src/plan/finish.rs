@@ -4,7 +4,11 @@ use super::classify::is_lost;
 use super::planner::Planner;
 use super::time::{after, whole_seconds};
 use super::types::Action;
-use crate::api::{RunPhase, StageState};
+use crate::api::{AttemptState, RunPhase, StageState};
+use crate::names;
+
+/// The most characters that are kept of the annotation's value.
+const RETRY_LENGTH: usize = 256;
 
 impl Planner<'_> {
     /// The run has failed for good.
@@ -19,6 +23,32 @@ impl Planner<'_> {
         self.end();
         self.plan.failure("Failed", format!("{reason}: {message}"));
         self.after_end();
+    }
+
+    /// Reopens a failed run if its annotation `simsiam.dev/retry` has a new value. The restart budget is full again; the
+    /// next attempt continues from the newest checkpoint.
+    pub(super) fn reopen_if_asked(&mut self) {
+        let asked = self.input.object.metadata.annotations.as_ref().and_then(|all| all.get(names::RETRY));
+        let asked = asked.map(|value| value.chars().take(RETRY_LENGTH).collect::<String>());
+        let is_new = asked.is_some() && asked != self.plan.status.retry;
+        let status = &mut self.plan.status;
+        status.retry = asked;
+        if !is_new || status.completion_time.is_none() || status.phase != Some(RunPhase::Failed) {
+            return;
+        }
+        status.completion_time = None;
+        status.restarts.reset_since_checkpoint();
+        if let Some(record) = status.stages.iter_mut().find(|record| record.state == StageState::Failed) {
+            (record.state, record.finished) = (StageState::Active, None);
+        }
+        if let Some(attempt) = &mut status.attempt {
+            attempt.state = AttemptState::Ended;
+            attempt.ended.get_or_insert(whole_seconds(self.input.now));
+        }
+        self.plan.set_phase(RunPhase::Pending, "Retried", "", None);
+        self.condition("Failed", false, "Retried", "");
+        self.condition("Succeeded", false, "Retried", "");
+        self.plan.note("Retried", format!("the annotation {} has changed", names::RETRY));
     }
 
     /// Every stage is done.

@@ -61,6 +61,13 @@ pub enum Action {
         /// Its uid.
         uid: String,
     },
+    /// Delete a pod that no Job owns any more.
+    DeletePod {
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: String,
+    },
     /// Delete a pod without waiting for its kubelet.
     ForceDeletePod {
         /// Name of the pod.

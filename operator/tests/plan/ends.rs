@@ -1,8 +1,8 @@
 //! How attempts end: what counts as the cause, and what follows.
 
 use serde_json::{Value, json};
-use simsiam_operator::api::{AttemptState, CheckpointStatus, RunPhase, StageState};
-use simsiam_operator::observe::{Disruption, MemoryLimit, Waiting};
+use simsiam_operator::api::{AttemptState, CheckpointStatus, ConditionStatus, RunPhase, StageState};
+use simsiam_operator::observe::{Disruption, JobFacts, MemoryLimit, Waiting};
 
 use super::world::{World, short, spec};
 use super::{actions, assert_phase};
@@ -319,4 +319,148 @@ fn stage_has_its_own_checkpoints_and_budget() {
         world.step();
     }
     assert_eq!(short(&world.job().name), "r-linear-4");
+}
+
+/// The image was there when pods ran: it is the registry that fails, and not for ever.
+#[test]
+fn image_that_cannot_be_pulled_by_a_later_attempt_is_retried() {
+    for reason in ["ImagePullBackOff", "CreateContainerError"] {
+        let mut world = World::training(&spec());
+        world.after(60);
+        world.ends(1, 139, &json!({}));
+        world.gives_up_for(1);
+        world.step();
+        world.cleared();
+        world.after(60);
+        assert_eq!(actions(&world.step()), ["+r-pretrain-2"]);
+        world.pod(0).waiting = Some(Waiting { reason: reason.into(), message: "503".into() });
+        world.after(600);
+        assert_eq!(actions(&world.step()), ["-r-pretrain-2"]);
+        assert_phase(&world, RunPhase::Pending, reason);
+        assert_eq!(world.status().restarts.counted, 2);
+        world.cleared();
+        world.after(60);
+        assert_eq!(actions(&world.step()), ["+r-pretrain-3"]);
+    }
+}
+
+#[test]
+fn changed_spec_after_a_bad_start_begins_the_next_attempt_at_once() {
+    let bad: [fn(&mut World); 2] = [
+        |world| world.pod(0).waiting = Some(Waiting { reason: "ImagePullBackOff".into(), message: String::new() }),
+        |world| world.pod(1).unschedulable = Some("no GPU".into()),
+    ];
+    for stick in bad {
+        let mut world = World::new(&spec());
+        world.step();
+        stick(&mut world);
+        world.step();
+        world.after(5);
+        assert_eq!(actions(&world.step()), [""; 0], "the spec is the same");
+        world.set("image", json!("trainer:2"));
+        assert_eq!(actions(&world.step()), ["-r-pretrain-1"]);
+        assert_phase(&world, RunPhase::Pending, "SpecChanged");
+        world.cleared();
+        assert_eq!(actions(&world.step()), ["+r-pretrain-2"]);
+        let restarts = world.status().restarts;
+        assert_eq!((restarts.counted, restarts.preempted, restarts.unscheduled), (0, 0, 0));
+    }
+}
+
+#[test]
+fn changed_spec_of_a_training_run_keeps_its_attempt() {
+    let mut world = World::training(&spec());
+    world.set("image", json!("trainer:2"));
+    assert_eq!(actions(&world.step()), [""; 0]);
+    assert_phase(&world, RunPhase::Training, "");
+}
+
+#[test]
+fn failed_run_is_reopened_by_a_new_value_of_its_annotation() {
+    let mut world = World::training(&spec());
+    // Seen before the failure: no reason to reopen.
+    world.retry("1");
+    world.step();
+    world.ends(0, 78, &json!({"message": "403", "checkpoint": {"step": 40, "uri": "s3://x"}}));
+    world.gives_up_for(0);
+    world.step();
+    assert_phase(&world, RunPhase::Failed, "BadConfiguration");
+    world.after(60);
+    world.step();
+    assert_phase(&world, RunPhase::Failed, "BadConfiguration");
+    world.retry("2");
+    assert_eq!(actions(&world.step()), ["-r-pretrain-1"]);
+    let status = world.status();
+    assert_eq!((status.phase, status.completion_time), (Some(RunPhase::Pending), None));
+    let failed = status.conditions.iter().find(|condition| condition.kind == "Failed").unwrap();
+    assert_eq!(failed.status, ConditionStatus::False);
+    assert_eq!((status.stages[0].state, status.stages[0].finished), (StageState::Active, None));
+    world.cleared();
+    assert_eq!(actions(&world.step()), ["+r-pretrain-2"]);
+    assert_eq!(world.status().checkpoint.unwrap().step, 40);
+    // Once.
+    world.run();
+    world.ends(0, 78, &json!({}));
+    world.gives_up_for(0);
+    world.step();
+    world.step();
+    assert_phase(&world, RunPhase::Failed, "BadConfiguration");
+}
+
+/// A sidecar that was injected into the pods keeps them, and so the Job, from ending.
+#[test]
+fn job_whose_trainers_have_all_succeeded_is_ended() {
+    let mut world = World::training(&spec());
+    world.ends(0, 0, &json!({"result": {"loss": -0.5}}));
+    world.after(60);
+    assert_eq!(actions(&world.step()), [""; 0], "one of them trains");
+    world.ends(1, 0, &json!({}));
+    world.after(29);
+    assert_eq!(actions(&world.step()), [""; 0], "the Job may complete");
+    world.after(1);
+    assert_eq!(actions(&world.step()), ["-r-pretrain-1", "+r-knn-1"]);
+    assert_eq!(world.status().results.unwrap().loss, Some(-0.5));
+}
+
+/// `kubectl delete job --cascade=orphan`.
+#[test]
+fn orphaned_pods_of_the_attempt_are_deleted() {
+    let mut world = World::training(&spec());
+    world.observed.jobs.clear();
+    for pod in &mut world.observed.pods {
+        pod.owner = None;
+    }
+    assert_eq!(actions(&world.step()), ["~r-pretrain-1-0-abcde", "~r-pretrain-1-1-abcde"]);
+    assert_phase(&world, RunPhase::Pending, "JobDeleted");
+    world.after(60);
+    assert_eq!(actions(&world.step()), [""; 0], "they are stopping");
+    world.observed.pods.clear();
+    assert_eq!(actions(&world.step()), ["+r-pretrain-2"]);
+}
+
+/// As when a leader that has lost its lease creates it late.
+#[test]
+fn job_of_an_attempt_nobody_looks_at_is_deleted() {
+    let mut world = World::training(&spec());
+    let mut late = world.job().clone();
+    world.ends(1, 139, &json!({}));
+    world.gives_up_for(1);
+    world.step();
+    world.cleared();
+    world.after(60);
+    world.step();
+    late.uid = "late".into();
+    world.observed.jobs.push(late);
+    assert_eq!(actions(&world.step()), ["-r-pretrain-1"]);
+    assert_eq!(actions(&world.step()), [""; 0]);
+    // Without its labels nothing is known of it.
+    world.observed.jobs.retain(|job| job.deleting.is_none());
+    let job = world.job().clone();
+    world.observed.jobs.push(JobFacts { name: "bare".into(), uid: "bare".into(), stage: None, ..job });
+    assert!(!actions(&world.plan()).iter().any(|action| action.starts_with('-')));
+    // A status that is older than the Job is no reason to delete it.
+    let mut world = World::training(&spec());
+    world.job().attempt = Some(2);
+    world.job().name = "r-pretrain-2-zzz".into();
+    assert!(!actions(&world.plan()).iter().any(|action| action.starts_with('-')));
 }

@@ -22,6 +22,7 @@ pub fn actions(plan: &Plan) -> Vec<String> {
         Action::CreateConfigMap(_) => "ConfigMap".to_owned(),
         Action::CreateJob(job) => format!("+{}", short(job.metadata.name.as_deref().unwrap())),
         Action::DeleteJob { name, .. } => format!("-{}", short(name)),
+        Action::DeletePod { name, .. } => format!("~{}", short(name)),
         Action::ForceDeletePod { name, .. } => format!("!{}", short(name)),
         Action::DeleteRun => "-run".to_owned(),
     };

@@ -90,6 +90,12 @@ impl World {
         *self.object.metadata.generation.as_mut().unwrap() += 1;
     }
 
+    /// Sets the annotation that reopens a failed run.
+    pub fn retry(&mut self, value: &str) {
+        let annotations = self.object.metadata.annotations.get_or_insert_default();
+        annotations.insert(names::RETRY.into(), value.into());
+    }
+
     pub fn after(&mut self, seconds: u64) {
         self.now = self.now.checked_add(SignedDuration::try_from(Duration::from_secs(seconds)).unwrap()).unwrap();
     }
@@ -168,6 +174,13 @@ impl World {
                         .iter_mut()
                         .filter(|pod| pod.owner.as_ref() == Some(uid) && pod.deleting.is_none())
                     {
+                        pod.deleting = Some(now);
+                        pod.deadline = now.checked_add(SignedDuration::from_secs(120)).ok();
+                    }
+                }
+                Action::DeletePod { uid, .. } => {
+                    let now = self.now;
+                    for pod in self.observed.pods.iter_mut().filter(|pod| pod.uid == *uid) {
                         pod.deleting = Some(now);
                         pod.deadline = now.checked_add(SignedDuration::from_secs(120)).ok();
                     }

@@ -106,6 +106,67 @@ pub fn queued_run_is_admitted_and_evicted(env: &mut Environment) {
     }
 }
 
+/// A user suspends the Job itself, for longer than pods may take to start, and resumes it.
+pub fn job_suspended_by_hand_continues(env: &mut Environment) {
+    let mut spec = env.spec("held");
+    spec["restartPolicy"] = json!({"scheduleTimeout": "20s"});
+    env.apply("held", &spec).unwrap();
+    env.wait_for_checkpoint("held", "held");
+    let job = env.run("held")["status"]["attempt"]["job"].as_str().unwrap().to_owned();
+    let suspend = |on: bool| {
+        let patch = json!({"spec": {"suspend": on}}).to_string();
+        env.cluster.kubectl(&["patch", "job", &job, "--type=merge", "-p", &patch]).unwrap();
+    };
+    suspend(true);
+    wait_until(Duration::from_secs(60), "no pods", || env.pods("held").is_empty().then_some(()));
+    std::thread::sleep(Duration::from_secs(25));
+    if env.run("held")["status"]["attempt"]["job"] == job.as_str() {
+        suspend(false);
+    }
+    let status = env.wait("held", LIMIT, "Succeeded", |status| {
+        assert_ne!(status["phase"], "Failed", "{status:#}");
+        assert_ne!(status["reason"], "PodsNotCreated", "{status:#}");
+        status["phase"] == "Succeeded"
+    });
+    assert_eq!(status["restarts"]["unscheduled"], 0, "{status:#}");
+    assert_eq!(status["restarts"]["counted"], 0, "{status:#}");
+}
+
+/// A typo in the image that is corrected long before `scheduleTimeout`.
+pub fn corrected_image_starts_at_once(env: &mut Environment) {
+    let mut spec = env.spec("mistyped");
+    spec["restartPolicy"] = json!({"scheduleTimeout": "10m"});
+    spec["image"] = json!("simsiam.dev/no-such-image:1");
+    env.apply("mistyped", &spec).unwrap();
+    let bad = ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"];
+    env.wait("mistyped", Duration::from_secs(60), "without its image", |status| {
+        bad.iter().any(|reason| status["reason"] == *reason)
+    });
+    spec["image"] = json!(env.trainer());
+    env.apply("mistyped", &spec).unwrap();
+    let status = env.wait("mistyped", Duration::from_secs(120), "training", |status| status["phase"] == "Training");
+    assert_eq!(status["attempt"]["number"], 2, "{status:#}");
+    assert_eq!((&status["restarts"]["counted"], &status["restarts"]["unscheduled"]), (&json!(0), &json!(0)));
+}
+
+pub fn failed_run_is_reopened_by_its_annotation(env: &mut Environment) {
+    let mut spec = env.spec("reopened");
+    spec["activeDeadline"] = json!("4s");
+    env.apply("reopened", &spec).unwrap();
+    let status = env.wait_for("reopened", "Failed", LIMIT);
+    assert_eq!(status["reason"], "DeadlineExceeded", "{status:#}");
+    spec["activeDeadline"] = json!("1h");
+    env.apply("reopened", &spec).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(env.run("reopened")["status"]["phase"], "Failed", "not without the annotation");
+    env.cluster.kubectl(&["annotate", "ssr", "reopened", "simsiam.dev/retry=1"]).unwrap();
+    env.wait("reopened", Duration::from_secs(60), "reopened", |status| status["phase"] != "Failed");
+    let status = ends_like_an_undisturbed_run(env, "reopened");
+    let failed =
+        status["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == "Failed").cloned();
+    assert_eq!(failed.map(|condition| condition["status"].clone()), Some(json!("False")), "{status:#}");
+}
+
 /// The operator is killed while the run trains and a new one takes over without disturbing the run.
 pub fn operator_restart_keeps_the_attempt(env: &mut Environment) {
     env.apply("orphan", &env.spec("orphan")).unwrap();

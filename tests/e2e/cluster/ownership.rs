@@ -94,3 +94,17 @@ pub fn deleted_objects_come_back_during_the_attempt(env: &mut Environment) {
     let status = env.wait_for("robbed", "Succeeded", LIMIT);
     assert_eq!(status["stages"][0]["attempts"], 1, "{status:#}");
 }
+
+/// The pods of a Job that was deleted without them train on unseen until they are deleted as well.
+pub fn orphaned_pods_are_replaced(env: &mut Environment) {
+    env.apply("widowed", &env.spec("widowed")).unwrap();
+    env.wait_for_checkpoint("widowed", "widowed");
+    let job = env.run("widowed")["status"]["attempt"]["job"].as_str().unwrap().to_owned();
+    env.cluster.kubectl(&["delete", "job", &job, "--cascade=orphan"]).unwrap();
+    let status = env.wait_for("widowed", "Succeeded", LIMIT);
+    assert_eq!(status["stages"][0]["attempts"], 2, "{status:#}");
+    assert_eq!(status["restarts"]["counted"], 0, "{status:#}");
+    if let Some(undisturbed) = &env.undisturbed {
+        assert_eq!(status["results"]["weightsSha256"].as_str(), Some(undisturbed.as_str()), "{status:#}");
+    }
+}
