@@ -41,6 +41,19 @@ pub fn release(cuda: bool) -> Result<Built> {
     Ok(built)
 }
 
+/// The CUDA shim's file name.
+pub const SHIM: &str = "libtch_ext_cuda.so";
+
+/// Returns the path of the CUDA shim of a build with CUDA.
+///
+/// # Errors
+/// If it was not built.
+pub fn shim(built: &Built) -> Result<PathBuf> {
+    let path = built.shim_folder.as_ref().map(|folder| folder.join(SHIM));
+    path.filter(|path| path.is_file())
+        .ok_or_else(|| Error::Refused(format!("{SHIM} was not built; see cargo's messages above")))
+}
+
 /// Builds a program of one of our packages and returns its path.
 ///
 /// # Errors

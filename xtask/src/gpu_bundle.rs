@@ -7,13 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::build::{Built, program, release};
+use crate::build::{SHIM, program, release, shim};
 use crate::error::{Error, Result};
 use crate::pins::Flavour;
 use crate::process::{output, repo, run};
 use crate::setup::setup;
 
-const SHIM: &str = "libtch_ext_cuda.so";
 const LIMIT: u64 = 60 << 20;
 /// Paths in the repository and in the bundle; `tests/gpu/run` relies on the latter.
 const FILES: &[(&str, &str)] = &[
@@ -67,13 +66,6 @@ pub fn bundle(options: &Options) -> Result<()> {
     }
     println!("Copy it to the GPU machine and run ./run there. To rehearse it here: dist/gpu-bundle/run --cpu");
     Ok(())
-}
-
-/// Returns the path of the CUDA shim; if it can't be built, the build script of `tch-ext` only warns.
-fn shim(built: &Built) -> Result<PathBuf> {
-    let path = built.shim_folder.as_ref().map(|folder| folder.join(SHIM));
-    path.filter(|path| path.is_file())
-        .ok_or_else(|| Error::Refused(format!("{SHIM} was not built; see cargo's warning above")))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -45,6 +45,26 @@ pub fn ensure(flavour: Flavour) -> Result<PathBuf> {
     Ok(linked)
 }
 
+/// Returns the libtorch with CUDA in the cache, after downloading it if necessary. `.libtorch` stays as it is: the tests load
+/// this one beside the libtorch for CPUs, with which they are linked.
+///
+/// # Errors
+/// If this platform has no wheels, the disk has too little room, or the download fails.
+pub fn cuda() -> Result<PathBuf> {
+    supported()?;
+    Ok(in_cache(Flavour::Cuda)?.join("torch"))
+}
+
+/// Returns the libtorch with CUDA if the cache contains it.
+pub fn cuda_if_cached() -> Option<PathBuf> {
+    let site = simsiam_cache::root().ok()?.join(Flavour::Cuda.folder());
+    complete(&site, Flavour::Cuda).then(|| site.join("torch"))
+}
+
+fn complete(site: &Path, flavour: Flavour) -> bool {
+    flavour.required().iter().all(|path| site.join(path).is_file()) && check(&site.join("torch"), flavour).is_ok()
+}
+
 /// Returns `LIBTORCH` if the user set it. `.cargo/config.toml` sets it to `.libtorch/torch` for every cargo command, so
 /// that value does not count.
 fn own_libtorch(link: &Path) -> Option<PathBuf> {
@@ -104,7 +124,7 @@ fn version_in_header(header: &str) -> Option<String> {
 fn in_cache(flavour: Flavour) -> Result<PathBuf> {
     let root = simsiam_cache::root()?;
     let site = root.join(flavour.folder());
-    if flavour.required().iter().all(|path| site.join(path).is_file()) && check(&site.join("torch"), flavour).is_ok() {
+    if complete(&site, flavour) {
         return Ok(site);
     }
     system::ensure(system::DOWNLOAD)?;

@@ -40,6 +40,20 @@ pub const MONITORING: &[Need] = &[
     Need { program: "promtool", package: "prometheus", why: "the tests of alerts" },
 ];
 
+/// Needed by the CUDA flavour of the trainer's image.
+pub const CUDA_IMAGE: &[Need] = &[
+    Need {
+        program: "/usr/lib/x86_64-linux-gnu/libibverbs.so.1",
+        package: "libibverbs1",
+        why: "InfiniBand and RoCE in the CUDA image",
+    },
+    Need {
+        program: "/usr/lib/x86_64-linux-gnu/libmlx5.so.1",
+        package: "ibverbs-providers",
+        why: "InfiniBand and RoCE in the CUDA image",
+    },
+];
+
 /// Needed by the test cluster.
 pub const CLUSTER: &[Need] = &[
     Need { program: "containerd", package: "containerd", why: "containers of the test cluster" },

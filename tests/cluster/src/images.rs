@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::command::run;
@@ -14,6 +14,10 @@ use crate::oci::{self, Image, Layer};
 const ROOTFS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../xtask/image/rootfs.sh");
 /// The unprivileged user of the programs, the same as in the Dockerfiles.
 const USER: &str = "65532:65532";
+/// The environment of every image.
+pub const ENVIRONMENT: &[&str] = &["PATH=/usr/local/bin", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"];
+/// What the CUDA flavour adds. Not `NVIDIA_VISIBLE_DEVICES`: it would give all devices to pods that requested none.
+pub const CUDA_ENVIRONMENT: &[&str] = &["LD_LIBRARY_PATH=/usr/local/lib", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"];
 
 /// A program that has an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,35 +60,42 @@ impl Product {
     /// # Errors
     /// If a library that the program needs is not there, or the archive can't be written.
     pub fn archive(&self, program: &Path, archive: &Path) -> Result<()> {
+        self.archive_with(program, None, archive)
+    }
+
+    /// As [`archive`](Self::archive); with `cuda` the image of the CUDA flavour.
+    ///
+    /// # Errors
+    /// As for [`archive`](Self::archive).
+    pub fn archive_with(&self, program: &Path, cuda: Option<&Cuda>, archive: &Path) -> Result<()> {
         let root = archive.with_extension("rootfs");
-        let made = self.archive_in(program, archive, &root);
+        let made = self.archive_in(program, cuda, archive, &root);
         let removed = if root.exists() { fs::remove_dir_all(&root) } else { Ok(()) };
         made.and(removed.map_err(Error::io("remove", &root)))
     }
 
-    fn archive_in(&self, program: &Path, archive: &Path, root: &Path) -> Result<()> {
-        if root.exists() {
-            fs::remove_dir_all(root).map_err(Error::io("remove", root))?;
-        }
-        run(Command::new("sh").arg(ROOTFS).arg(program).arg(root))?;
+    fn archive_in(&self, program: &Path, cuda: Option<&Cuda>, archive: &Path, root: &Path) -> Result<()> {
+        root_file_system(program, cuda, root)?;
         let layer = |wanted: &dyn Fn(&Path) -> bool| Layer::default().folder(root, wanted);
         let layers = [
             layer(&|path| !path.starts_with("usr/local"))?,
             layer(&|path| path.starts_with("usr/local/lib"))?,
             layer(&|path| path.starts_with("usr/local/bin"))?,
         ];
-        oci::write(archive, &self.description(), &layers)
+        oci::write(archive, &self.description(cuda.is_some()), &layers)
     }
 
-    fn description(&self) -> Image {
+    fn description(&self, cuda: bool) -> Image {
         let label = |name: &str, value: &str| (format!("org.opencontainers.image.{name}"), value.to_owned());
         Image {
-            name: self.image(),
+            name: self.image() + if cuda { "-cuda" } else { "" },
             entrypoint: vec![format!("/usr/local/bin/{}", self.program)],
-            environment: vec![
-                "PATH=/usr/local/bin".to_owned(),
-                "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt".to_owned(),
-            ],
+            environment: ENVIRONMENT
+                .iter()
+                .chain(CUDA_ENVIRONMENT.iter().filter(|_| cuda))
+                .copied()
+                .map(str::to_owned)
+                .collect(),
             user: USER.to_owned(),
             labels: BTreeMap::from([
                 label("title", self.title),
@@ -93,6 +104,36 @@ impl Product {
             ]),
         }
     }
+}
+
+/// What the image of the CUDA flavour also contains.
+#[derive(Debug, Clone)]
+pub struct Cuda {
+    /// The CUDA shim, `libtch_ext_cuda.so`.
+    pub shim: PathBuf,
+    /// The folder that contains `torch/` and `nvidia/`.
+    pub libtorch: PathBuf,
+    /// Whether libtorch's files are linked where possible instead of copied, for tests.
+    pub link: bool,
+}
+
+/// Makes the root file system of a program's image, replacing what is there.
+///
+/// # Errors
+/// If a library that the program needs is not there.
+pub fn root_file_system(program: &Path, cuda: Option<&Cuda>, root: &Path) -> Result<()> {
+    if root.exists() {
+        fs::remove_dir_all(root).map_err(Error::io("remove", root))?;
+    }
+    let mut command = Command::new("sh");
+    command.arg(ROOTFS).arg(program).arg(root).env_remove("ROOTFS_LINK");
+    if let Some(cuda) = cuda {
+        command.args([&cuda.shim, &cuda.libtorch]);
+        if cuda.link {
+            command.env("ROOTFS_LINK", "1");
+        }
+    }
+    run(&mut command)
 }
 
 #[cfg(test)]
@@ -116,6 +157,100 @@ mod tests {
         OPERATOR.archive(Path::new("/bin/ls"), &archive).unwrap();
         assert!(first == fs::read(&archive).unwrap(), "the same input gives the same bytes");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "the root and the archive");
+    }
+
+    /// What NVIDIA's container toolkit mounts from the host's driver.
+    const DRIVER: &[&str] = &["libcuda.so.1", "libnvidia-ml.so.1"];
+
+    /// Loaded by name: by libtorch, by cuDNN, by NVRTC, and by NCCL for InfiniBand and RoCE.
+    const BY_NAME: &[&str] = &[
+        "libtorch_cuda_linalg.so",
+        "libcaffe2_nvrtc.so",
+        "libnvrtc.so.13",
+        "libnvrtc-builtins.so.13.0",
+        "libcudnn_adv.so.9",
+        "libcudnn_cnn.so.9",
+        "libcudnn_engines_precompiled.so.9",
+        "libcudnn_engines_runtime_compiled.so.9",
+        "libcudnn_graph.so.9",
+        "libcudnn_heuristic.so.9",
+        "libcudnn_ops.so.9",
+        "libibverbs.so.1",
+        "libmlx5.so.1",
+        "libmlx5-rdmav34.so",
+        "libtch_ext_cuda.so",
+    ];
+
+    /// The libraries below `root`, by file name.
+    fn libraries(root: &Path) -> BTreeMap<String, PathBuf> {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![root.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).unwrap().flatten() {
+                let (name, kind) = (entry.file_name().to_string_lossy().into_owned(), entry.file_type().unwrap());
+                if kind.is_dir() {
+                    folders.push(entry.path());
+                } else if kind.is_file() && name.contains(".so") {
+                    found.insert(name, entry.path());
+                }
+            }
+        }
+        found
+    }
+
+    /// What libraries need that neither the image nor the driver has, and which of them need it.
+    fn missing(libraries: &BTreeMap<String, PathBuf>) -> BTreeMap<String, Vec<&str>> {
+        let mut missing: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for (name, path) in libraries {
+            let dynamic = crate::command::output(Command::new("readelf").arg("-dW").arg(path)).unwrap();
+            for line in dynamic.lines().filter(|line| line.contains("(NEEDED)")) {
+                let needed = line.split(['[', ']']).nth(1).unwrap();
+                if !libraries.contains_key(needed) && !DRIVER.contains(&needed) {
+                    missing.entry(needed.to_owned()).or_default().push(name);
+                }
+            }
+        }
+        missing
+    }
+
+    /// The libraries of `/bin/ls` stand for the program's, which are the same as in the image for CPUs.
+    #[test]
+    fn cuda_image_has_all_libraries_but_the_drivers() {
+        let Some(torch) = std::env::var_os("TCH_EXT_TEST_CUDA").map(PathBuf::from) else {
+            println!("skipped: TCH_EXT_TEST_CUDA names no libtorch with CUDA; `cargo xtask test cuda` downloads one");
+            return;
+        };
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/../../target").unwrap();
+        let shim = dir.path().join("libtch_ext_cuda.so");
+        let cuda = Cuda { shim: shim.clone(), libtorch: torch.parent().unwrap().to_owned(), link: true };
+        let root = dir.path().join("root");
+        let refused = root_file_system(Path::new("/bin/ls"), Some(&cuda), &root).unwrap_err().to_string();
+        assert!(refused.contains("libtch_ext_cuda.so is missing"), "{refused}");
+        // A small library that needs others of CUDA takes the shim's place; tch-ext's tests load the shim itself.
+        fs::copy(torch.join("lib/libc10_cuda.so"), &shim).unwrap();
+        root_file_system(Path::new("/bin/ls"), Some(&cuda), &root).unwrap();
+
+        let mut libraries = libraries(&root);
+        assert_eq!(missing(&libraries), BTreeMap::new());
+        for name in BY_NAME {
+            assert!(libraries.contains_key(*name), "{name} is not in the image");
+        }
+        for name in ["libcufile_rdma.so.1", "nvshmem_transport_ibgda.so.3", "libnvperf_host.so"] {
+            assert!(!libraries.contains_key(name), "{name} needs what the image lacks, or no training uses it");
+        }
+        assert!(root.join("etc/libibverbs.d/mlx5.driver").is_file());
+        let size: u64 = libraries.values().map(|path| fs::metadata(path).unwrap().len()).sum();
+        assert!((3_000_000_000..3_800_000_000).contains(&size), "{size} bytes");
+        libraries.remove("libcusparseLt.so.0");
+        assert_eq!(missing(&libraries)["libcusparseLt.so.0"], ["libtorch_cuda.so"], "the check sees what is missing");
+    }
+
+    #[test]
+    fn cuda_flavour_has_its_own_tag_and_no_devices_of_its_own() {
+        let (cpu, cuda) = (TRAINER.description(false), TRAINER.description(true));
+        assert_eq!(cuda.name, format!("{}-cuda", cpu.name));
+        assert!(cuda.environment.iter().any(|pair| pair == "LD_LIBRARY_PATH=/usr/local/lib"));
+        assert!(!cuda.environment.iter().any(|pair| pair.starts_with("NVIDIA_VISIBLE_DEVICES")));
     }
 
     #[test]

@@ -21,7 +21,7 @@
 //! `TCH_EXT_CUDA=1` in the environment of the build also makes `libtch_ext_cuda.so`, if the headers of CUDA 13.0 and
 //! NCCL 2.28 are beside torch, in `TCH_EXT_CUDA_INCLUDE` (colon-separated), or in `/usr/local/cuda`. `build.rs` of a
 //! dependent finds its path in `DEP_TCH_EXT_CUDA_SHIM`; [`load_cuda`] looks for it beside the executable.
-//! The CUDA half was compiled and linked, but has not run on a GPU yet.
+//! The tests compile, link and load the CUDA half on a machine without a driver; it has not run on a GPU yet.
 //!
 //! # Example
 //! A process group of one rank averages gradients, then a fused SGD step updates the parameters. (Compiled but not run as a

@@ -54,7 +54,12 @@ pub fn test(options: &Options) -> Result<()> {
     let mut steps = Steps::start();
     let mut counts = Counts::default();
     for need in needs::union(&chosen) {
-        set_up(need, &mut steps);
+        match need {
+            Need::CudaLibtorch if options.fast => {
+                steps.run("CUDA libtorch", || Outcome::Skipped("--fast builds, links and loads nothing of CUDA".into()))
+            }
+            need => set_up(need, &mut steps),
+        }
     }
     if !options.selects() {
         steps.run("format", format);
@@ -76,7 +81,7 @@ pub fn test(options: &Options) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { Err(Error::Steps(failed.into_iter().map(str::to_owned).collect())) }
 }
 
-/// Sets one need up. Tests that find no browser, Prometheus or cluster report that and pass.
+/// Sets one need up. Tests that find no libtorch with CUDA, browser, Prometheus or cluster report that and pass.
 fn set_up(need: Need, steps: &mut Steps) {
     let optional = |packages| match system::ensure(packages) {
         Ok(()) => Outcome::Passed,
@@ -85,6 +90,12 @@ fn set_up(need: Need, steps: &mut Steps) {
     match need {
         Need::Compilers => steps.run("compilers", || system::ensure(system::BUILD).into()),
         Need::Libtorch => steps.run("libtorch", || libtorch::ensure(Flavour::Cpu).map(drop).into()),
+        Need::CudaLibtorch => {
+            steps.run("CUDA libtorch", || match libtorch::cuda().and_then(|_| system::ensure(system::CUDA_IMAGE)) {
+                Ok(()) => Outcome::Passed,
+                Err(why) => Outcome::Skipped(why.to_string()),
+            })
+        }
         Need::Browser => steps.run("browser", || optional(system::BROWSER)),
         Need::Monitoring => steps.run("monitoring", || optional(system::MONITORING)),
         // Built here rather than in the first test that needs it, which would print nothing for minutes.
@@ -183,6 +194,12 @@ fn run_all(commands: Vec<Vec<String>>, counts: &mut Counts) -> Result<()> {
 fn run_tests(arguments: &[String], counts: &mut Counts) -> Result<()> {
     let mut command = cargo();
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    // Not for `--fast`, whose unit tests then leave CUDA out.
+    if !arguments.iter().any(|word| word == "--bins")
+        && let Some(libtorch) = libtorch::cuda_if_cached()
+    {
+        command.env("TCH_EXT_TEST_CUDA", libtorch);
+    }
     println!("$ {}", line(&command));
     let mut child = command.spawn().map_err(|source| start(&command, source))?;
     if let Some(out) = child.stdout.take() {

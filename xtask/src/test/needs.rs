@@ -9,6 +9,8 @@ pub enum Need {
     Compilers,
     /// libtorch for CPUs.
     Libtorch,
+    /// libtorch with CUDA, which is loaded on a machine without a GPU too.
+    CudaLibtorch,
     /// Chromium, which opens the report and draws the dashboards.
     Browser,
     /// Prometheus and promtool.
@@ -19,7 +21,7 @@ pub enum Need {
     ClusterPackages,
 }
 
-use Need::{Browser, ClusterPackages, ClusterPrograms, Compilers, Libtorch, Monitoring};
+use Need::{Browser, ClusterPackages, ClusterPrograms, Compilers, CudaLibtorch, Libtorch, Monitoring};
 
 /// The targets of a package that share their needs. `lib` and `bin` are the unit tests, other names those of `[[test]]`.
 struct Row {
@@ -66,6 +68,7 @@ const TABLE: &[Row] = &[
         targets: &["lib", "batch_norm", "collectives", "reducer"],
         needs: &[Compilers, Libtorch],
     },
+    Row { package: "tch-ext", targets: &["cuda"], needs: &[Compilers, Libtorch, CudaLibtorch] },
     Row { package: "simsiam-trainer", targets: &["lib", "bin"], needs: &[Compilers, Libtorch] },
     Row {
         package: "simsiam-trainer",
@@ -105,7 +108,8 @@ const TABLE: &[Row] = &[
         targets: &["cluster"],
         needs: &[Compilers, Libtorch, ClusterPrograms, ClusterPackages],
     },
-    Row { package: "simsiam-cluster", targets: UNIT, needs: &[] },
+    // The unit tests of the CUDA image.
+    Row { package: "simsiam-cluster", targets: UNIT, needs: &[CudaLibtorch] },
     Row { package: "simsiam-cluster", targets: &["life"], needs: &[ClusterPrograms, ClusterPackages] },
     Row { package: "simsiam-cache", targets: UNIT, needs: &[] },
     Row { package: "xtask", targets: &["bin"], needs: &[] },
@@ -119,7 +123,7 @@ pub fn of(target: &Target) -> Option<&'static [Need]> {
 
 /// Everything that at least one of the targets needs, in the order of set-up. A target outside the table needs everything.
 pub fn union(targets: &[&Target]) -> Vec<Need> {
-    const ALL: &[Need] = &[Compilers, Libtorch, Browser, Monitoring, ClusterPrograms, ClusterPackages];
+    const ALL: &[Need] = &[Compilers, Libtorch, CudaLibtorch, Browser, Monitoring, ClusterPrograms, ClusterPackages];
     let mut needs: Vec<Need> = targets.iter().flat_map(|target| of(target).unwrap_or(ALL)).copied().collect();
     needs.sort_unstable();
     needs.dedup();

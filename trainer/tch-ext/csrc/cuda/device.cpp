@@ -7,6 +7,8 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
+#include <dlfcn.h>
+#include <nccl.h>
 
 #include <cstring>
 
@@ -27,6 +29,52 @@ struct Graph {
 };
 
 }  // namespace
+
+// [driver, runtime, cuDNN, NCCL], as each library counts: CUDA 13.0 is 13000, NCCL 2.28.9 is 22809. The driver's is 0
+// where there is none.
+TCHX int32_t tchx_cuda_versions(int32_t versions[4], char** message) {
+  return guarded(message, [&] {
+    if (cudaDriverGetVersion(&versions[0]) != cudaSuccess) versions[0] = 0;
+    // Answers without a driver too, but then leaves the driver's error as the last one.
+    if (cudaRuntimeGetVersion(&versions[1]) != cudaSuccess && versions[1] == 0) versions[1] = CUDART_VERSION;
+    cudaGetLastError();
+    // Not by libtorch's hooks, which refuse to answer without a driver.
+    using CudnnVersion = size_t (*)();
+    const auto cudnn = reinterpret_cast<CudnnVersion>(dlsym(RTLD_DEFAULT, "cudnnGetVersion"));
+    versions[2] = cudnn == nullptr ? 0 : static_cast<int32_t>(cudnn());
+    if (ncclGetVersion(&versions[3]) != ncclSuccess) versions[3] = 0;
+  });
+}
+
+// Why there is no usable device; empty where there is one.
+TCHX int32_t tchx_cuda_device_error(char** text, char** message) {
+  return guarded(message, [&] {
+    int count = 0;
+    const cudaError_t status = cudaGetDeviceCount(&count);
+    cudaGetLastError();
+    *text = strdup(status == cudaSuccess ? "" : cudaGetErrorString(status));
+  });
+}
+
+// [total memory, compute capability's major, its minor, multiprocessors].
+TCHX int32_t tchx_cuda_device_properties(int32_t device, int64_t properties[4], char** message) {
+  return guarded(message, [&] {
+    const auto* found = at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(device));
+    properties[0] = static_cast<int64_t>(found->totalGlobalMem);
+    properties[1] = found->major;
+    properties[2] = found->minor;
+    properties[3] = found->multiProcessorCount;
+  });
+}
+
+// Whether `device` can read the memory of `peer` directly (NVLink, or PCIe below one root).
+TCHX int32_t tchx_cuda_peer_access(int32_t device, int32_t peer, bool* can, char** message) {
+  return guarded(message, [&] {
+    int access = 0;
+    C10_CUDA_CHECK(cudaDeviceCanAccessPeer(&access, device, peer));
+    *can = access != 0;
+  });
+}
 
 TCHX int32_t tchx_cuda_device_name(int32_t device, char** name, char** message) {
   return guarded(message, [&] { *name = strdup(at::cuda::getDeviceProperties(device)->name); });

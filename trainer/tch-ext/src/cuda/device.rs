@@ -23,6 +23,75 @@ pub fn device_name(device: usize) -> Result<String> {
     Ok(take_text(name))
 }
 
+/// Versions as each library counts them: CUDA 13.0 is 13000, cuDNN 9.19.0 is 91900, NCCL 2.28.9 is 22809.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// The newest CUDA that the driver supports; 0 without a driver.
+    pub driver: i32,
+    /// CUDA's run-time library.
+    pub runtime: i32,
+    /// cuDNN.
+    pub cudnn: i32,
+    /// NCCL.
+    pub nccl: i32,
+}
+
+/// Versions of the loaded libraries; needs no device and no driver.
+///
+/// # Errors
+/// [`Error::NoCuda`].
+pub fn versions() -> Result<Versions> {
+    const OP: &str = "versions";
+    let shim = shim(OP)?;
+    let mut figures = [0i32; 4];
+    // SAFETY: the shim writes four figures.
+    check(OP, |message| unsafe { (shim.versions)(figures.as_mut_ptr(), message) })?;
+    let [driver, runtime, cudnn, nccl] = figures;
+    Ok(Versions { driver, runtime, cudnn, nccl })
+}
+
+/// What a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Properties {
+    /// Its memory in bytes.
+    pub memory: u64,
+    /// Its compute capability, as in (9, 0).
+    pub compute_capability: (u32, u32),
+    /// Its streaming multiprocessors.
+    pub multiprocessors: u32,
+}
+
+/// Properties of a device.
+///
+/// # Errors
+/// As [`device_name`].
+pub fn properties(device: usize) -> Result<Properties> {
+    const OP: &str = "device properties";
+    let (shim, device) = (shim(OP)?, index(OP, device)?);
+    let mut figures = [0i64; 4];
+    // SAFETY: the shim writes four figures.
+    check(OP, |message| unsafe { (shim.device_properties)(device, figures.as_mut_ptr(), message) })?;
+    let small = |n: i64| u32::try_from(n).unwrap_or_default();
+    Ok(Properties {
+        memory: figures[0].unsigned_abs(),
+        compute_capability: (small(figures[1]), small(figures[2])),
+        multiprocessors: small(figures[3]),
+    })
+}
+
+/// Whether `device` reads the memory of `peer` directly.
+///
+/// # Errors
+/// As [`device_name`].
+pub fn peer_access(device: usize, peer: usize) -> Result<bool> {
+    const OP: &str = "peer access";
+    let (shim, device, peer) = (shim(OP)?, index(OP, device)?, index(OP, peer)?);
+    let mut can = false;
+    // SAFETY: `can` is a valid place.
+    check(OP, |message| unsafe { (shim.peer_access)(device, peer, &mut can, message) })?;
+    Ok(can)
+}
+
 /// Makes `device` the calling thread's current one; a rank does so at its start.
 ///
 /// # Errors

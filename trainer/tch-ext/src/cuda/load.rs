@@ -5,9 +5,25 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::shim::Shim;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check, take_text};
 
 const SHIM: &str = "libtch_ext_cuda.so";
+
+/// The driver's library, by the loader's own search and where GKE mounts it.
+const DRIVER: &[&str] = &["libcuda.so.1", "/usr/local/nvidia/lib64/libcuda.so.1"];
+
+/// What keeps CUDA from working.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// NVIDIA's driver.
+    Driver,
+    /// The CUDA half of libtorch: this one is for CPUs only.
+    CudaLibtorch,
+    /// A library that libtorch's CUDA half needs.
+    Library,
+    /// A device that the driver lets this process use.
+    Device,
+}
 
 /// What [`load_cuda`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +38,8 @@ pub enum CudaState {
     /// A run on the CPU, and why.
     Unavailable {
         /// What is missing.
+        missing: Missing,
+        /// What the loader or the driver said about it.
         reason: String,
     },
 }
@@ -46,19 +64,45 @@ pub fn load_cuda() -> CudaState {
     static STATE: OnceLock<CudaState> = OnceLock::new();
     STATE
         .get_or_init(|| {
-            if let Err(reason) = open(Path::new("libcuda.so.1")) {
-                return CudaState::Unavailable { reason: format!("no NVIDIA driver: {reason}") };
+            if let Err(reason) = open_driver() {
+                return CudaState::Unavailable { missing: Missing::Driver, reason };
             }
             let shim_missing = match load_cuda_libraries() {
                 Ok(shim_missing) => shim_missing,
-                Err(reason) => return CudaState::Unavailable { reason },
+                Err((missing, reason)) => return CudaState::Unavailable { missing, reason },
             };
             match usize::try_from(tch::Cuda::device_count()) {
                 Ok(devices) if devices > 0 => CudaState::Ready { devices, shim_missing },
-                _ => CudaState::Unavailable { reason: "the driver offers no usable CUDA device".into() },
+                _ => CudaState::Unavailable { missing: Missing::Device, reason: no_device(shim_missing) },
             }
         })
         .clone()
+}
+
+fn open_driver() -> std::result::Result<(), String> {
+    let mut first = None;
+    for path in DRIVER {
+        match open(Path::new(path)) {
+            Ok(_) => return Ok(()),
+            Err(reason) => first = first.or(Some(reason)),
+        }
+    }
+    Err(format!("no NVIDIA driver: {}", first.unwrap_or_default()))
+}
+
+/// Why there is no device, in the words of CUDA's run-time library, which libtorch does not pass on.
+fn no_device(shim_missing: Option<String>) -> String {
+    let said = TABLE.get().and_then(|shim| {
+        let mut text = std::ptr::null_mut();
+        // SAFETY: `text` is a valid place; on success it holds a malloc'ed string.
+        let asked = check("device count", |message| unsafe { (shim.device_error)(&mut text, message) });
+        asked.ok().map(|()| take_text(text)).filter(|text| !text.is_empty())
+    });
+    match (said, shim_missing) {
+        (Some(said), _) => format!("the driver offers no CUDA device: {said}"),
+        (None, Some(why)) => format!("the driver offers no CUDA device ({why})"),
+        (None, None) => "the driver offers no CUDA device".into(),
+    }
 }
 
 /// The loading that [`load_cuda`] does once it has found a driver; public for checks on machines without one. `Ok` holds
@@ -66,18 +110,20 @@ pub fn load_cuda() -> CudaState {
 ///
 /// # Errors
 /// Why libtorch's CUDA half can not be loaded.
-pub fn load_cuda_libraries() -> std::result::Result<Option<String>, String> {
-    static DONE: OnceLock<std::result::Result<Option<String>, String>> = OnceLock::new();
+pub fn load_cuda_libraries() -> std::result::Result<Option<String>, (Missing, String)> {
+    static DONE: OnceLock<std::result::Result<Option<String>, (Missing, String)>> = OnceLock::new();
     DONE.get_or_init(|| {
         let dir = match std::env::var_os("TCH_EXT_CUDA_DIR") {
             Some(dir) => PathBuf::from(dir),
-            None => loaded_folder("libtorch_cpu.so").ok_or("the folder of libtorch_cpu.so is not known")?,
+            None => loaded_folder("libtorch_cpu.so")
+                .ok_or((Missing::CudaLibtorch, "the folder of libtorch_cpu.so is not known".to_owned()))?,
         };
         let library = dir.join("libtorch_cuda.so");
         if !library.exists() {
-            return Err(format!("{} does not exist: this libtorch is for CPUs only", library.display()));
+            let reason = format!("{} does not exist: this libtorch is for CPUs only", library.display());
+            return Err((Missing::CudaLibtorch, reason));
         }
-        open(&library)?;
+        open(&library).map_err(|reason| (Missing::Library, reason))?;
         Ok(load_shim().err())
     })
     .clone()
@@ -114,7 +160,7 @@ fn shim_candidates() -> Vec<PathBuf> {
 pub(crate) fn shim(op: &'static str) -> Result<&'static Shim> {
     TABLE.get().ok_or_else(|| {
         let reason = match load_cuda() {
-            CudaState::Unavailable { reason } => reason,
+            CudaState::Unavailable { reason, .. } => reason,
             CudaState::Ready { shim_missing, .. } => shim_missing.unwrap_or_else(|| "it is not loaded".into()),
         };
         Error::NoCuda { op, reason }
@@ -170,10 +216,11 @@ mod tests {
 
     #[test]
     fn missing_driver_is_named_by_load_and_operations() {
-        if open(Path::new("libcuda.so.1")).is_ok() {
+        if open_driver().is_ok() {
             return; // a machine with a GPU
         }
-        let CudaState::Unavailable { reason } = load_cuda() else { panic!("there is no driver here") };
+        let CudaState::Unavailable { missing, reason } = load_cuda() else { panic!("there is no driver here") };
+        assert_eq!(missing, Missing::Driver);
         assert!(reason.contains("libcuda.so.1"), "{reason}");
         let error = crate::cuda::device_name(0).unwrap_err();
         assert!(matches!(&error, Error::NoCuda { op: "device name", .. }), "{error}");

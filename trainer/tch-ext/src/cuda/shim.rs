@@ -42,7 +42,11 @@ macro_rules! table {
 }
 
 table! {
+    versions: "tchx_cuda_versions", fn(*mut i32, Message) -> i32;
     add_nccl: "tchx_cuda_add_nccl", fn(*mut Group, *const Store, *const c_char, i64, Message) -> i32;
+    device_error: "tchx_cuda_device_error", fn(*mut *mut c_char, Message) -> i32;
+    device_properties: "tchx_cuda_device_properties", fn(i32, *mut i64, Message) -> i32;
+    peer_access: "tchx_cuda_peer_access", fn(i32, i32, *mut bool, Message) -> i32;
     device_name: "tchx_cuda_device_name", fn(i32, *mut *mut c_char, Message) -> i32;
     set_device: "tchx_cuda_set_device", fn(i32, Message) -> i32;
     synchronize: "tchx_cuda_synchronize", fn(i32, Message) -> i32;
