@@ -188,6 +188,7 @@ impl Error {
             | Self::PeerLost { .. }
             | Self::Terminated => ExitCode::Temporary,
             Self::Ext(e) if e.is_temporary() => ExitCode::Temporary,
+            Self::Ext(tch_ext::Error::NoCuda { .. }) => ExitCode::Config,
             Self::Internal(_) | Self::Torch(_) | Self::Ext(_) | Self::BackboneChanged { .. } => ExitCode::Crash(1),
             Self::Preempted { .. } => ExitCode::Preempted,
             Self::NotFinite { .. } | Self::Collapsed { .. } => ExitCode::Diverged,

@@ -10,13 +10,15 @@
 //! - [`eval`] measures features; [`weights`] reads and writes weights of other programs;
 //! - [`checkpoint`] and [`storage`] are what a run leaves; [`report`] is the page about it;
 //! - [`model`] is the network and its loss, [`data`] the images of a run, [`dist`] one rank among its peers;
-//! - [`telemetry`] is what ranks report while they run.
+//! - [`telemetry`] is what ranks report while they run;
+//! - [`doctor`] checks what a run would find on this machine.
 
 pub mod agent;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;
 pub mod dist;
+pub mod doctor;
 pub mod error;
 pub mod eval;
 pub mod model;

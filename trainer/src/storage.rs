@@ -1,5 +1,7 @@
 //! The storage of a run's output: the data crate's facade, with errors that name the run's field.
 
+use std::time::SystemTime;
+
 use simsiam_data::storage::{self as facade, StorageErrorKind, StorageOptions};
 use simsiam_recipe::Output;
 use tokio::runtime::Handle;
@@ -56,6 +58,11 @@ impl Storage {
     /// Reads a whole object; `None` if it does not exist.
     pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         self.0.get(name).map_err(failed)
+    }
+
+    /// When an object was written, by the storage's clock.
+    pub fn modified(&self, name: &str) -> Result<SystemTime, Error> {
+        self.0.modified(name).map_err(failed)
     }
 
     /// Names of the folders directly in `folder`.

@@ -4,7 +4,7 @@
 //! the check uses the one in that Python's torch.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::build::{SHIM, program, release, shim};

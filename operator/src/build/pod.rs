@@ -58,11 +58,7 @@ pub fn template(
     labels.extend(names::labels(run.name()));
     labels.insert(names::STAGE.into(), stage.name().into());
     labels.insert(names::ATTEMPT.into(), attempt.number.to_string());
-    let mut metadata = ObjectMeta {
-        labels: Some(labels),
-        annotations: Some(annotations),
-        ..ObjectMeta::default()
-    };
+    let mut metadata = ObjectMeta { labels: Some(labels), annotations: Some(annotations), ..ObjectMeta::default() };
     gang::mark_pods(&mut metadata, workers);
     PodTemplateSpec {
         metadata: Some(metadata),
@@ -117,7 +113,7 @@ fn container(
         image: Some(run.cluster.image.clone().unwrap_or_else(|| settings.trainer_image.clone())),
         image_pull_policy: run.cluster.image_pull_policy.map(|policy| format!("{policy:?}")),
         args: Some(command(run, stage, attempt, shape, claims).to_args()),
-        env: Some(environment(workers)),
+        env: Some(environment(workers, shape)),
         env_from: run.recipe.output.credentials_secret.as_ref().map(|secret| {
             vec![EnvFromSource {
                 secret_ref: Some(SecretEnvSource { name: secret.clone(), optional: Some(false) }),
@@ -173,6 +169,7 @@ fn command(
         nnodes: shape.nodes,
         node_rank: "$(JOB_COMPLETION_INDEX)".into(),
         nproc_per_node: shape.procs,
+        gpus: shape.gpus,
         master_addr: names::leader(run.name(), &attempt.job, run.namespace()),
         master_port: RENDEZVOUS_PORT,
         stall_timeout: policy.stall().as_secs(),
@@ -183,7 +180,7 @@ fn command(
     }
 }
 
-fn environment(workers: &Workers) -> Vec<EnvVar> {
+fn environment(workers: &Workers, shape: Shape) -> Vec<EnvVar> {
     let literal =
         |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), ..EnvVar::default() };
     let field = |name: &str, path: &str| EnvVar {
@@ -201,6 +198,10 @@ fn environment(workers: &Workers) -> Vec<EnvVar> {
         literal("HOME", "/tmp"),
         literal("CUDA_CACHE_PATH", &format!("{CACHE}/cuda")),
     ];
+    if shape.gpus == 0 {
+        // Without it, a node whose default runtime is NVIDIA's would show a pod all of its GPUs.
+        variables.push(literal("NVIDIA_VISIBLE_DEVICES", "void"));
+    }
     variables.extend(workers.network.env.iter().map(|(name, value)| literal(name, value)));
     variables.extend(workers.ca_bundle.as_ref().map(|_| literal("SSL_CERT_FILE", volumes::CA_FILE)));
     variables.extend(workers.env.iter().map(|variable| EnvVar {

@@ -174,8 +174,8 @@ impl Planner<'_> {
             }
             AttemptOutcome::Undetermined(at) => {
                 let message = "the attempt has ended; waiting to learn whether a node was lost";
-                self.set_phase(RunPhase::Pending, "Judging", message, None);
-                self.condition("PodsReady", false, "Judging", message);
+                self.set_phase(RunPhase::Pending, "Undetermined", message, None);
+                self.condition("PodsReady", false, "Undetermined", message);
                 self.requeue_at(at);
                 // Nodes are polled, not watched.
                 self.requeue_in(5);

@@ -165,7 +165,7 @@ fn exit_of_peers_waits_until_a_lost_node_is_known() {
     world.gives_up_for(0);
     world.after(5);
     assert_eq!(actions(&world.step()), [""; 0]);
-    assert_phase(&world, RunPhase::Pending, "Judging");
+    assert_phase(&world, RunPhase::Pending, "Undetermined");
     assert_eq!(world.observed.suspect_nodes(), ["node-1"], "only where a pod has not ended");
     world.observed.nodes = [("node-1".to_owned(), false)].into();
     world.after(40);

@@ -134,6 +134,11 @@ pub fn impossible_run_fails_with_a_reason(env: &mut Environment) {
     env.apply("no-secret", &with(&|spec| spec["output"]["credentialsSecret"] = json!("no-such-secret"))).unwrap();
     env.apply("no-bucket", &with(&|spec| spec["output"]["uri"] = json!("s3://no-such-bucket/x"))).unwrap();
     env.apply("no-gpu", &with(&|spec| spec["workers"]["gpusPerNode"] = json!(64))).unwrap();
+    // The test cluster's GPUs exist for its scheduler only.
+    let simulated = |spec: &mut Value| spec["workers"] = json!({"nodes": 1, "gpusPerNode": 1, "threadsPerRank": 1});
+    if !env.is_external() {
+        env.apply("no-driver", &with(&simulated)).unwrap();
+    }
     // Divisible by what an API server knows of, not by the ranks.
     let ranks = |spec: &mut Value| spec["workers"] = json!({"nodes": 2, "procsPerNode": 3, "threadsPerRank": 1});
     env.apply("bad-recipe", &with(&ranks)).unwrap();
@@ -157,6 +162,14 @@ pub fn impossible_run_fails_with_a_reason(env: &mut Environment) {
     };
     let status = failed("no-bucket", &["BadConfiguration"], "no-such-bucket");
     assert_eq!(status["attempt"]["number"], 1, "no second attempt");
+    if !env.is_external() {
+        let status = failed(
+            "no-driver",
+            &["BadConfiguration"],
+            "1 GPU was requested, but CUDA is unavailable: no NVIDIA driver",
+        );
+        assert_eq!(status["attempt"]["number"], 1, "no second attempt");
+    }
     failed("bad-recipe", &["BadConfiguration"], "batchSize");
     failed("no-secret", &["CreateContainerConfigError"], "no-such-secret");
     failed("no-image", &["ErrImagePull", "ImagePullBackOff"], "no-such-image");

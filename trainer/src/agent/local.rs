@@ -21,6 +21,8 @@ use crate::storage::Storage;
 pub struct Local {
     /// Number of ranks; `None` is one per GPU, or one.
     pub nproc: Option<usize>,
+    /// GPUs that this machine must have.
+    pub gpus: usize,
     /// Intra-op threads of each rank.
     pub threads_per_rank: Option<u32>,
     /// Where metrics are served; `None` is the default port, or any free one if that is taken.
@@ -35,6 +37,7 @@ pub struct Local {
 /// That of the first stage that failed.
 pub fn execute(requests: &[StageRequest], local: &Local) -> Result<(), Error> {
     let Some(first) = requests.first() else { return Ok(()) };
+    device::require(local.gpus, "--gpus")?;
     let nproc = local.nproc.unwrap_or_else(device::count);
     if let Some(p) = first.recipe.pretrain.as_ref().filter(|_| requests.iter().any(|r| r.stage == Stage::Pretrain)) {
         pretrain::micro_batch(p, nproc)?;

@@ -24,6 +24,8 @@ pub struct Node {
     pub request: StageRequest,
     /// This node among all, as the command line and the environment describe it.
     pub asked: Asked,
+    /// GPUs that this node must have.
+    pub gpus: usize,
     /// Intra-op threads of each rank; `None` is the node's cores divided by its ranks.
     pub threads_per_rank: Option<u32>,
     /// Bounds on waiting.
@@ -55,6 +57,7 @@ pub fn run(node: Result<Node, Error>, termination_log: &Path) -> Result<(), Erro
 
 fn attempt(node: &Node, termination_log: &Path) -> Result<Outcome, Error> {
     let request = &node.request;
+    device::require(node.gpus, "spec.workers.gpusPerNode")?;
     let topology = Topology::resolve(&node.asked, device::count())?;
     if let Some(p) = request.recipe.pretrain.as_ref().filter(|_| request.stage == Stage::Pretrain) {
         pretrain::micro_batch(p, topology.world)?;

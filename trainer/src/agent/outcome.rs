@@ -22,6 +22,8 @@ pub struct Ending {
     pub message: Option<String>,
     /// The field or file that the message is about.
     pub subject: Option<String>,
+    /// The last lines that it printed on standard error, if it reported no message.
+    pub last_lines: Vec<String>,
     /// Whether it ended on its own, before the agent stopped any rank.
     pub on_its_own: bool,
 }
@@ -36,6 +38,7 @@ impl Ending {
             reason: None,
             message: None,
             subject: None,
+            last_lines: Vec::new(),
             on_its_own,
         }
     }
@@ -67,6 +70,13 @@ impl Ending {
     }
 
     fn text(&self) -> String {
+        match self.last_lines.as_slice() {
+            [] => self.cause(),
+            lines => format!("{}; its last lines: {}", self.cause(), lines.join(" | ")),
+        }
+    }
+
+    fn cause(&self) -> String {
         let rank = self.rank;
         match (&self.message, self.signal, self.code) {
             (Some(message), _, _) => message.clone(),
@@ -146,12 +156,30 @@ mod tests {
 
     fn ending(rank: usize, code: u8, on_its_own: bool) -> Ending {
         let (reason, message) = (Some(ExitCode::from_code(code).into()), Some(format!("rank {rank} says {code}")));
-        Ending { rank, code: Some(code), signal: None, reason, message, subject: None, on_its_own }
+        Ending {
+            rank,
+            code: Some(code),
+            signal: None,
+            reason,
+            message,
+            subject: None,
+            last_lines: Vec::new(),
+            on_its_own,
+        }
     }
 
     fn killed(rank: usize, signal: i32) -> Ending {
         let (reason, message, subject) = (None, None, None);
-        Ending { rank, code: None, signal: Some(signal), reason, message, subject, on_its_own: true }
+        Ending {
+            rank,
+            code: None,
+            signal: Some(signal),
+            reason,
+            message,
+            subject,
+            last_lines: Vec::new(),
+            on_its_own: true,
+        }
     }
 
     fn code(endings: &[Ending], stopped: bool) -> u8 {
@@ -187,6 +215,13 @@ mod tests {
     fn outcome_of_a_signal_names_signal_and_rank() {
         let outcome = Outcome::of(&[killed(3, 9)], false, StageResult::default());
         assert!(outcome.message.contains("rank 3") && outcome.message.contains("SIGKILL"), "{}", outcome.message);
+    }
+
+    #[test]
+    fn outcome_of_a_crash_has_the_ranks_last_lines() {
+        let last_lines = vec!["NCCL watchdog".to_owned(), "terminate called".to_owned()];
+        let outcome = Outcome::of(&[Ending { last_lines, ..killed(2, 6) }], false, StageResult::default());
+        assert_eq!(outcome.message, "rank 2 crashed with signal 6; its last lines: NCCL watchdog | terminate called");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Starts the ranks, listens to them, and stops all when one fails.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -90,6 +90,7 @@ struct Gang {
     ranks: JoinSet<(usize, std::io::Result<std::process::ExitStatus>)>,
     pids: HashMap<usize, Pid>,
     relays: JoinSet<()>,
+    last_lines: HashMap<usize, LastLines>,
     reports: mpsc::UnboundedReceiver<(usize, Event)>,
     own: reap::Own,
     listener: tokio::task::JoinHandle<()>,
@@ -113,6 +114,7 @@ impl Gang {
         let own = reap::Own::default();
         reap::orphans(own.clone());
         let (mut ranks, mut relays, mut pids) = (JoinSet::new(), JoinSet::new(), HashMap::new());
+        let mut last_lines = HashMap::new();
         for i in 0..spec.topology.nproc {
             let rank = spec.topology.first_rank + i;
             let mut child = start_rank(spec, i, port, &socket, &request)?;
@@ -124,14 +126,15 @@ impl Gang {
             }
             let prefix: Arc<str> = format!("[rank {rank}] ").into();
             if let Some(out) = child.stdout.take() {
-                relays.spawn(relay(out, prefix.clone(), status.clone()));
+                relays.spawn(relay(out, prefix.clone(), status.clone(), LastLines::default()));
             }
             if let Some(err) = child.stderr.take() {
-                relays.spawn(relay(err, prefix, status.clone()));
+                let last: &LastLines = last_lines.entry(rank).or_default();
+                relays.spawn(relay(err, prefix, status.clone(), last.clone()));
             }
             ranks.spawn(async move { (rank, child.wait().await) });
         }
-        Ok(Self { ranks, pids, relays, reports, own, listener, open, _folder: folder })
+        Ok(Self { ranks, pids, relays, last_lines, reports, own, listener, open, _folder: folder })
     }
 
     async fn watch(mut self, spec: &Spec, status: &RunStatus, signals: &mut Signals) -> Result<Outcome, Error> {
@@ -191,6 +194,11 @@ impl Gang {
                 _ => {}
             }
         }
+        for ending in endings.iter_mut().filter(|e| e.message.is_none()) {
+            if let Some(Ok(mut lines)) = self.last_lines.get(&ending.rank).map(|lines| lines.lock()) {
+                ending.last_lines = lines.drain(..).collect();
+            }
+        }
         if let Some(seconds) = stalled {
             let message = format!("no rank made progress for {seconds} s, so all were killed");
             return Ok(Outcome::temporary(message, result));
@@ -227,6 +235,34 @@ const REPRODUCIBLE: [(&str, &str); 2] = [
     ("MKL_CBWR", "AUTO,STRICT"),
 ];
 
+/// How NCCL ends and what it prints; the user's own settings win.
+const NCCL: [(&str, &str); 3] = [
+    // Its watchdog ends a rank that lost a peer; by default it first waits 15 s for other threads' dumps.
+    ("TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "1000"),
+    // For the lines that say which network it uses; `nccl_detail` drops the others.
+    ("NCCL_DEBUG", "INFO"),
+    ("NCCL_DEBUG_SUBSYS", "INIT,NET"),
+];
+
+/// Whether a line is one of NCCL's many that say neither its version nor the network that it chose.
+fn nccl_detail(line: &str) -> bool {
+    const SHOWN: [&str; 3] = ["Using network", "NET/IB : ", "NET/Socket : "];
+    line.contains("NCCL INFO") && !SHOWN.iter().any(|part| line.contains(part))
+}
+
+/// The last lines that a rank printed on standard error: what there is to say about a crash.
+type LastLines = Arc<Mutex<VecDeque<String>>>;
+const LAST_LINES: usize = 5;
+const LAST_LINE_CHARS: usize = 200;
+
+fn remember(lines: &LastLines, line: &str) {
+    let Ok(mut lines) = lines.lock() else { return };
+    if lines.len() == LAST_LINES {
+        lines.pop_front();
+    }
+    lines.push_back(line.chars().take(LAST_LINE_CHARS).collect());
+}
+
 fn start_rank(spec: &Spec, index: usize, port: u16, socket: &Path, request: &Path) -> Result<Child, Error> {
     let program: PathBuf = std::env::current_exe().map_err(Error::system("find the path of this program"))?;
     let topology = &spec.topology;
@@ -246,6 +282,7 @@ fn start_rank(spec: &Spec, index: usize, port: u16, socket: &Path, request: &Pat
         // libtorch reads it before the rank can set the number itself.
         .env("OMP_NUM_THREADS", spec.threads.to_string())
         .envs(REPRODUCIBLE.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()))
+        .envs(NCCL.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -254,10 +291,17 @@ fn start_rank(spec: &Spec, index: usize, port: u16, socket: &Path, request: &Pat
 }
 
 /// Relays a rank's output, each line with its rank.
-async fn relay(stream: impl AsyncRead + Unpin, prefix: Arc<str>, status: RunStatus) {
+async fn relay(stream: impl AsyncRead + Unpin, prefix: Arc<str>, status: RunStatus, last: LastLines) {
+    let quiet = std::env::var_os("NCCL_DEBUG").is_none();
     let mut lines = BufReader::new(stream).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
-        status.line(&format!("{prefix}{}", String::from_utf8_lossy(&line).trim_end()));
+        let line = String::from_utf8_lossy(&line);
+        let line = line.trim_end();
+        if quiet && nccl_detail(line) {
+            continue;
+        }
+        remember(&last, line);
+        status.line(&format!("{prefix}{line}"));
     }
 }
 
@@ -289,5 +333,35 @@ async fn listen(
             }
             open.fetch_sub(1, Ordering::SeqCst);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nccl_lines_are_dropped_except_those_that_name_its_network() {
+        for shown in [
+            "host:1:2 [0] NCCL INFO NET/IB : Using [0]mlx5_0:1/IB [RO]; OOB eth0:10.0.0.1<0>",
+            "host:1:2 [0] NCCL INFO Using network IB",
+            "host:1:2 [0] NCCL WARN Call to connect failed",
+            "NCCL version 2.28.9+cuda13.0",
+            "epoch 1",
+        ] {
+            assert!(!nccl_detail(shown), "{shown}");
+        }
+        assert!(nccl_detail("host:1:2 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM"));
+    }
+
+    #[test]
+    fn last_lines_are_few_and_short() {
+        let lines = LastLines::default();
+        for i in 0..9 {
+            remember(&lines, &format!("{i}{}", "x".repeat(1000)));
+        }
+        let lines = lines.lock().unwrap();
+        assert_eq!((lines.len(), lines[0].len()), (LAST_LINES, LAST_LINE_CHARS));
+        assert!(lines[0].starts_with('4') && lines[4].starts_with('8'));
     }
 }

@@ -4,6 +4,7 @@ mod bar;
 mod bench_step;
 mod convert;
 mod data;
+mod doctor;
 mod embed;
 mod export;
 mod file;
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     /// Create, pack and inspect data sets
     #[command(subcommand)]
     Data(data::Command),
+    /// Say what a run would find here: GPUs, libraries, CPU, disk, storage, other nodes
+    Doctor(doctor::Args),
     /// Run one rank (started by `simsiam worker` and `simsiam run`)
     #[command(hide = true)]
     Rank(worker::RankArgs),
@@ -111,6 +114,7 @@ fn execute(command: Command) -> Result<(), Error> {
         Command::Convert(args) => convert::execute(&args),
         Command::Report(args) => report::execute(&args),
         Command::Data(command) => data::execute(&command),
+        Command::Doctor(args) => doctor::execute(&args),
         Command::Rank(args) => worker::execute_rank(&args),
         Command::BenchStep(args) => bench_step::execute(&args),
         Command::FixtureStep(args) => fixture_step::execute(&args),

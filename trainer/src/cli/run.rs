@@ -17,6 +17,9 @@ pub struct Args {
     /// Number of ranks [default: one per GPU, or one]
     #[arg(long, value_parser = at_least_one())]
     nproc: Option<usize>,
+    /// GPUs that this machine must have; with fewer the command fails with code 78
+    #[arg(long, default_value_t = 0)]
+    gpus: usize,
     /// libtorch threads of each rank [default: the machine's cores divided by its ranks]
     #[arg(long, value_parser = threads())]
     threads_per_rank: Option<u32>,
@@ -58,7 +61,8 @@ fn start(args: &Args, only: Option<Stage>, weights: &WeightsArgs) -> Result<(), 
     local::execute(
         &requests,
         &Local {
-            nproc: args.nproc,
+            nproc: args.nproc.or((args.gpus > 0).then_some(args.gpus)),
+            gpus: args.gpus,
             threads_per_rank: args.threads_per_rank.or(run.threads_per_rank()),
             metrics_addr: args.metrics_addr,
             timeouts: args.timeouts.timeouts(),

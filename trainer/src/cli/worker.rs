@@ -30,6 +30,9 @@ pub struct Args {
     /// Ranks on this node [default: one per GPU, or one]
     #[arg(long, value_parser = at_least_one())]
     nproc_per_node: Option<usize>,
+    /// GPUs that this node must have; with fewer the command fails with code 78
+    #[arg(long, default_value_t = 0)]
+    gpus: usize,
     /// Address of node 0
     #[arg(long, env = env::MASTER_ADDR)]
     master_addr: Option<String>,
@@ -85,6 +88,7 @@ impl Args {
         Ok(Node {
             request: self.stage_args.request(&run, self.stage, None)?,
             asked: asked.with_environment()?,
+            gpus: self.gpus,
             threads_per_rank: self.threads_per_rank.or(run.threads_per_rank()),
             timeouts: self.timeouts.timeouts(),
             metrics_addr: self.metrics_addr,
@@ -122,6 +126,7 @@ mod tests {
             nnodes: 4,
             node_rank: "3".into(),
             nproc_per_node: 8,
+            gpus: 8,
             master_addr: "node0".into(),
             master_port: 29501,
             stall_timeout: 601,
@@ -139,6 +144,7 @@ mod tests {
             nnodes,
             node_rank,
             nproc_per_node,
+            gpus,
             master_addr,
             master_port,
             dist_url,
@@ -156,6 +162,7 @@ mod tests {
             nnodes: nnodes.unwrap().try_into().unwrap(),
             node_rank: node_rank.unwrap().to_string(),
             nproc_per_node: nproc_per_node.unwrap().try_into().unwrap(),
+            gpus: gpus.try_into().unwrap(),
             master_addr: master_addr.unwrap(),
             master_port: master_port.unwrap(),
             stall_timeout: timeouts.stall_timeout,

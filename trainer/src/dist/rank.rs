@@ -207,14 +207,20 @@ fn prepare(threads: u32, local_rank: usize) -> Result<Device, Error> {
     tch_ext::set_intraop_threads(threads as usize)?;
     tch_ext::deterministic(true, true)?;
     let device = device::pick(local_rank)?;
+    if local_rank == 0 {
+        tracing::info!("{}: {}", device::name(device), device::describe(&tch_ext::load_cuda()));
+    }
     if let Device::Cuda(index) = device {
         tch_ext::cuda::set_device(index)?;
     }
     Ok(device)
 }
 
-/// A failed collective: almost always a lost peer.
+/// A failed collective: almost always a lost peer. Memory that ran out is this rank's own failure.
 pub fn lost(during: &str) -> impl FnOnce(tch_ext::Error) -> Error {
     let during = during.to_owned();
-    move |e| Error::PeerLost { during, message: e.to_string() }
+    move |e| match e {
+        tch_ext::Error::OutOfMemory { .. } => Error::Ext(e),
+        e => Error::PeerLost { during, message: e.to_string() },
+    }
 }

@@ -187,9 +187,10 @@ pub fn output_std(z: &Tensor) -> Result<Tensor, Error> {
 }
 
 /// Effective rank of z `[N, dim]`: the exponential of the entropy of its centred singular values' shares
-/// (Roy & Vetterli 2007), between 1 and min(N, dim).
+/// (Roy & Vetterli 2007), between 1 and min(N, dim). Computed on the CPU: in fp64 a GPU's solver is no faster, and it
+/// would bring more libraries and memory into a training step.
 pub fn effective_rank(z: &Tensor) -> Result<f64, Error> {
-    let z = z.f_detach()?.f_to_kind(Kind::Double)?;
+    let z = z.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
     let mean = z.f_mean_dim([0i64].as_slice(), true, Kind::Double)?;
     let singular = z.f_sub(&mean)?.f_svd(true, false)?.1;
     let total = singular.f_sum(Kind::Double)?.f_clamp_min(1e-300)?;

@@ -116,6 +116,5 @@ fn drawn(chart: &metric::Chart, series: Vec<Series>) -> Chart {
         y: chart.y.into(),
         from_zero: chart.from_zero,
         series,
-        ..Chart::default()
     }
 }

@@ -3,6 +3,7 @@
 pub mod classify;
 pub mod environment;
 pub mod export;
+mod gpu_memory;
 pub mod knn;
 pub mod prepare;
 pub mod pretrain;
@@ -29,7 +30,7 @@ use crate::weights;
 /// [`Error::AlreadyReported`] with the exit code, or what kept this rank from reaching its agent.
 pub fn run(request: &StageRequest) -> Result<(), Error> {
     let (info, sink) = environment::connect()?;
-    let result = dispatch(request, info, sink.clone());
+    let result = dispatch(request, info, sink.clone()).map_err(|e| gpu_memory::explain(e, request.stage));
     match &result {
         Ok(result) => sink.send(&Event::Done(Box::new(result.clone()))),
         Err(e) => sink.send(&Event::Failed {

@@ -11,6 +11,7 @@ mod connect;
 use std::ops::Range;
 use std::path::{Path as LocalPath, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures_util::TryStreamExt;
 use object_store::path::Path;
@@ -146,6 +147,15 @@ impl Storage {
     pub fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
         let put = self.runtime.block_on(self.client.put(&self.path(name), bytes.into()));
         put.map(drop).map_err(|e| self.failed("write", name, &e))
+    }
+
+    /// Returns when an object was written, by the storage's clock.
+    ///
+    /// # Errors
+    /// [`Error::Storage`], also if it does not exist.
+    pub fn modified(&self, name: &str) -> Result<SystemTime, Error> {
+        let head = self.runtime.block_on(self.client.head(&self.path(name)));
+        head.map(|meta| meta.last_modified.into()).map_err(|e| self.failed("read", name, &e))
     }
 
     /// Lists every object, sorted by the bytes of its name; hidden ones are left out.

@@ -201,6 +201,11 @@ impl<'a> PretrainTask<'a> {
     }
 }
 
+/// The value of a diagnostic. One that cannot be computed is a warning and is not reported; it never ends a run.
+fn diagnostic<T>(what: &str, value: Result<T, Error>) -> Option<T> {
+    value.map_err(|e| tracing::warn!("{what} is not reported: {e}")).ok()
+}
+
 impl Task for PretrainTask<'_> {
     type Batches = ViewBatches;
 
@@ -299,7 +304,10 @@ impl Task for PretrainTask<'_> {
         let values = &mut step.values;
         values.set(metric_table::OUTPUT_STD.key, std);
         values.set(metric_table::OUTPUT_STD_HEALTHY.key, self.collapse.healthy());
-        values.set(metric_table::EFFECTIVE_RANK.key, outputs.map(|outputs| effective_rank(&outputs.z[0])).transpose()?);
+        values.set(
+            metric_table::EFFECTIVE_RANK.key,
+            outputs.and_then(|outputs| diagnostic("the effective rank", effective_rank(&outputs.z[0]))),
+        );
         values.set(metric_table::LR_ENCODER.key, rates.encoder);
         values.set(metric_table::LR_PREDICTOR.key, rates.predictor);
         values.set(metric_table::MODEL_FLOPS_UTILIZATION.key, utilization);
@@ -344,5 +352,22 @@ impl Task for PretrainTask<'_> {
             self.rank.sink.send(&Event::Knn { epoch: clock.epoch(), step: clock.step, features, scores });
         }
         Ok(EpochEnd::Continue)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Kind, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn effective_rank_that_cannot_be_computed_is_left_out() {
+        let not_finite = Tensor::full([8, 4], f64::NAN, (Kind::Float, tch::Device::Cpu));
+        let refused = effective_rank(&not_finite);
+        assert!(refused.is_err(), "libtorch's solver refuses NaN");
+        assert_eq!(diagnostic("the effective rank", refused), None);
+        let orthogonal = Tensor::eye(4, (Kind::Float, tch::Device::Cpu));
+        assert!(diagnostic("the effective rank", effective_rank(&orthogonal)).is_some_and(|rank| rank > 2.0));
     }
 }
