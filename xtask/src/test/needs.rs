@@ -92,6 +92,7 @@ const TABLE: &[Row] = &[
             "bad_input",
             "classify",
             "docs",
+            "doctor",
             "interchange",
             "object_storage",
             "quickstart",
