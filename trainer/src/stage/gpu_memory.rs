@@ -86,6 +86,9 @@ mod tests {
     #[test]
     fn other_errors_stay_as_they_are() {
         let error = explain(Error::Torch(TchError::Torch("shapes differ".into())), Stage::Pretrain);
-        assert_eq!((error.exit_code().code(), error.to_string()), (1, "libtorch: shapes differ".to_owned()));
+        assert_eq!(
+            (error.exit_code().code(), error.to_string()),
+            (1, "libtorch: Internal torch error: shapes differ".to_owned())
+        );
     }
 }
