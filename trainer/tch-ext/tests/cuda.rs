@@ -3,6 +3,8 @@
 //! `TCH_EXT_TEST_CUDA` names a libtorch with CUDA; `cargo xtask test` downloads one and sets it. Its `libtorch_cpu.so` is
 //! the same file as that of the libtorch for CPUs, with which these tests are linked.
 
+#![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
