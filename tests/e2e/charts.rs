@@ -274,7 +274,8 @@ fn request_table_covers_the_operator_sources() {
     for (text, what, expected) in [
         (&apply, "self.create::<", 2),
         (&apply, "self.apply::<", 2),
-        (&apply, "self.delete::<", 3),
+        (&apply, "self.delete::<", 4),
+        (&apply, "api.list(", 1),
         (&apply, "api.patch_status(", 1),
         (&apply, "let api: Api<", 2),
         (&controller, "spawn(&mut tasks, &context, namespace, &wake, ", 5),

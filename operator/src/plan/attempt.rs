@@ -110,7 +110,8 @@ impl Planner<'_> {
             let message = format!("{what} of an earlier run named {} still exists", run.name());
             Some(("WaitingForOldRun", message))
         };
-        for ForeignObject { kind, name, is_owned } in foreign_objects(objects, observed, &run.identity.uid) {
+        let foreign = foreign_objects(objects, observed, &run.identity.uid).into_iter().next();
+        if let Some(ForeignObject { kind, name, is_owned }) = foreign {
             if is_owned {
                 return left(format!("{kind} {name}"));
             }
@@ -203,7 +204,7 @@ impl Planner<'_> {
         let is_stuck = |pod: &&PodFacts| {
             !pod.is_gone && (bad_start(pod).is_some() || (pod.node.is_none() && pod.unschedulable.is_some()))
         };
-        has_changed && !job.suspended && job.failing.is_none() && pods.iter().any(|pod| is_stuck(&pod))
+        has_changed && !job.suspended && job.failing.is_none() && pods.iter().any(is_stuck)
     }
 
     /// Ends an attempt that cannot start; the next one, from the changed spec, follows at once and is not counted.

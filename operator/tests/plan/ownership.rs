@@ -36,7 +36,8 @@ fn left_by_an_earlier_run(keep: impl Fn(&mut Observed)) -> World {
 
 #[test]
 fn every_object_of_a_deleted_namesake_is_waited_for() {
-    let cases: [(&str, fn(&mut Observed)); 5] = [
+    type Keep = fn(&mut Observed);
+    let cases: [(&str, Keep); 5] = [
         ("Service", |o| *o = Observed { services: o.services.clone(), ..Observed::default() }),
         ("NetworkPolicy", |o| *o = Observed { policies: o.policies.clone(), ..Observed::default() }),
         ("ConfigMap", |o| *o = Observed { config_maps: o.config_maps.clone(), ..Observed::default() }),

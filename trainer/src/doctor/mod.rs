@@ -1,6 +1,6 @@
 //! What a run would find here: each check is a line that is OK, slow, or wrong with what to do.
 //!
-//! [`cuda`] checks driver, libraries and devices, [`machine`] CPU, memory and disk, [`reach`] storage and other nodes.
+//! `cuda` checks driver, libraries and devices, `machine` CPU, memory and disk, `reach` storage and other nodes.
 
 mod cuda;
 mod machine;
