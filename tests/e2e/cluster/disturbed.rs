@@ -23,8 +23,9 @@ pub fn deleted_pod_restarts_without_loss(env: &mut Environment) {
     env.apply("deleted", &env.spec("deleted")).unwrap();
     env.wait_for_checkpoint("deleted", "deleted");
     let pods = env.pods("deleted");
-    let second = pods.iter().find_map(|pod| pod["metadata"]["name"].as_str().filter(|name| name.contains("-1-1-")));
-    env.cluster.kubectl(&["delete", "pod", second.unwrap(), "--wait=false"]).unwrap();
+    let index = |pod: &&Value| pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "1";
+    let second = pods.iter().find(index).unwrap()["metadata"]["name"].as_str().unwrap();
+    env.cluster.kubectl(&["delete", "pod", second, "--wait=false"]).unwrap();
     let status =
         env.wait("deleted", Duration::from_secs(60), "restarting", |status| status["restarts"]["preempted"] == 1);
     assert_eq!(status["restarts"]["counted"], 0, "{status:#}");

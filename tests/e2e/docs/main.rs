@@ -200,7 +200,7 @@ fn wrong_kubectl_or_helm_argument_is_reported() {
     let said = schema::at(schema::run(), "status.conditions").unwrap()["description"].to_string();
     let words: Vec<_> = said.split(|c: char| !c.is_alphanumeric()).collect();
     for condition in kubernetes::CONDITIONS {
-        assert!(words.contains(condition), "{condition}: {said}");
+        assert!(words.contains(&condition), "{condition}: {said}");
     }
 }
 
