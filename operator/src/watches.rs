@@ -51,7 +51,7 @@ impl Watches {
         states.iter().map(|(kind, state)| (kind.clone(), !state.ended && state.failing(now) < DOWN)).collect()
     }
 
-    /// What a restart of the operator may mend, for the liveness probe.
+    /// What a restart of the operator may fix, for the liveness probe.
     pub fn hopeless(&self, now: Instant) -> Option<String> {
         let states = lock(&self.states);
         states.iter().find_map(|(kind, state)| match state.failing(now) {

@@ -171,6 +171,30 @@ fn devices_are_requested_by_the_stages_that_use_gpus() {
 }
 
 /// Both make a gang of a Job's pods by its annotation; neither does by default.
+/// A value in the pod would replace that of a device plugin.
+#[test]
+fn only_pods_that_request_no_devices_hide_those_of_their_node() {
+    let variables = |workers: Value, stage| -> Vec<(String, String)> {
+        let mut spec = spec();
+        spec["workers"] = workers;
+        let env = container(&spec, stage)["env"].as_array().unwrap().clone();
+        let word = |variable: &Value, key: &str| variable[key].as_str().unwrap_or_default().to_owned();
+        let ours = ["NVIDIA_VISIBLE_DEVICES", "SIMSIAM_GPUS"];
+        let all = env.iter().map(|variable| (word(variable, "name"), word(variable, "value")));
+        all.filter(|(name, _)| ours.contains(&name.as_str())).collect()
+    };
+    let void = [("NVIDIA_VISIBLE_DEVICES".to_owned(), "void".to_owned())];
+    assert_eq!(variables(json!({"nodes": 1}), Stage::Pretrain), void);
+    let gpus = json!({"nodes": 1, "gpusPerNode": 4});
+    assert_eq!(variables(gpus.clone(), Stage::Pretrain), [("SIMSIAM_GPUS".to_owned(), "4".to_owned())]);
+    assert_eq!(variables(gpus, Stage::Export), void);
+    let others = json!({"nodes": 1, "resources": {"extended": {"nvidia.com/mig-1g.10gb": "1"}}});
+    assert_eq!(variables(others.clone(), Stage::Pretrain), []);
+    assert_eq!(variables(others, Stage::Export), void);
+    let claimed = json!({"nodes": 1, "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "gpu"}]});
+    assert_eq!(variables(claimed, Stage::Knn), []);
+}
+
 #[test]
 fn gang_has_the_annotations_of_its_scheduler() {
     let job = |gang: Value, scheduler: Option<&str>| {

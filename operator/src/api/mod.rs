@@ -6,6 +6,7 @@
 
 mod crd;
 mod duration;
+mod environment;
 mod group;
 mod identity;
 mod object;
@@ -13,9 +14,11 @@ mod reference;
 mod spec;
 mod status;
 mod validated;
+mod volumes;
 mod workers;
 
 pub use crd::{crd, crd_template, crd_yaml};
+pub use environment::{EnvSource, EnvVar, FieldReference, KeyReference};
 pub use group::{GROUP, PLURAL, VERSION};
 pub use identity::{MissingMetadata, RunIdentity, RunKey};
 pub use object::{Json, SimSiamRun};
@@ -26,7 +29,7 @@ pub use status::{
     StageRecord, StageState, Status, WorkersStatus,
 };
 pub use validated::ValidatedRun;
+pub use volumes::{CaBundle, EmptyDir, MountedVolume};
 pub use workers::{
-    CaBundle, EmptyDir, EnvSource, EnvVar, FieldReference, Gang, GangScheduler, KeyReference, MountedVolume, Network,
-    NodeTerm, Operator, ResourceClaim, Resources, SecurityContext, Toleration, Workers,
+    Gang, GangScheduler, Network, NodeTerm, Operator, ResourceClaim, Resources, SecurityContext, Toleration, Workers,
 };

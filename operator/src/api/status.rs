@@ -76,7 +76,7 @@ pub struct Status {
     #[schemars(with = "Option<Time>")]
     pub completion_time: Option<Timestamp>,
     /// The run's conditions: Succeeded, Failed, Suspended, PodsReady, Reconciled, and for tools that apply manifests Ready
-    /// (the run has succeeded), Reconciling (it goes on by itself) and Stalled (it does not).
+    /// (the run has succeeded), Reconciling (it continues on its own) and Stalled (it does not).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

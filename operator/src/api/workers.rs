@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use simsiam_recipe::rules::{Rule, attach};
 use simsiam_recipe::schema;
 
+use super::environment::EnvVar;
 use super::spec::{LABEL, LABEL_TEXT, NAME, NAME_TEXT};
+use super::volumes::{CaBundle, MountedVolume};
 
 /// The pods of multi-process stages. Single-process stages run in one pod with the same settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -150,7 +152,7 @@ pub struct Resources {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = schema::plain, transform = claim_rules)]
 pub struct ResourceClaim {
-    /// Its name within the pods.
+    /// Name of the claim within the pods.
     #[schemars(length(max = 63))]
     pub name: String,
     /// A ResourceClaimTemplate of the run's namespace.
@@ -184,130 +186,6 @@ pub struct Network {
     pub env: BTreeMap<String, String>,
 }
 
-/// An environment variable: give either its value or its source.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = schema::plain, transform = env_rules)]
-pub struct EnvVar {
-    /// Name of the variable.
-    #[schemars(length(max = 253))]
-    pub name: String,
-    /// Its value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    pub value: Option<String>,
-    /// Where its value comes from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value_from: Option<EnvSource>,
-}
-
-/// The source of an environment variable's value: one of these.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[schemars(transform = schema::plain, transform = source_rules)]
-pub struct EnvSource {
-    /// A key of a Secret.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_key_ref: Option<KeyReference>,
-    /// A key of a ConfigMap.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub config_map_key_ref: Option<KeyReference>,
-    /// A field of the pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub field_ref: Option<FieldReference>,
-}
-
-/// A key of a Secret or ConfigMap of the run's namespace.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = schema::plain)]
-pub struct KeyReference {
-    /// The object's name.
-    #[schemars(length(max = 253))]
-    pub name: String,
-    /// The key.
-    #[schemars(length(max = 253))]
-    pub key: String,
-    /// Leave the variable unset if the object or key is missing. Default: the pods do not start.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub optional: bool,
-}
-
-/// A field of the pod.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = schema::plain)]
-pub struct FieldReference {
-    /// Its path, such as status.hostIP.
-    #[schemars(length(max = 253))]
-    pub field_path: String,
-}
-
-/// A volume and where it is mounted: one of configMap, secret, persistentVolumeClaim, hostPath and emptyDir.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = schema::plain, transform = volume_rules)]
-pub struct MountedVolume {
-    /// Where it is mounted.
-    #[schemars(length(max = 1024))]
-    pub mount_path: String,
-    /// The folder or file of the volume that is mounted. Default: all of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub sub_path: Option<String>,
-    /// Mount it read-only.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub read_only: bool,
-    /// A ConfigMap of the run's namespace, with a file for each key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub config_map: Option<String>,
-    /// A Secret of the run's namespace, with a file for each key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub secret: Option<String>,
-    /// A persistent volume claim that all pods can mount.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub persistent_volume_claim: Option<String>,
-    /// A directory of the node. Not allowed by the Pod Security Standards baseline and restricted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub host_path: Option<String>,
-    /// An empty directory that is deleted with the pod.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub empty_dir: Option<EmptyDir>,
-}
-
-/// An empty directory. `{}` takes every default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[schemars(transform = schema::plain, transform = empty_dir_rules)]
-pub struct EmptyDir {
-    /// Its size; a pod that exceeds it is evicted. Default: no limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub size_limit: Option<String>,
-}
-
-/// Certificate authorities in a ConfigMap of the run's namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = schema::plain, transform = ca_rules)]
-pub struct CaBundle {
-    /// The ConfigMap's name.
-    #[schemars(length(max = 253))]
-    pub config_map: String,
-    /// The key with the certificates, as PEM.
-    #[serde(default = "ca_key")]
-    #[schemars(length(max = 253))]
-    pub key: String,
-}
-
-fn ca_key() -> String {
-    "ca.crt".into()
-}
-
 /// Gang scheduling of the pods of an attempt: all start, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -315,7 +193,7 @@ fn ca_key() -> String {
 pub struct Gang {
     /// The scheduler.
     pub scheduler: GangScheduler,
-    /// Its queue. Default: the scheduler's default queue.
+    /// Queue of the scheduler. Default: its default queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub queue: Option<String>,
@@ -411,13 +289,11 @@ impl Default for SecurityContext {
     }
 }
 
-const QUANTITY: &str = "self.matches('^[0-9]{1,15}([.][0-9]{1,9})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$')";
-const QUANTITY_TEXT: &str = "must be a quantity such as 16, 500m or 128Gi";
+pub(super) const QUANTITY: &str = "self.matches('^[0-9]{1,15}([.][0-9]{1,9})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$')";
+pub(super) const QUANTITY_TEXT: &str = "must be a quantity such as 16, 500m or 128Gi";
 const GPU: &str = "nvidia.com/gpu";
 const RESOURCE: &str = "self.matches('^[a-z0-9.-]+/[A-Za-z0-9_.-]+$')";
 const RESOURCE_TEXT: &str = "must be the name of an extended resource such as rdma/hca";
-const PATH: &str = "self.startsWith('/') && !self.contains('..')";
-const PATH_TEXT: &str = "must be an absolute path";
 const ID: &str = "self >= 1 && self <= 2147483647";
 const ID_TEXT: &str = "must be between 1 and 2147483647";
 
@@ -460,45 +336,7 @@ const CLAIM: &[Rule] = &[
     ),
 ];
 
-const ENV: &[Rule] = &[
-    Rule::on("name", "self.matches('^[^=]+$')", "must be the name of an environment variable"),
-    Rule::needs(".value", "has(self.value) != has(self.valueFrom)", "give either value or valueFrom"),
-];
-
-const SOURCE: &[Rule] = &[Rule::needs(
-    ".secretKeyRef",
-    "[has(self.secretKeyRef), has(self.configMapKeyRef), has(self.fieldRef)].filter(given, given).size() == 1",
-    "give one of secretKeyRef, configMapKeyRef and fieldRef",
-)];
-
-const VOLUME: &[Rule] = &[
-    Rule::on("mountPath", PATH, PATH_TEXT),
-    Rule::on(
-        "mountPath",
-        "!(self in ['/', '/etc/simsiam', '/etc/simsiam-ca', '/cache', '/tmp', '/dev/shm', '/mnt/claims'])",
-        "must be a folder that the trainer does not use",
-    ),
-    Rule::on("subPath", "!self.startsWith('/') && !self.contains('..')", "must be a relative path"),
-    Rule::on("configMap", NAME, NAME_TEXT),
-    Rule::on("secret", NAME, NAME_TEXT),
-    Rule::on("persistentVolumeClaim", NAME, NAME_TEXT),
-    Rule::on("hostPath", PATH, PATH_TEXT),
-    Rule::needs(
-        ".configMap",
-        "[has(self.configMap), has(self.secret), has(self.persistentVolumeClaim), has(self.hostPath), \
-            has(self.emptyDir)].filter(given, given).size() == 1",
-        "give one of configMap, secret, persistentVolumeClaim, hostPath and emptyDir",
-    ),
-];
-
 const GANG: &[Rule] = &[Rule::on("queue", LABEL, LABEL_TEXT)];
-
-const EMPTY_DIR: &[Rule] = &[Rule::on("sizeLimit", QUANTITY, QUANTITY_TEXT)];
-
-const CA: &[Rule] = &[
-    Rule::on("configMap", NAME, NAME_TEXT),
-    Rule::on("key", "self.matches('^[-._a-zA-Z0-9]+$')", "must be a key of a ConfigMap: letters, digits, -, _ and ."),
-];
 
 const NETWORK: &[Rule] = &[Rule::on("rdmaResource", RESOURCE, RESOURCE_TEXT)];
 
@@ -521,28 +359,8 @@ fn claim_rules(schema: &mut schemars::Schema) {
     attach(schema, CLAIM);
 }
 
-fn env_rules(schema: &mut schemars::Schema) {
-    attach(schema, ENV);
-}
-
-fn source_rules(schema: &mut schemars::Schema) {
-    attach(schema, SOURCE);
-}
-
-fn volume_rules(schema: &mut schemars::Schema) {
-    attach(schema, VOLUME);
-}
-
 fn gang_rules(schema: &mut schemars::Schema) {
     attach(schema, GANG);
-}
-
-fn empty_dir_rules(schema: &mut schemars::Schema) {
-    attach(schema, EMPTY_DIR);
-}
-
-fn ca_rules(schema: &mut schemars::Schema) {
-    attach(schema, CA);
 }
 
 fn security_rules(schema: &mut schemars::Schema) {

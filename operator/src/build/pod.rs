@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use simsiam_contract::WorkerCommand;
-use simsiam_contract::names::{HEALTH_PATH, METRICS_PORT, RENDEZVOUS_PORT};
+use simsiam_contract::names::{HEALTH_PATH, METRICS_PORT, RENDEZVOUS_PORT, env};
 use simsiam_recipe::Stage;
 
 use super::config_map::FILE;
@@ -45,7 +45,7 @@ pub fn template(
     let host_network = workers.network.host_network;
     let claims = volumes::claims(run);
     let ids = &workers.security_context;
-    // The API server writes the defaults into the run, so that they cannot be told from what its author wrote.
+    // The API server writes the defaults into the run, so a default cannot be distinguished from a value that its author wrote.
     let set_ids = !settings.omit_user_ids || *ids != SecurityIds::default();
     let id = |id: u32| set_ids.then(|| i64::from(id));
     let mut annotations = workers.annotations.clone();
@@ -169,7 +169,6 @@ fn command(
         nnodes: shape.nodes,
         node_rank: "$(JOB_COMPLETION_INDEX)".into(),
         nproc_per_node: shape.procs,
-        gpus: shape.gpus,
         master_addr: names::leader(run.name(), &attempt.job, run.namespace()),
         master_port: RENDEZVOUS_PORT,
         stall_timeout: policy.stall().as_secs(),
@@ -198,8 +197,12 @@ fn environment(workers: &Workers, shape: Shape) -> Vec<EnvVar> {
         literal("HOME", "/tmp"),
         literal("CUDA_CACHE_PATH", &format!("{CACHE}/cuda")),
     ];
-    if shape.gpus == 0 {
-        // Without it, a node whose default runtime is NVIDIA's would show a pod all of its GPUs.
+    if shape.gpus > 0 {
+        variables.push(literal(env::GPUS, &shape.gpus.to_string()));
+    }
+    if !resources::requests_devices(workers, shape) {
+        // Without it, a node whose default runtime is NVIDIA's would show a pod all of its GPUs. With devices it would
+        // replace the variable by which their plugin shows them.
         variables.push(literal("NVIDIA_VISIBLE_DEVICES", "void"));
     }
     variables.extend(workers.network.env.iter().map(|(name, value)| literal(name, value)));

@@ -12,6 +12,12 @@ use crate::api::Workers;
 /// kills, as pods of class BestEffort are.
 const DEFAULT_REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "256Mi")];
 
+/// Whether a pod requests GPUs or other devices.
+pub fn requests_devices(workers: &Workers, shape: Shape) -> bool {
+    let others = !workers.resources.extended.is_empty() || !workers.resource_claims.is_empty();
+    shape.gpus > 0 || (shape.devices && others)
+}
+
 /// The resources of the trainer's container.
 pub fn resources(workers: &Workers, shape: Shape) -> ResourceRequirements {
     let asked = &workers.resources;

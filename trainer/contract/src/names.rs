@@ -28,6 +28,8 @@ pub mod env {
     pub const MASTER_PORT: &str = "MASTER_PORT";
     /// Number of the attempt, from 1.
     pub const ATTEMPT: &str = "SIMSIAM_ATTEMPT";
+    /// GPUs that a node must have. Not an option of the command line, which a trainer older than the operator would refuse.
+    pub const GPUS: &str = "SIMSIAM_GPUS";
 }
 
 /// API group of the custom resource, and prefix of its labels and annotations.

@@ -17,8 +17,6 @@ pub struct WorkerCommand {
     pub node_rank: String,
     /// Ranks on this node.
     pub nproc_per_node: u32,
-    /// GPUs that the node must have; 0 asks for none.
-    pub gpus: u32,
     /// Address of node 0.
     pub master_addr: String,
     /// Port of node 0's rendezvous store.
@@ -46,9 +44,6 @@ impl WorkerCommand {
         option("nnodes", self.nnodes.to_string());
         option("node-rank", self.node_rank.clone());
         option("nproc-per-node", self.nproc_per_node.to_string());
-        if self.gpus > 0 {
-            option("gpus", self.gpus.to_string());
-        }
         option("master-addr", self.master_addr.clone());
         option("master-port", self.master_port.to_string());
         option("stall-timeout", self.stall_timeout.to_string());

@@ -153,7 +153,6 @@ fn names_match_their_golden_file() {
         nnodes: 4,
         node_rank: "3".into(),
         nproc_per_node: 8,
-        gpus: 8,
         master_addr: "node0".into(),
         master_port: 29500,
         stall_timeout: 600,

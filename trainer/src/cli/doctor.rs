@@ -56,7 +56,10 @@ pub fn execute(args: &Args) -> Result<(), Error> {
     }
     match report.wrong().as_slice() {
         [] => Ok(()),
-        wrong => Err(Error::config("doctor", format!("wrong: {}", wrong.join(", ")))),
+        wrong => Err(Error::config(
+            "doctor",
+            format!("{} of {} checks failed: {}", wrong.len(), report.checks.len(), wrong.join(", ")),
+        )),
     }
 }
 

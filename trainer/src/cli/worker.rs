@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_parser = at_least_one())]
     nproc_per_node: Option<usize>,
     /// GPUs that this node must have; with fewer the command fails with code 78
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, env = env::GPUS, default_value_t = 0)]
     gpus: usize,
     /// Address of node 0
     #[arg(long, env = env::MASTER_ADDR)]
@@ -126,7 +126,6 @@ mod tests {
             nnodes: 4,
             node_rank: "3".into(),
             nproc_per_node: 8,
-            gpus: 8,
             master_addr: "node0".into(),
             master_port: 29501,
             stall_timeout: 601,
@@ -144,7 +143,7 @@ mod tests {
             nnodes,
             node_rank,
             nproc_per_node,
-            gpus,
+            gpus: _,
             master_addr,
             master_port,
             dist_url,
@@ -162,7 +161,6 @@ mod tests {
             nnodes: nnodes.unwrap().try_into().unwrap(),
             node_rank: node_rank.unwrap().to_string(),
             nproc_per_node: nproc_per_node.unwrap().try_into().unwrap(),
-            gpus: gpus.try_into().unwrap(),
             master_addr: master_addr.unwrap(),
             master_port: master_port.unwrap(),
             stall_timeout: timeouts.stall_timeout,

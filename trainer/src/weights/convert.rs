@@ -6,7 +6,8 @@ use tokio::runtime::Handle;
 use super::{Weights, open};
 use crate::error::Error;
 
-/// Reads the weights at `input`, writes them to `output` in `format`, and returns them with the number of tensors written. Addresses are reached as
+/// Reads the weights at `input`, writes them to `output` in `format`, and returns them with the number of tensors
+/// written. Addresses are reached as
 /// `access` says; its own address is not used.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! What a listing found that a person should know of: what was passed over, and what the labels were taken from.
+//! What a listing passed over, and where it took the labels from.
 
 use std::collections::BTreeMap;
 

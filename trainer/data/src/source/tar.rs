@@ -109,10 +109,17 @@ pub(crate) fn images(
             remarks.pass_over(file);
         }
     }
+    let mut by_name: HashMap<String, usize> = match links.is_empty() {
+        true => HashMap::new(),
+        false => entries.iter().enumerate().map(|(i, entry): (_, &Entry)| (entry.name.clone(), i)).collect(),
+    };
     for (name, target) in links {
-        let original = entries.iter().find(|entry: &&Entry| entry.name == target);
-        match original.map(|entry| Entry { class: folder(&name), name, ..entry.clone() }) {
-            Some(entry) => entries.push(entry),
+        let original = by_name.get(&target).map(|i| entries[*i].clone());
+        match original.map(|entry| Entry { class: folder(&name), name, ..entry }) {
+            Some(entry) => {
+                by_name.insert(entry.name.clone(), entries.len());
+                entries.push(entry);
+            }
             None => remarks.count("hard link".to_owned(), 1),
         }
     }
