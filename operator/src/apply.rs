@@ -3,6 +3,7 @@
 use futures_util::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
@@ -13,6 +14,7 @@ use crate::api::{RunIdentity, SimSiamRun};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::names;
+use crate::observe::{EventFacts, Unexplained};
 use crate::plan::Action;
 
 /// The API server.
@@ -135,6 +137,25 @@ impl Cluster<'_> {
             Ok(None) => Some((name, false)),
             Err(e) => {
                 tracing::warn!(node = name, "cannot read the node: {e}");
+                None
+            }
+        }
+    }
+
+    /// The newest Events of objects of a namespace, by their uid. Events only explain: without them nothing else changes.
+    pub async fn events(&self, namespace: &str, objects: Vec<Unexplained>) -> Vec<(String, EventFacts)> {
+        let found = futures_util::stream::iter(objects).map(|object| self.newest_event(namespace, object));
+        found.buffer_unordered(NODES).filter_map(std::future::ready).collect().await
+    }
+
+    async fn newest_event(&self, namespace: &str, object: Unexplained) -> Option<(String, EventFacts)> {
+        let events: Api<Event> = self.api(namespace);
+        self.metrics.count_request("list");
+        let how = ListParams::default().fields(&format!("regarding.uid={}", object.uid)).limit(100);
+        match events.list(&how).await {
+            Ok(list) => EventFacts::newest(&list.items, Some(object.since)).map(|event| (object.uid, event)),
+            Err(e) => {
+                tracing::warn!(namespace, uid = object.uid, "cannot list the Events of an object: {e}");
                 None
             }
         }

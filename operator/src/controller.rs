@@ -322,6 +322,8 @@ async fn reconcile_once(
     let mut observed = context.caches.observe(key);
     observed.progress = context.poller.newest(key);
     observed.nodes = cluster.nodes(observed.suspect_nodes()).await.into_iter().collect();
+    let unexplained = observed.unexplained(Timestamp::now());
+    observed.events = cluster.events(&key.namespace, unexplained).await.into_iter().collect();
     let validated = context.validate(identity, object);
     let input = Input {
         object,

@@ -386,7 +386,7 @@ fn change_of_training_field_is_refused_and_of_access_allowed() {
 #[test]
 fn zero_duration_is_refused_where_it_has_no_meaning() {
     let refused = |pointer: &str, text: &str| !broken(&schema(pointer), &json!(text), None).is_empty();
-    for field in ["stallTimeout", "scheduleTimeout", "rendezvousTimeout"] {
+    for field in ["stallTimeout", "scheduleTimeout", "startTimeout", "rendezvousTimeout"] {
         let pointer = format!("/properties/restartPolicy/properties/{field}");
         for bad in ["0s", "0h00m0s", "", "soon"] {
             assert!(refused(&pointer, bad), "{field}: {bad}");

@@ -208,6 +208,7 @@ const ASKED: &[(&str, &str, &str, &str)] = &[
     ("networking.k8s.io/networkpolicies", "list watch", "controller.rs", "|caches| &caches.policies)"),
     ("networking.k8s.io/networkpolicies", "create patch", "apply.rs", "self.apply::<NetworkPolicy>"),
     ("events.k8s.io/events", "create", "events.rs", "Recorder::new(client.clone()"),
+    ("events.k8s.io/events", "list", "apply.rs", "let events: Api<Event>"),
     ("/nodes", "get", "apply.rs", "let api: Api<Node>"),
     (
         "coordination.k8s.io/leases",
@@ -278,6 +279,7 @@ fn request_table_covers_the_operator_sources() {
         (&apply, "api.list(", 1),
         (&apply, "api.patch_status(", 1),
         (&apply, "let api: Api<", 2),
+        (&apply, "let events: Api<", 1),
         (&controller, "spawn(&mut tasks, &context, namespace, &wake, ", 5),
         (&controller, "watch_runs(api::<", 1),
     ] {

@@ -25,8 +25,8 @@ pub use object::{Json, SimSiamRun};
 pub use reference::reference;
 pub use spec::{CacheVolume, ClusterSpec, ImagePullPolicy, NamedReference, RestartPolicy};
 pub use status::{
-    Attempt, AttemptState, CheckpointStatus, Condition, ConditionStatus, ProgressStatus, Restarts, Results, RunPhase,
-    StageRecord, StageState, Status, WorkersStatus,
+    Attempt, AttemptState, AvoidedNode, CheckpointStatus, Condition, ConditionStatus, ProgressStatus, Restarts,
+    Results, RunPhase, StageRecord, StageState, Status, WorkersStatus,
 };
 pub use validated::ValidatedRun;
 pub use volumes::{CaBundle, EmptyDir, MountedVolume};

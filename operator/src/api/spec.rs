@@ -136,6 +136,10 @@ pub struct RestartPolicy {
     /// image or Secret fails the run.
     #[schemars(length(max = 32))]
     pub schedule_timeout: String,
+    /// How long a scheduled pod may take until its container runs: pulling the image, mounting volumes, connecting the pod
+    /// to the network. Then the attempt is restarted, and the restart is counted.
+    #[schemars(length(max = 32))]
+    pub start_timeout: String,
     /// How long running pods wait for each other.
     #[schemars(length(max = 32))]
     pub rendezvous_timeout: String,
@@ -149,6 +153,7 @@ impl Default for RestartPolicy {
             max_unscheduled: None,
             stall_timeout: "10m".into(),
             schedule_timeout: "10m".into(),
+            start_timeout: "20m".into(),
             rendezvous_timeout: "10m".into(),
         }
     }
@@ -162,6 +167,11 @@ impl RestartPolicy {
     /// `stallTimeout`.
     pub fn stall(&self) -> Duration {
         Self::duration(&self.stall_timeout)
+    }
+
+    /// `startTimeout`.
+    pub fn start(&self) -> Duration {
+        Self::duration(&self.start_timeout)
     }
 
     /// `scheduleTimeout`.
@@ -214,6 +224,7 @@ const RESTART: &[Rule] = &[
     Rule::on("maxUnscheduled", TIMES, TIMES_TEXT),
     Rule::on("stallTimeout", duration::POSITIVE, duration::POSITIVE_TEXT),
     Rule::on("scheduleTimeout", duration::POSITIVE, duration::POSITIVE_TEXT),
+    Rule::on("startTimeout", duration::POSITIVE, duration::POSITIVE_TEXT),
     Rule::on("rendezvousTimeout", duration::POSITIVE, duration::POSITIVE_TEXT),
 ];
 

@@ -50,6 +50,11 @@ pub struct Status {
     pub results: Option<Results>,
     /// Restarts of attempts.
     pub restarts: Restarts,
+    /// The nodes that the next attempts avoid, because they failed earlier ones: the newest three, for a day. They are used
+    /// again if the pods cannot be scheduled without them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub avoided_nodes: Vec<AvoidedNode>,
     /// The last value of the annotation simsiam.dev/retry; a new one reopens a failed run.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
@@ -191,6 +196,10 @@ pub struct Attempt {
     #[serde(default)]
     #[schemars(extend("format" = "int64"))]
     pub generation: i64,
+    /// The nodes that its pods avoid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 253)))]
+    pub avoid_nodes: Vec<String>,
     /// When it started.
     #[schemars(with = "Time")]
     pub created: Timestamp,
@@ -198,6 +207,22 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
     pub ended: Option<Timestamp>,
+}
+
+/// A node that failed an attempt for a reason of its own: it did not admit the pod, or could not start it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::plain)]
+pub struct AvoidedNode {
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The reason, in one word, such as UnexpectedAdmissionError or FailedCreatePodSandBox.
+    #[schemars(length(max = 128))]
+    pub reason: String,
+    /// When it last failed an attempt.
+    #[schemars(with = "Time")]
+    pub since: Timestamp,
 }
 
 /// The state of an attempt.

@@ -13,7 +13,7 @@
 //! let run = ValidatedRun::read(&object)?;
 //! let created = "2026-01-01T00:00:00Z".parse()?;
 //! let state = AttemptState::Creating;
-//! let attempt = Attempt { number: 1, job: "cats-pretrain-1".into(), state, generation: 1, created, ended: None };
+//! let attempt = Attempt { number: 1, job: "cats-pretrain-1".into(), state, generation: 1, avoid_nodes: vec![], created, ended: None };
 //! let objects = Objects::of(&run, Stage::Pretrain, &attempt, &Settings::default());
 //! assert_eq!(objects.job.spec.unwrap().completions, Some(4));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -78,7 +78,7 @@ pub fn template(
             host_network: host_network.then_some(true),
             dns_policy: host_network.then(|| "ClusterFirstWithHostNet".into()),
             node_selector: Some(workers.node_selector.clone()).filter(|map| !map.is_empty()),
-            affinity: affinity(run, host_network),
+            affinity: affinity(run, &attempt.avoid_nodes, host_network),
             tolerations: Some(tolerations(workers)),
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),
@@ -236,9 +236,9 @@ fn source(source: &EnvSource) -> EnvVarSource {
     }
 }
 
-fn affinity(run: &ValidatedRun, host_network: bool) -> Option<Affinity> {
+fn affinity(run: &ValidatedRun, avoid_nodes: &[String], host_network: bool) -> Option<Affinity> {
     let terms = &run.cluster.workers.node_affinity;
-    let node = (!terms.is_empty()).then(|| NodeAffinity {
+    let node = (!terms.is_empty() || !avoid_nodes.is_empty()).then(|| NodeAffinity {
         required_during_scheduling_ignored_during_execution: Some(NodeSelector {
             node_selector_terms: vec![NodeSelectorTerm {
                 match_expressions: some(terms, |term| NodeSelectorRequirement {
@@ -246,7 +246,12 @@ fn affinity(run: &ValidatedRun, host_network: bool) -> Option<Affinity> {
                     operator: operator(term.operator).to_owned(),
                     values: Some(term.values.clone()).filter(|values| !values.is_empty()),
                 }),
-                match_fields: None,
+                // By name: the label kubernetes.io/hostname may be another. A requirement takes one name only.
+                match_fields: some(avoid_nodes, |name| NodeSelectorRequirement {
+                    key: "metadata.name".into(),
+                    operator: operator(Operator::NotIn).to_owned(),
+                    values: Some(vec![name.clone()]),
+                }),
             }],
         }),
         ..NodeAffinity::default()

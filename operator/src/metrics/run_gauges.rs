@@ -189,6 +189,7 @@ mod tests {
                 job: "r-pretrain-1".into(),
                 state: AttemptState::Active,
                 generation: 1,
+                avoid_nodes: Vec::new(),
                 created,
                 ended: None,
             }),

@@ -4,10 +4,13 @@ pub mod facts;
 pub mod index;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 pub use facts::{
-    Applied, ConfigMapFacts, Disruption, Facts, JobFacts, JobFailure, MemoryLimit, OOM_KILLED, PodFacts, PolicyFacts,
-    ServiceFacts, Termination, Waiting, contains,
+    Applied, ConfigMapFacts, Disruption, EventFacts, Facts, JobFacts, JobFailure, MemoryLimit, OOM_KILLED, PodFacts,
+    PolicyFacts, ServiceFacts, Termination, Waiting, contains,
 };
 pub use index::Index;
 
@@ -29,6 +32,8 @@ pub struct Observed {
     pub config_maps: Vec<ConfigMapFacts>,
     /// Whether nodes are ready, for the nodes of pods that seem lost.
     pub nodes: BTreeMap<String, bool>,
+    /// The newest Events of the objects in [`Observed::unexplained`], by their uid.
+    pub events: BTreeMap<String, EventFacts>,
     /// The newest progress of its first pod.
     pub progress: Option<LiveProgress>,
 }
@@ -68,6 +73,47 @@ impl Observed {
     }
 }
 
+/// How long a pod may take to be created or to start before its Events are looked up.
+pub const EVENTS_DELAY: Duration = Duration::from_secs(15);
+/// The most objects of a run whose Events are looked up at once.
+const UNEXPLAINED: usize = 8;
+
+/// An object that has waited for a while, and whose Events may say why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unexplained {
+    /// Its uid.
+    pub uid: String,
+    /// When it began to wait. Earlier Events are about something else.
+    pub since: Timestamp,
+}
+
+impl Observed {
+    /// Jobs that lack pods and pods that do not start, and do not say why.
+    pub fn unexplained(&self, now: Timestamp) -> Vec<Unexplained> {
+        let mut found = Vec::new();
+        let is_old = |since: &Timestamp| now.duration_since(*since).as_secs() >= EVENTS_DELAY.as_secs().cast_signed();
+        let is_starting = |job: &&JobFacts| {
+            !job.suspended && job.failing.is_none() && job.complete.is_none() && job.deleting.is_none()
+        };
+        for job in self.jobs.iter().filter(is_starting) {
+            let pods = self.pods_of(job);
+            let present = pods.iter().filter(|pod| !pod.is_gone).count();
+            if let Some(since) = job.started.filter(is_old)
+                && present < job.pods as usize
+            {
+                found.push(Unexplained { uid: job.uid.clone(), since });
+            }
+            for pod in pods.into_iter().filter(|pod| pod.is_starting() && pod.waiting.is_none()) {
+                if let Some(since) = pod.scheduled.or(job.started).filter(is_old) {
+                    found.push(Unexplained { uid: pod.uid.clone(), since });
+                }
+            }
+        }
+        found.truncate(UNEXPLAINED);
+        found
+    }
+}
+
 /// The caches of all children.
 #[derive(Debug, Default)]
 pub struct Caches {
@@ -102,6 +148,7 @@ impl Caches {
             policies: self.policies.of(key).into_iter().map(|facts| facts.0).collect(),
             config_maps: self.config_maps.of(key),
             nodes: BTreeMap::new(),
+            events: BTreeMap::new(),
             progress: None,
         }
     }

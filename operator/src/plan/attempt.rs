@@ -7,12 +7,14 @@ use simsiam_contract::TerminationMessage;
 use simsiam_recipe::Stage;
 
 use super::budget::{RestartKind, count_restart};
-use super::classify::{AttemptOutcome, ExitCause, bad_start, classify_exit};
+use super::classify::{AttemptOutcome, ExitCause, bad_start, classify_exit, faulty_node};
 use super::missing::{ForeignObject, foreign_objects, missing_beside, missing_objects};
 use super::planner::Planner;
 use super::time::{after, whole_seconds};
 use super::types::{Action, EventKind, PlannedEvent, RECONCILED};
-use crate::api::{Attempt, AttemptState, ConditionStatus, RunPhase, StageRecord, StageState, WorkersStatus};
+use crate::api::{
+    Attempt, AttemptState, AvoidedNode, ConditionStatus, RunPhase, StageRecord, StageState, WorkersStatus,
+};
 use crate::build::{Objects, Shape};
 use crate::error::NAME_TAKEN;
 use crate::names;
@@ -20,6 +22,10 @@ use crate::observe::{JobFacts, PodFacts};
 
 /// How long the leader's termination message may take to appear after its Job is complete.
 const MESSAGE_DELAY: Duration = Duration::from_secs(10);
+
+/// The most nodes that attempts avoid, and for how long: they may be repaired.
+const AVOIDED: usize = 3;
+const AVOID_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// How long a Job may take to complete after all its trainers have ended with success.
 const SIDECAR_DELAY: Duration = Duration::from_secs(30);
@@ -69,7 +75,9 @@ impl Planner<'_> {
         let number = record.attempts;
         let job = names::job(self.run.name(), &self.run.identity.uid, stage, number);
         let (state, generation) = (AttemptState::Creating, self.input.object.generation());
-        let attempt = Attempt { number, job, state, generation, created: now, ended: None };
+        status.avoided_nodes.retain(|node| now < after(node.since, AVOID_FOR));
+        let avoid_nodes = status.avoided_nodes.iter().map(|node| node.name.clone()).collect();
+        let attempt = Attempt { number, job, state, generation, avoid_nodes, created: now, ended: None };
         status.start_time.get_or_insert(now);
         status.not_before = None;
         status.attempt = Some(attempt.clone());
@@ -168,7 +176,11 @@ impl Planner<'_> {
             return;
         }
         let policy = &self.run.cluster.restart_policy;
-        match classify_exit(job, &pods, &self.input.observed.nodes, policy, self.input.now) {
+        let outcome = classify_exit(job, &pods, self.input.observed, policy, self.input.now);
+        if let AttemptOutcome::BadStart(cause) | AttemptOutcome::Restart(_, cause) = &outcome {
+            self.avoid_faulty_node(cause, &pods);
+        }
+        match outcome {
             AttemptOutcome::Active => {
                 self.restore_objects(job);
                 self.show(job, &pods);
@@ -185,8 +197,35 @@ impl Planner<'_> {
             AttemptOutcome::BadStart(cause) | AttemptOutcome::Failed(cause) => {
                 self.fail(&cause.reason, &cause.message, cause.pod.as_deref())
             }
-            AttemptOutcome::Restart(kind, cause) => self.restart(kind, &cause),
+            AttemptOutcome::Restart(kind, cause) => {
+                if kind == RestartKind::Unscheduled {
+                    self.use_avoided_nodes();
+                }
+                self.restart(kind, &cause);
+            }
         }
+    }
+
+    /// Remembers the node that failed the attempt, if one did, so that the next attempts avoid it.
+    fn avoid_faulty_node(&mut self, cause: &ExitCause, pods: &[&PodFacts]) {
+        let Some((name, reason)) = faulty_node(cause, pods) else { return };
+        self.plan.warn("NodeAvoided", format!("the next attempts avoid node {name}: {reason}: {}", cause.message));
+        let since = whole_seconds(self.input.now);
+        let avoided = &mut self.plan.status.avoided_nodes;
+        avoided.retain(|node| node.name != name);
+        avoided.push(AvoidedNode { name, reason, since });
+        let surplus = avoided.len().saturating_sub(AVOIDED);
+        avoided.drain(..surplus);
+    }
+
+    /// The pods of an attempt that avoided nodes could not be scheduled: perhaps for the lack of these.
+    fn use_avoided_nodes(&mut self) {
+        if self.plan.status.attempt.as_ref().is_none_or(|attempt| attempt.avoid_nodes.is_empty()) {
+            return;
+        }
+        let names: Vec<_> = self.plan.status.avoided_nodes.drain(..).map(|node| node.name).collect();
+        let message = format!("the pods could not be scheduled: {} may be used again", names.join(", "));
+        self.plan.note("NodesUsedAgain", message);
     }
 
     /// Whether all pods of an attempt of this run have ever run: then its image and Secrets were there.

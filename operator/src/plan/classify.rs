@@ -12,7 +12,7 @@ use simsiam_contract::{ExitCode, FailureReason};
 use super::budget::RestartKind;
 use super::time::after;
 use crate::api::RestartPolicy;
-use crate::observe::{JobFacts, OOM_KILLED, PodFacts, Termination, Waiting};
+use crate::observe::{JobFacts, OOM_KILLED, Observed, PodFacts, Termination, Waiting};
 
 /// How an attempt whose Job is not complete ended, if it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,9 @@ pub struct ExitCause {
 /// period (40 to 50 s) and a margin.
 const NODE_LOSS_DELAY: Duration = Duration::from_secs(75);
 
+/// The reason of a pod that starts.
+pub const CONTAINER_CREATING: &str = "ContainerCreating";
+
 /// Reasons of a waiting container that do not resolve on their own.
 pub const BAD_STARTS: [&str; 9] = [
     "ImagePullBackOff",
@@ -63,15 +66,17 @@ pub const BAD_STARTS: [&str; 9] = [
 pub fn classify_exit(
     job: &JobFacts,
     pods: &[&PodFacts],
-    nodes: &BTreeMap<String, bool>,
+    observed: &Observed,
     policy: &RestartPolicy,
     now: Timestamp,
 ) -> AttemptOutcome {
+    let nodes = &observed.nodes;
     if job.suspended && job.failing.is_none() {
         return AttemptOutcome::Active;
     }
     if job.failing.is_none()
-        && let Some(outcome) = classify_start(job, pods, policy, now)
+        && let Some(outcome) = classify_schedule(job, pods, observed, policy, now)
+            .or_else(|| classify_start(job, pods, observed, policy, now))
     {
         return outcome;
     }
@@ -129,10 +134,12 @@ fn preempted(reason: &str, message: String, pod: Option<&PodFacts>) -> AttemptOu
     AttemptOutcome::Restart(RestartKind::Preempted, cause)
 }
 
-/// Classifies an attempt whose pods could not be created, scheduled or started within `scheduleTimeout`.
-fn classify_start(
+/// Classifies an attempt whose pods could not be created or scheduled, or lack an image or a Secret, within
+/// `scheduleTimeout`.
+fn classify_schedule(
     job: &JobFacts,
     pods: &[&PodFacts],
+    observed: &Observed,
     policy: &RestartPolicy,
     now: Timestamp,
 ) -> Option<AttemptOutcome> {
@@ -153,13 +160,74 @@ fn classify_start(
     if !missing {
         return None;
     }
-    let message = format!(
-        "{} of {} pods were created; `kubectl describe job {}` shows why (for example a quota or Pod Security)",
-        present.len(),
-        job.pods,
-        job.name
-    );
+    let count = format!("{} of {} pods were created", present.len(), job.pods);
+    let message = match observed.events.get(&job.uid).filter(|event| event.warning) {
+        Some(event) => format!("{count}: {}", event.message),
+        None => {
+            let name = &job.name;
+            format!("{count}; `kubectl describe job {name}` shows why (for example a quota or Pod Security)")
+        }
+    };
     unscheduled(ExitCause { reason: "PodsNotCreated".into(), message, pod: None })
+}
+
+/// Classifies an attempt in which a scheduled pod has not started within `startTimeout`.
+fn classify_start(
+    job: &JobFacts,
+    pods: &[&PodFacts],
+    observed: &Observed,
+    policy: &RestartPolicy,
+    now: Timestamp,
+) -> Option<AttemptOutcome> {
+    let is_late = |pod: &&&PodFacts| start_deadline(job, pod, policy).is_some_and(|at| now >= at);
+    let late: Vec<_> = pods.iter().filter(is_late).collect();
+    let explained = late.iter().find(|pod| observed.events.get(&pod.uid).is_some_and(|event| event.warning));
+    let pod = explained.or(late.first())?;
+    let (reason, words) = start_reason(pod, observed);
+    let more = if words.is_empty() { String::new() } else { format!(": {words}") };
+    let timeout = &policy.start_timeout;
+    let message = format!("the pod has not started within {timeout} (spec.restartPolicy.startTimeout){more}");
+    let cause = ExitCause { reason, message, pod: Some(pod.name.clone()) };
+    Some(AttemptOutcome::Restart(RestartKind::Counted, cause))
+}
+
+/// When a pod must have started; `None` if it has, is not scheduled, or says why it cannot.
+pub fn start_deadline(job: &JobFacts, pod: &PodFacts, policy: &RestartPolicy) -> Option<Timestamp> {
+    let is_starting = pod.is_starting() && bad_start(pod).is_none();
+    let since = pod.scheduled.or(job.started)?;
+    is_starting.then(|| after(since, policy.start()))
+}
+
+/// Why a scheduled pod has not started, as reason and message: the words of its newest Event.
+pub fn start_reason(pod: &PodFacts, observed: &Observed) -> (String, String) {
+    match observed.events.get(&pod.uid) {
+        Some(event) if event.warning => (event.reason.clone(), event.message.clone()),
+        Some(event) => (CONTAINER_CREATING.into(), event.message.clone()),
+        None => (CONTAINER_CREATING.into(), String::new()),
+    }
+}
+
+/// The kubelet's reasons for not running a pod that lie in the node: its devices, its topology, its network, its container
+/// runtime.
+const NODE_FAULTS: [&str; 6] = [
+    "UnexpectedAdmissionError",
+    "TopologyAffinityError",
+    "FailedCreatePodSandBox",
+    "NetworkNotReady",
+    "StartError",
+    "ContainerCannotRun",
+];
+/// The beginning of the reasons of a kubelet that lacks a resource which the scheduler counted on, such as
+/// OutOfnvidia.com/gpu.
+const OUT_OF_RESOURCE: &str = "OutOf";
+
+/// The node that failed an attempt which ended for `cause`, and the kubelet's reason.
+pub fn faulty_node(cause: &ExitCause, pods: &[&PodFacts]) -> Option<(String, String)> {
+    let pod = pods.iter().find(|pod| Some(&pod.name) == cause.pod.as_ref())?;
+    // The reason of the cause is that of the exit code, if there is one.
+    let reason = pod.ended.as_ref().map_or(&cause.reason, |ended| &ended.reason);
+    let is_fault = NODE_FAULTS.contains(&reason.as_str()) || reason.starts_with(OUT_OF_RESOURCE);
+    is_fault.then(|| Some((pod.node.clone()?, reason.clone())))?
 }
 
 /// Why a container does not start, if that does not resolve on its own.

@@ -5,16 +5,19 @@ use std::time::Duration;
 use simsiam_contract::RankPhase;
 use simsiam_recipe::Stage;
 
-use super::classify::bad_start;
+use super::classify::{bad_start, start_deadline, start_reason};
 use super::planner::{Planner, rounded};
 use super::time::{after, whole_seconds};
 use crate::api::{ProgressStatus, RunPhase, WorkersStatus};
 use crate::build::Shape;
-use crate::observe::{JobFacts, PodFacts};
+use crate::observe::{EVENTS_DELAY, JobFacts, Observed, PodFacts};
 use crate::progress::{LeaderPod, LiveProgress};
 
 /// The shortest time between two writes of the status for progress alone.
 const WRITE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How often the Events of pods that do not start are looked up.
+const EVENTS_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why not all containers of an attempt run.
 struct NotRunning {
@@ -41,13 +44,10 @@ impl Planner<'_> {
             self.condition("PodsReady", false, "Queued", "");
             return;
         }
-        if let Some(NotRunning { reason, message, pod }) = not_running(job, &present) {
+        if let Some(NotRunning { reason, message, pod }) = not_running(job, &present, self.input.observed) {
             self.set_phase(RunPhase::Pending, &reason, &message, pod.as_deref());
             self.condition("PodsReady", false, &reason, &message);
-            let timeout = job.started.map(|at| after(at, self.run.cluster.restart_policy.schedule()));
-            if let Some(at) = timeout.filter(|at| *at > self.input.now) {
-                self.requeue_at(at);
-            }
+            self.requeue_while_waiting(job, &present);
             return;
         }
         let all = ready >= job.pods;
@@ -65,6 +65,20 @@ impl Planner<'_> {
         }
         if let Some(live) = live {
             self.show_progress(live, before != Some(phase));
+        }
+    }
+
+    /// Reconciles again at the timeouts of pods that do not run, and before to look up their Events.
+    fn requeue_while_waiting(&mut self, job: &JobFacts, present: &[&PodFacts]) {
+        let now = self.input.now;
+        let policy = &self.run.cluster.restart_policy;
+        let timeout = job.started.map(|at| after(at, policy.schedule()));
+        let starts = present.iter().filter_map(|pod| start_deadline(job, pod, policy));
+        let events = job.started.map(|at| after(at, EVENTS_DELAY)).filter(|at| *at > now);
+        let events = events.unwrap_or(after(now, EVENTS_INTERVAL));
+        let times: Vec<_> = timeout.into_iter().chain(starts).chain([events]).filter(|at| *at > now).collect();
+        for at in times {
+            self.requeue_at(at);
         }
     }
 
@@ -100,7 +114,7 @@ impl Planner<'_> {
 }
 
 /// Why not all containers run, most severe first.
-fn not_running(job: &JobFacts, pods: &[&PodFacts]) -> Option<NotRunning> {
+fn not_running(job: &JobFacts, pods: &[&PodFacts], observed: &Observed) -> Option<NotRunning> {
     for pod in pods {
         if let Some(waiting) = bad_start(pod) {
             let (reason, message) = (waiting.reason.clone(), waiting.message.clone());
@@ -115,13 +129,20 @@ fn not_running(job: &JobFacts, pods: &[&PodFacts]) -> Option<NotRunning> {
     let waiting: Vec<_> = pods.iter().filter(|pod| !pod.running && pod.ended.is_none()).collect();
     let created = pods.len();
     if created < job.pods as usize {
-        let message = format!("{created} of {} pods exist", job.pods);
+        let refused = observed.events.get(&job.uid).filter(|event| event.warning);
+        let more = refused.map_or_else(String::new, |event| format!(": {}", event.message));
+        let message = format!("{created} of {} pods exist{more}", job.pods);
         return Some(NotRunning { reason: "CreatingPods".into(), message, pod: None });
     }
-    let pod = waiting.first()?;
-    let reason = if pod.node.is_none() { "Scheduling" } else { "ContainerCreating" };
-    let message = format!("{} of {} pods are running", created - waiting.len(), job.pods);
-    Some(NotRunning { reason: reason.into(), message, pod: Some(pod.name.clone()) })
+    let is_explained = |pod: &&&&PodFacts| observed.events.get(&pod.uid).is_some_and(|event| event.warning);
+    let pod = waiting.iter().find(is_explained).or(waiting.first())?;
+    let count = format!("{} of {} pods are running", created - waiting.len(), job.pods);
+    if pod.node.is_none() {
+        return Some(NotRunning { reason: "Scheduling".into(), message: count, pod: Some(pod.name.clone()) });
+    }
+    let (reason, words) = start_reason(pod, observed);
+    let message = if words.is_empty() { count } else { format!("{count}: {words}") };
+    Some(NotRunning { reason, message, pod: Some(pod.name.clone()) })
 }
 
 /// The run's phase and its reason, from what the leader's ranks do.

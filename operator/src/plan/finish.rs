@@ -38,6 +38,7 @@ impl Planner<'_> {
         }
         status.completion_time = None;
         status.restarts.reset_since_checkpoint();
+        status.avoided_nodes.clear();
         if let Some(record) = status.stages.iter_mut().find(|record| record.state == StageState::Failed) {
             (record.state, record.finished) = (StageState::Active, None);
         }

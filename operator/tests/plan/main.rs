@@ -7,6 +7,7 @@ mod gitops;
 mod life;
 mod limits;
 mod ownership;
+mod starts;
 #[path = "../world/mod.rs"]
 mod world;
 

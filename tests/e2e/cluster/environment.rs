@@ -68,7 +68,7 @@ impl Environment {
         let env = Self { cluster, server, folder, external: external.is_some(), images, undisturbed: None };
         env.data();
         env.install(&[]);
-        env.secret();
+        env.secret(NAMESPACE);
         Ok(env)
     }
 
@@ -135,9 +135,11 @@ impl Environment {
         assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     }
 
-    fn secret(&self) {
+    /// Creates the Secret with the keys of the S3 server in a namespace.
+    pub fn secret(&self, namespace: &str) {
         let keys = json!({"AWS_ACCESS_KEY_ID": KEYS[0], "AWS_SECRET_ACCESS_KEY": KEYS[1]});
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}, "stringData": keys});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": SECRET, "namespace": namespace}, "stringData": keys});
         self.cluster.apply(&secret.to_string()).unwrap();
     }
 

@@ -45,6 +45,8 @@ const TESTS: &[Test] = &[
     test!(refused::training_fields_are_immutable),
     test!(whole::run_goes_from_images_to_weights),
     test!(refused::impossible_run_fails_with_a_reason),
+    test!(refused::pods_without_their_secret_volume_are_restarted),
+    test!(refused::quota_and_limit_range_are_named),
     test!(disturbed::deleted_pod_restarts_without_loss),
     test!(disturbed::run_is_suspended_resumed_and_deleted),
     test!(disturbed::queued_run_is_admitted_and_evicted),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use simsiam_tests::{run, text};
+use simsiam_tests::{run, text, wait_until};
 
 use super::environment::Environment;
 
@@ -181,4 +181,66 @@ pub fn impossible_run_fails_with_a_reason(env: &mut Environment) {
         let pods = env.pods(name);
         assert!(pods.is_empty(), "{name} holds nothing any more: {pods:?}");
     }
+}
+
+/// The kubelet waits for a missing volume for ever.
+pub fn pods_without_their_secret_volume_are_restarted(env: &mut Environment) {
+    let mut spec = env.spec("unmounted");
+    spec["restartPolicy"] = json!({"startTimeout": "40s"});
+    spec["workers"]["volumes"] = json!([{"mountPath": "/keys", "secret": "no-such-keys"}]);
+    env.apply("unmounted", &spec).unwrap();
+    let names_the_secret =
+        |status: &Value| status["message"].as_str().is_some_and(|message| message.contains("no-such-keys"));
+    let status =
+        env.wait("unmounted", Duration::from_secs(60), "FailedMount", |status| status["reason"] == "FailedMount");
+    assert_eq!(status["restarts"]["counted"], 0, "while the first attempt waits: {status:#}");
+    assert!(status["phase"] == "Pending" && names_the_secret(&status), "{status:#}");
+    let status =
+        env.wait("unmounted", Duration::from_secs(90), "restarted", |status| status["restarts"]["counted"] == 1);
+    assert!(status["reason"] == "FailedMount" && names_the_secret(&status), "{status:#}");
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "no-such-keys"},
+        "stringData": {"key": "value"}});
+    env.cluster.apply(&secret.to_string()).unwrap();
+    let status = env.wait_for("unmounted", "Succeeded", Duration::from_secs(300));
+    assert!(status["avoidedNodes"].is_null(), "the fault was not the node's: {status:#}");
+    env.cluster.kubectl(&["delete", "secret", "no-such-keys"]).unwrap();
+}
+
+/// What a namespace allows is set by somebody else, whose words reach the user of the run.
+pub fn quota_and_limit_range_are_named(env: &mut Environment) {
+    const TEAM: &str = "team";
+    let apply = |kind: &str, name: &str, spec: Value| {
+        let object =
+            json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": TEAM}, "spec": spec});
+        env.cluster.apply(&object.to_string()).unwrap();
+    };
+    env.cluster.kubectl(&["create", "namespace", TEAM]).unwrap();
+    env.secret(TEAM);
+    let wait = |name: &str, reason: &str, words: &str| {
+        wait_until(Duration::from_secs(120), &format!("{name}: {reason}: {words}"), || {
+            let status = env.cluster.json(&["get", "ssr", name, "-n", TEAM]).unwrap()["status"].take();
+            let says = status["message"].as_str().is_some_and(|message| message.contains(words));
+            (says && status["reason"] == reason).then_some(())
+        });
+    };
+    apply("ResourceQuota", "few-pods", json!({"hard": {"pods": "1"}}));
+    let mut spec = env.spec("rationed");
+    spec["restartPolicy"] = json!({"scheduleTimeout": "40s"});
+    env.apply_in(TEAM, "rationed", &spec).unwrap();
+    wait("rationed", "CreatingPods", "exceeded quota: few-pods");
+    wait("rationed", "PodsNotCreated", "exceeded quota: few-pods");
+    env.cluster.kubectl(&["delete", "ssr", "rationed", "-n", TEAM]).unwrap();
+    env.cluster.kubectl(&["delete", "resourcequota", "few-pods", "-n", TEAM]).unwrap();
+
+    let limits = json!({"limits": [{"type": "Container", "default": {"memory": "256Mi"}}]});
+    apply("LimitRange", "small-containers", limits);
+    let mut spec = env.spec("squeezed");
+    spec["workers"]["nodes"] = json!(1);
+    // Its weights, gradients and momentum alone are more than that.
+    let pretrain = spec["pretrain"].as_object_mut().unwrap();
+    pretrain.remove("baseWidth");
+    pretrain.insert("arch".into(), json!("resnet50"));
+    env.apply_in(TEAM, "squeezed", &spec).unwrap();
+    wait("squeezed", "OOMKilled", "limit of 256Mi, which a LimitRange of the namespace set");
+    env.cluster.kubectl(&["delete", "namespace", TEAM, "--wait=false"]).unwrap();
 }
