@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use simsiam_recipe::rules::Rule;
 use simsiam_recipe::schema;
 
@@ -70,6 +72,16 @@ pub const MANAGER: &str = "simsiam.dev/operator";
 const GRACE_SECONDS: u32 = 120;
 
 impl ClusterSpec {
+    /// The fields of an invalid spec that can be read each by itself; the others have their defaults. So a run in progress
+    /// can still be suspended, and ends at its deadline.
+    pub fn salvaged(spec: &Value) -> Self {
+        let mut spec = spec.clone();
+        if let Some(policy) = spec.get_mut("restartPolicy") {
+            *policy = readable::<RestartPolicy>(policy);
+        }
+        serde_json::from_value(readable::<Self>(&spec)).unwrap_or_default()
+    }
+
     /// Whether another controller reconciles this run.
     pub fn has_other_manager(&self) -> bool {
         self.managed_by.as_ref().is_some_and(|name| name != MANAGER)
@@ -89,6 +101,13 @@ impl ClusterSpec {
     pub fn active_deadline(&self) -> Option<Duration> {
         self.active_deadline.as_deref().and_then(duration::parse)
     }
+}
+
+/// The fields of an object that can be read as fields of `T`, whatever the others are.
+fn readable<T: DeserializeOwned>(object: &Value) -> Value {
+    let is_readable = |key: &String, value: &Value| serde_json::from_value::<T>(json!({key: value})).is_ok();
+    let fields = object.as_object().into_iter().flatten().filter(|(key, value)| is_readable(key, value));
+    Value::Object(fields.map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
 /// When nodes pull an image.

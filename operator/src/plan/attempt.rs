@@ -11,7 +11,7 @@ use super::classify::{AttemptOutcome, ExitCause, bad_start, classify_exit, fault
 use super::missing::{ForeignObject, foreign_objects, missing_beside, missing_objects};
 use super::planner::Planner;
 use super::time::{after, whole_seconds};
-use super::types::{Action, EventKind, PlannedEvent, RECONCILED};
+use super::types::{Action, EventKind, INVALID_SPEC, PlannedEvent, RECONCILED};
 use crate::api::{
     Attempt, AttemptState, AvoidedNode, ConditionStatus, RunPhase, StageRecord, StageState, WorkersStatus,
 };
@@ -34,9 +34,10 @@ impl Planner<'_> {
     /// Plans the next step of a run that is neither suspended nor finished.
     pub(super) fn proceed(&mut self) {
         let Some(attempt) = self.plan.status.attempt.clone() else {
-            match self.run.recipe.stages().first() {
-                Some(first) => self.begin(*first),
-                None => self.fail("InvalidSpec", "spec has no stage", None),
+            match self.run.map(|run| run.recipe.stages().into_iter().next()) {
+                Some(Some(first)) => self.begin(first),
+                Some(None) => self.fail(INVALID_SPEC, "spec has no stage", None),
+                None => self.hold(),
             }
             return;
         };
@@ -55,6 +56,10 @@ impl Planner<'_> {
 
     /// Starts the next attempt at `stage`.
     fn begin(&mut self, stage: Stage) {
+        let Some(run) = self.run else {
+            self.hold();
+            return;
+        };
         let now = whole_seconds(self.input.now);
         let status = &mut self.plan.status;
         if status.stage != Some(stage) {
@@ -73,7 +78,7 @@ impl Planner<'_> {
         let record = &mut status.stages[index];
         record.attempts += 1;
         let number = record.attempts;
-        let job = names::job(self.run.name(), &self.run.identity.uid, stage, number);
+        let job = names::job(run.name(), &run.identity.uid, stage, number);
         let (state, generation) = (AttemptState::Creating, self.input.object.generation());
         status.avoided_nodes.retain(|node| now < after(node.since, AVOID_FOR));
         let avoid_nodes = status.avoided_nodes.iter().map(|node| node.name.clone()).collect();
@@ -89,11 +94,15 @@ impl Planner<'_> {
     /// Creates the objects of an attempt, its Job last.
     fn create(&mut self, attempt: &Attempt) {
         let Some(stage) = self.plan.status.stage else { return };
-        let shape = Shape::of(self.run, stage);
+        let Some(run) = self.run else {
+            self.hold();
+            return;
+        };
+        let shape = Shape::of(run, stage);
         let gpus = shape.nodes.saturating_mul(shape.gpus);
         self.plan.status.workers = Some(WorkersStatus { nodes: shape.nodes, ready: 0, gpus });
         self.condition("PodsReady", false, "CreatingPods", "");
-        let objects = Objects::of(self.run, stage, attempt, self.input.settings);
+        let objects = Objects::of(run, stage, attempt, self.input.settings);
         if let Some((reason, message)) = self.obstacle(attempt, &objects) {
             self.set_phase(RunPhase::Pending, reason, &message, None);
             self.requeue_in(10);
@@ -113,12 +122,12 @@ impl Planner<'_> {
 
     /// What must be gone before the objects of an attempt can be created, as reason and message.
     fn obstacle(&self, attempt: &Attempt, objects: &Objects) -> Option<(&'static str, String)> {
-        let (observed, run) = (self.input.observed, self.run);
+        let (observed, run) = (self.input.observed, self.identity);
         let left = |what: String| {
-            let message = format!("{what} of an earlier run named {} still exists", run.name());
+            let message = format!("{what} of an earlier run named {} still exists", run.key.name);
             Some(("WaitingForOldRun", message))
         };
-        let foreign = foreign_objects(objects, observed, &run.identity.uid).into_iter().next();
+        let foreign = foreign_objects(objects, observed, &run.uid).into_iter().next();
         if let Some(ForeignObject { kind, name, is_owned }) = foreign {
             if is_owned {
                 return left(format!("{kind} {name}"));
@@ -128,7 +137,7 @@ impl Planner<'_> {
             return Some((NAME_TAKEN, message));
         }
         // Their pods have the labels of this run's: two gangs would share its Service and its output.
-        let is_own = |owner: &Option<String>| owner.as_ref() == Some(&run.identity.uid);
+        let is_own = |owner: &Option<String>| owner.as_ref() == Some(&run.uid);
         let mut jobs = observed.jobs.iter();
         if let Some(job) = jobs.find(|job| !is_own(&job.owner) && job.complete.is_none() && job.failing.is_none()) {
             return left(format!("Job {}", job.name));
@@ -145,6 +154,12 @@ impl Planner<'_> {
     /// Watches an attempt whose Job exists.
     fn watch(&mut self, job: &JobFacts) {
         let pods = self.input.observed.pods_of(job);
+        let done = self.all_trainers_done(job, &pods);
+        if self.run.is_none() && (job.complete.is_some() || done.is_some_and(|at| self.input.now >= at)) {
+            // The spec says which stage is next. The pods keep the results until then.
+            self.hold();
+            return;
+        }
         if let Some(at) = job.complete {
             let leader = pods.iter().find(|pod| pod.index == 0);
             let late = after(at, MESSAGE_DELAY);
@@ -156,7 +171,7 @@ impl Planner<'_> {
             self.finish(&ended.map(|ended| ended.message.clone()).unwrap_or_default());
             return;
         }
-        if let Some(at) = self.all_trainers_done(job, &pods) {
+        if let Some(at) = done {
             if self.input.now < at {
                 self.requeue_at(at);
             } else {
@@ -175,7 +190,7 @@ impl Planner<'_> {
             self.replace_superseded();
             return;
         }
-        let policy = &self.run.cluster.restart_policy;
+        let policy = &self.cluster.restart_policy;
         let outcome = classify_exit(job, &pods, self.input.observed, policy, self.input.now);
         if let AttemptOutcome::BadStart(cause) | AttemptOutcome::Restart(_, cause) = &outcome {
             self.avoid_faulty_node(cause, &pods);
@@ -243,7 +258,7 @@ impl Planner<'_> {
         let is_stuck = |pod: &&PodFacts| {
             !pod.is_gone && (bad_start(pod).is_some() || (pod.node.is_none() && pod.unschedulable.is_some()))
         };
-        has_changed && !job.suspended && job.failing.is_none() && pods.iter().any(is_stuck)
+        has_changed && self.run.is_some() && !job.suspended && job.failing.is_none() && pods.iter().any(is_stuck)
     }
 
     /// Ends an attempt that cannot start; the next one, from the changed spec, follows at once and is not counted.
@@ -275,8 +290,9 @@ impl Planner<'_> {
     fn restore_objects(&mut self, job: &JobFacts) {
         let status = &self.plan.status;
         let Some((stage, attempt)) = status.stage.zip(status.attempt.as_ref()) else { return };
-        let objects = Objects::of(self.run, stage, attempt, self.input.settings);
-        let foreign = foreign_objects(&objects, self.input.observed, &self.run.identity.uid);
+        let Some(run) = self.run else { return };
+        let objects = Objects::of(run, stage, attempt, self.input.settings);
+        let foreign = foreign_objects(&objects, self.input.observed, &run.identity.uid);
         if foreign.is_empty() {
             self.plan.actions.extend(missing_beside(job, &objects, self.input.observed));
         }
@@ -290,7 +306,8 @@ impl Planner<'_> {
         }
         self.finish_stage(StageState::Done);
         self.plan.note("StageDone", format!("{} is done", stage.name()));
-        match self.run.recipe.stages().into_iter().find(|next| *next > stage) {
+        let stages = self.run.map(|run| run.recipe.stages()).unwrap_or_default();
+        match stages.into_iter().find(|next| *next > stage) {
             Some(next) => self.begin(next),
             None => self.succeed(),
         }
@@ -305,8 +322,8 @@ impl Planner<'_> {
         let Some(mut attempt) = self.plan.status.attempt.clone() else { return };
         self.remember_checkpoints(&attempt);
         let step = self.plan.status.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.step);
-        let policy = &self.run.cluster.restart_policy;
-        let wait = count_restart(&mut self.plan.status.restarts, policy, kind, step, &self.run.identity.uid);
+        let policy = &self.cluster.restart_policy;
+        let wait = count_restart(&mut self.plan.status.restarts, policy, kind, step, &self.identity.uid);
         let Some(wait) = wait else {
             let (field, limit) = match kind {
                 RestartKind::Counted => ("maxRestarts", policy.max_restarts),

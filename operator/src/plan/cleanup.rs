@@ -24,7 +24,7 @@ impl Planner<'_> {
         };
         let is_left = |job: &&JobFacts| {
             let unfinished = job.complete.is_none() && job.deleting.is_none();
-            unfinished && job.owner.as_ref() == Some(&self.run.identity.uid) && is_past(job)
+            unfinished && job.owner.as_ref() == Some(&self.identity.uid) && is_past(job)
         };
         let left = self.input.observed.jobs.iter().filter(is_left);
         let delete = |job: &JobFacts| Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() };

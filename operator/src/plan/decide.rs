@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::planner::Planner;
 use super::summary::summarise;
 use super::time::{after, whole_seconds};
-use super::types::{Input, Plan, set_reconciled};
-use crate::api::{AttemptState, RunPhase};
+use super::types::{INVALID_SPEC, Input, Plan, RECONCILED, set_reconciled};
+use crate::api::{AttemptState, ClusterSpec, Condition, ConditionStatus, RunIdentity, RunPhase};
 
 /// Plans one step of a run: a pure function of its input.
 ///
@@ -17,22 +17,31 @@ pub fn plan(input: &Input) -> Plan {
     if input.object.metadata.deletion_timestamp.is_some() {
         return plan;
     }
-    let run = match input.run {
-        Ok(run) => run,
-        Err(message) => {
-            refuse(input, message, &mut plan);
-            return plan;
-        }
+    let salvaged = input.run.is_err().then(|| ClusterSpec::salvaged(&input.object.spec.value()));
+    let Ok(identity) = RunIdentity::of(input.object) else { return plan };
+    let (run, cluster) = match (input.run, &salvaged) {
+        (Ok(run), _) => (Some(run), &run.cluster),
+        (Err(_), Some(cluster)) => (None, cluster),
+        (Err(_), None) => return plan,
     };
-    if run.cluster.has_other_manager() {
+    if cluster.has_other_manager() {
         return plan;
     }
     plan.status.observed_generation = input.object.generation();
-    let mut planner = Planner { input, run, plan };
-    planner.decide();
+    let mut planner = Planner { input, run, identity: &identity, cluster, plan };
+    match input.run {
+        Err(message) if planner.has_not_begun() => planner.refuse(message),
+        _ => planner.decide(),
+    }
     planner.update_active_time();
     let mut plan = planner.plan;
-    if plan.actions.is_empty() {
+    if let Err(message) = input.run {
+        let is_known = |c: &Condition| c.kind == RECONCILED && c.reason == INVALID_SPEC;
+        if plan.status.phase != Some(RunPhase::Failed) && !plan.status.conditions.iter().any(is_known) {
+            plan.warn(INVALID_SPEC, message.to_owned());
+        }
+        set_reconciled(&mut plan.status, input, Some((INVALID_SPEC, message)));
+    } else if plan.actions.is_empty() {
         // Nothing is left to do, so whatever failed before has been done.
         set_reconciled(&mut plan.status, input, None);
     }
@@ -40,22 +49,32 @@ pub fn plan(input: &Input) -> Plan {
     plan
 }
 
-/// The spec is invalid: a run that never started has failed until its spec is corrected; one in progress continues.
-fn refuse(input: &Input, message: &str, plan: &mut Plan) {
-    plan.status.observed_generation = input.object.generation();
-    set_reconciled(&mut plan.status, input, Some(("InvalidSpec", message)));
-    if plan.status.attempt.is_none() && plan.status.completion_time.is_none() {
-        if plan.status.phase != Some(RunPhase::Failed) {
-            plan.failure("InvalidSpec", message.to_owned());
-        }
-        plan.set_phase(RunPhase::Failed, "InvalidSpec", message, None);
-    }
-    summarise(&mut plan.status, input);
-}
-
 impl Planner<'_> {
+    fn has_not_begun(&self) -> bool {
+        self.plan.status.attempt.is_none() && self.plan.status.completion_time.is_none()
+    }
+
+    /// The spec of a run that never started is invalid: the run has failed until its spec is corrected, or its `ttl` has
+    /// expired.
+    fn refuse(&mut self, message: &str) {
+        if self.plan.status.phase != Some(RunPhase::Failed) {
+            self.plan.failure(INVALID_SPEC, message.to_owned());
+        }
+        self.set_phase(RunPhase::Failed, INVALID_SPEC, message, None);
+        self.condition("Failed", true, INVALID_SPEC, message);
+        self.condition("Succeeded", false, INVALID_SPEC, message);
+        let failed = self.plan.status.conditions.iter().find(|c| c.kind == "Failed");
+        let since = failed.map_or(self.input.now, |failed| failed.last_transition_time);
+        self.delete_after_ttl(since);
+    }
+
+    /// A run of an invalid spec in progress continues; whatever needs no spec is done: it is watched, suspended, and ended
+    /// at its deadline.
     fn decide(&mut self) {
-        self.reopen_if_asked();
+        if self.run.is_some() {
+            self.reopen_if_asked();
+            self.correct();
+        }
         self.sweep();
         if self.plan.status.completion_time.is_some() {
             self.after_end();
@@ -64,7 +83,7 @@ impl Planner<'_> {
         if self.deadline_exceeded() {
             return;
         }
-        if self.run.cluster.suspend {
+        if self.cluster.suspend {
             self.suspend();
             return;
         }
@@ -77,11 +96,24 @@ impl Planner<'_> {
         self.proceed();
     }
 
+    /// The spec is valid: what the status says of an invalid one is over.
+    fn correct(&mut self) {
+        if self.plan.status.conditions.iter().any(|c| c.kind == RECONCILED && c.reason == INVALID_SPEC) {
+            self.condition(RECONCILED, true, RECONCILED, "");
+        }
+        let is_refusal = |c: &&Condition| c.kind == "Failed" && c.reason == INVALID_SPEC;
+        let was_refused = self.plan.status.conditions.iter().find(is_refusal);
+        if self.has_not_begun() && was_refused.is_some_and(|c| c.status == ConditionStatus::True) {
+            self.condition("Failed", false, "SpecCorrected", "");
+            self.condition("Succeeded", false, "SpecCorrected", "");
+        }
+    }
+
     /// Fails a run whose pods have run for longer than `activeDeadline`.
     fn deadline_exceeded(&mut self) -> bool {
-        let Some(bound) = self.run.cluster.active_deadline() else { return false };
+        let Some(bound) = self.cluster.active_deadline() else { return false };
         let Some(left) = bound.checked_sub(self.active_time()).filter(|left| !left.is_zero()) else {
-            let text = self.run.cluster.active_deadline.as_deref().unwrap_or_default();
+            let text = self.cluster.active_deadline.as_deref().unwrap_or_default();
             let message = format!("the run's pods have run for longer than spec.activeDeadline ({text})");
             self.fail("DeadlineExceeded", &message, None);
             return true;
@@ -108,7 +140,7 @@ impl Planner<'_> {
         }
         if is_active {
             self.plan.status.active_since = Some(whole_seconds(self.input.now));
-            if let Some(bound) = self.run.cluster.active_deadline() {
+            if let Some(bound) = self.cluster.active_deadline() {
                 self.requeue_at(after(self.input.now, bound.saturating_sub(self.active_time())));
             }
         } else {

@@ -33,10 +33,11 @@ impl Planner<'_> {
         let present: Vec<_> = pods.iter().copied().filter(|pod| !pod.is_gone).collect();
         let ready = present.iter().filter(|pod| pod.ready).count();
         let ready = u32::try_from(ready).unwrap_or(u32::MAX);
-        let gpus = job.pods.saturating_mul(Shape::of(self.run, stage).gpus);
+        let before = self.plan.status.workers.as_ref().map_or(0, |workers| workers.gpus);
+        let gpus = self.run.map_or(before, |run| job.pods.saturating_mul(Shape::of(run, stage).gpus));
         self.plan.status.workers = Some(WorkersStatus { nodes: job.pods, ready, gpus });
         if job.suspended {
-            let message = match &self.run.cluster.queue_name {
+            let message = match &self.cluster.queue_name {
                 Some(queue) => format!("Job {} waits in queue {queue}", job.name),
                 None => format!("Job {} is suspended", job.name),
             };
@@ -71,7 +72,7 @@ impl Planner<'_> {
     /// Reconciles again at the timeouts of pods that do not run, and before to look up their Events.
     fn requeue_while_waiting(&mut self, job: &JobFacts, present: &[&PodFacts]) {
         let now = self.input.now;
-        let policy = &self.run.cluster.restart_policy;
+        let policy = &self.cluster.restart_policy;
         let timeout = job.started.map(|at| after(at, policy.schedule()));
         let starts = present.iter().filter_map(|pod| start_deadline(job, pod, policy));
         let events = job.started.map(|at| after(at, EVENTS_DELAY)).filter(|at| *at > now);

@@ -1,5 +1,7 @@
 //! The end of a run, and what is still to be done after it.
 
+use jiff::Timestamp;
+
 use super::classify::is_lost;
 use super::planner::Planner;
 use super::time::{after, whole_seconds};
@@ -84,7 +86,14 @@ impl Planner<'_> {
                 self.requeue_in(10);
             }
         }
-        let Some((ttl, end)) = self.run.cluster.ttl().zip(self.plan.status.completion_time) else { return };
+        if let Some(end) = self.plan.status.completion_time {
+            self.delete_after_ttl(end);
+        }
+    }
+
+    /// Deletes the run when its `ttl` since its end has expired.
+    pub(super) fn delete_after_ttl(&mut self, end: Timestamp) {
+        let Some(ttl) = self.cluster.ttl() else { return };
         let expiry = after(end, ttl);
         if self.input.now >= expiry {
             self.plan.actions.push(Action::DeleteRun);

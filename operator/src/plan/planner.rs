@@ -5,15 +5,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::time::{after, whole_seconds};
-use super::types::{Input, Plan, set_condition};
-use crate::api::{Attempt, CheckpointStatus, ConditionStatus, RunPhase, StageState, ValidatedRun};
+use super::types::{INVALID_SPEC, Input, Plan, set_condition};
+use crate::api::{
+    Attempt, CheckpointStatus, ClusterSpec, ConditionStatus, RunIdentity, RunPhase, StageState, ValidatedRun,
+};
 use crate::observe::JobFacts;
 
 /// Plans one step of a run. The files of this folder add its methods; each calls only those of the files below it:
 /// `decide` → `attempt` → `finish`, `display`, `cleanup`, `results` → this file.
 pub(super) struct Planner<'a> {
     pub(super) input: &'a Input<'a>,
-    pub(super) run: &'a ValidatedRun,
+    /// The checked run; `None` if its spec is invalid. Only what needs no spec is then planned.
+    pub(super) run: Option<&'a ValidatedRun>,
+    pub(super) identity: &'a RunIdentity,
+    /// How the cluster runs it; of an invalid spec what can be read.
+    pub(super) cluster: &'a ClusterSpec,
     pub(super) plan: Plan,
 }
 
@@ -36,10 +42,18 @@ impl<'a> Planner<'a> {
         self.plan.set_phase(phase, reason, message, pod);
     }
 
+    /// Shows that the run continues only when its spec is valid again.
+    pub(super) fn hold(&mut self) {
+        let message = self.input.run.err().unwrap_or_default();
+        self.set_phase(RunPhase::Pending, INVALID_SPEC, message, None);
+        self.condition("PodsReady", false, INVALID_SPEC, message);
+        self.clear_workers();
+    }
+
     /// The Job of an attempt, if it belongs to this run and not to a deleted one of the same name.
     pub(super) fn own_job(&self, attempt: &Attempt) -> Option<&'a JobFacts> {
         let job = self.input.observed.job(&attempt.job)?;
-        (job.owner.as_ref() == Some(&self.run.identity.uid)).then_some(job)
+        (job.owner.as_ref() == Some(&self.identity.uid)).then_some(job)
     }
 
     /// Sets the state of the current stage's record.

@@ -1,7 +1,7 @@
 //! The conditions `Ready`, `Reconciling` and `Stalled`, from which kstatus, Flux and Argo CD conclude how an object is:
 //! exactly one of them is true, or none while a run is suspended.
 
-use super::types::{Input, RECONCILED, set_condition};
+use super::types::{INVALID_SPEC, Input, RECONCILED, set_condition};
 use crate::api::{ConditionStatus, RunPhase, Status};
 
 /// The condition types of the summary.
@@ -11,7 +11,7 @@ pub(super) const SUMMARY: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
 pub(super) fn summarise(status: &mut Status, input: &Input) {
     let Some(phase) = status.phase else { return };
     let refused = status.conditions.iter().find(|c| c.kind == RECONCILED && c.status == ConditionStatus::False);
-    let invalid = refused.is_some_and(|refused| refused.reason == "InvalidSpec");
+    let invalid = refused.is_some_and(|refused| refused.reason == INVALID_SPEC);
     let (reason, message) = match refused.filter(|_| !phase.is_final()) {
         Some(refused) => (refused.reason.clone(), refused.message.clone()),
         None => (

@@ -103,6 +103,9 @@ pub enum EventKind {
     Other,
 }
 
+/// The reason of a spec that cannot be read or is refused by a rule.
+pub(super) const INVALID_SPEC: &str = "InvalidSpec";
+
 /// The condition type that says whether the operator could do what it planned.
 pub(super) const RECONCILED: &str = "Reconciled";
 

@@ -4,6 +4,7 @@
 
 mod ends;
 mod gitops;
+mod invalid;
 mod life;
 mod limits;
 mod ownership;
