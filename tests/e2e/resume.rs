@@ -117,3 +117,34 @@ fn damaged_checkpoint_is_skipped() {
     assert!(err.contains("resumed after step 8"), "{err}");
     assert_eq!(file.result()["weightsSha256"], expected);
 }
+
+/// A deleted and re-applied run counts its attempts anew, and a Job that its queue admits again keeps the number: pods of
+/// both may still write, so they must not share folders.
+#[test]
+fn attempt_with_a_used_number_writes_to_folders_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = simsiam_tests::synth(folder.path(), 48, 2);
+    let mut file = RunFile::new(folder.path(), &data, "val");
+    file.set("/pretrain/epochs", 4000.into()).set("/checkpoint", json!({"everySteps": 5, "keepLast": 2}));
+    let path = file.write();
+    let arguments = ["worker", "-f", path, "--attempt", "1", "--nproc-per-node", "1", "--metrics-addr", "127.0.0.1:0"];
+    let start = || command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let first = start();
+    let wait_for = |attempt: &str| {
+        wait_until(Duration::from_secs(120), attempt, || {
+            file.checkpoints().into_iter().find(|name| name.ends_with(attempt))
+        })
+    };
+    wait_for("-a1");
+    kill(first);
+    let before: Vec<_> = file.checkpoints();
+    let second = start();
+    wait_for("-a2");
+    kill(second);
+    let after = file.checkpoints();
+    let newest = |names: &[String], attempt: &str| names.iter().filter(|name| name.ends_with(attempt)).max().cloned();
+    assert!(newest(&after, "-a1") <= newest(&before, "-a1"), "the second wrote to folders of the first: {after:?}");
+    let journals = std::fs::read_dir(file.output().join("logs")).unwrap().flatten();
+    let journals: Vec<_> = journals.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    assert!(journals.iter().any(|name| name.contains("-a2.")), "{journals:?}");
+}

@@ -67,8 +67,8 @@ fn dispatch(request: &StageRequest, info: RankInfo, sink: Sink) -> Result<StageR
         }
         Stage::Prepare => prepare::run(&rank, recipe, &storage),
         Stage::Knn => knn::run(&rank, recipe, &storage, None, false),
-        Stage::Linear => classify(&rank, request, &storage, Protocol::linear),
-        Stage::Finetune => classify(&rank, request, &storage, Protocol::finetune),
+        Stage::Linear => classify(&rank, request, attempt, &storage, Protocol::linear),
+        Stage::Finetune => classify(&rank, request, attempt, &storage, Protocol::finetune),
         Stage::Export => export::run(&rank, recipe, &storage),
         Stage::Report => {
             let run = report::Run { name: &request.run, recipe, text: &request.text };
@@ -78,16 +78,19 @@ fn dispatch(request: &StageRequest, info: RankInfo, sink: Sink) -> Result<StageR
     }
 }
 
-/// The requested attempt; without one, rank 0 takes the number after those of earlier attempts.
+/// The number of this attempt, counted by rank 0: the requested one, or the number after those of earlier attempts if
+/// there is none, or if it was used before. A run that is deleted and applied again begins with 1, and the Job of an
+/// attempt starts again when its queue re-admits it; pods of before may still write to the folders of that number.
 fn attempt(rank: &Rank, request: &StageRequest, storage: &Storage) -> Result<Option<u32>, Error> {
-    if request.attempt.is_some() || !rank.is_first() {
+    if !rank.is_first() {
         return Ok(request.attempt);
     }
     let next = journal::next_attempt(storage, request.stage.name())?;
-    Ok(Some(match request.stage {
+    let next = match request.stage {
         Stage::Pretrain => next.max(Checkpoints::new(storage.clone()).next_attempt()?),
         _ => next,
-    }))
+    };
+    Ok(Some(request.attempt.map_or(next, |requested| requested.max(next))))
 }
 
 /// Trains a classifier on the encoder of the latest checkpoint or of other weights and, if the protocol asks for it, on
@@ -95,10 +98,11 @@ fn attempt(rank: &Rank, request: &StageRequest, storage: &Storage) -> Result<Opt
 fn classify(
     rank: &Rank,
     request: &StageRequest,
+    attempt: Option<u32>,
     storage: &Storage,
     protocol: fn(&Recipe) -> Result<Protocol, Error>,
 ) -> Result<StageResult, Error> {
-    let (recipe, attempt, buckets) = (&request.recipe, request.attempt, request.bucket_sizes);
+    let (recipe, buckets) = (&request.recipe, request.bucket_sizes);
     let protocol = protocol(recipe)?;
     // Read by rank 0 alone; the encoder is broadcast from there.
     let mut weights = None;

@@ -18,9 +18,10 @@ impl<T: Task> Driver<'_, T> {
     /// Restores the latest valid checkpoint on every rank, or lets the task begin; then makes the Reducer.
     pub(super) fn resume(&mut self) -> Result<(), Error> {
         let rank = self.rank;
-        self.attempt = rank.on_rank_0("counting attempts", || match self.options.attempt {
-            Some(attempt) => Ok(attempt),
-            None => self.options.checkpoints.next_attempt(),
+        // Never a number whose folders there are: another process may still write to them.
+        self.attempt = rank.on_rank_0("counting attempts", || {
+            let next = self.options.checkpoints.next_attempt()?;
+            Ok(self.options.attempt.map_or(next, |attempt| attempt.max(next)))
         })?;
         let restored = restore_latest(rank, &self.options.checkpoints, |found| self.adopt(found), self.tensors())?;
         let mut record = None;
