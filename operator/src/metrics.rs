@@ -57,8 +57,16 @@ const RESTARTS: [&str; 15] = [
 ];
 
 /// Reasons of failures without a restart. A run that exceeds a restart limit fails with the reason of the last restart.
-const FAILURES: [&str; 7] =
-    ["BadConfiguration", "BadData", "BadUsage", "Collapsed", "DeadlineExceeded", "Diverged", "InvalidSpec"];
+const FAILURES: [&str; 8] = [
+    "AccessDenied",
+    "BadConfiguration",
+    "BadData",
+    "BadUsage",
+    "Collapsed",
+    "DeadlineExceeded",
+    "Diverged",
+    "InvalidSpec",
+];
 
 /// Values of the label `reason` of failures, without `Other`.
 fn failures() -> impl Iterator<Item = &'static str> {

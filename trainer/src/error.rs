@@ -31,6 +31,14 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
+    /// The storage of a field's address refuses the credentials, or they permit too little.
+    #[error("{field}: {message}")]
+    AccessDenied {
+        /// Path of the field.
+        field: String,
+        /// The storage's error.
+        message: String,
+    },
     /// The run file was refused.
     #[error(transparent)]
     Recipe(#[from] simsiam_recipe::Error),
@@ -178,7 +186,7 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::Usage,
-            Self::Config { .. } | Self::Recipe(_) => ExitCode::Config,
+            Self::Config { .. } | Self::AccessDenied { .. } | Self::Recipe(_) => ExitCode::Config,
             Self::Data(e) => data_exit_code(e),
             Self::Checkpoint { .. } | Self::Faults { .. } => ExitCode::Data,
             Self::AlreadyReported(code) => *code,
@@ -204,6 +212,10 @@ impl Error {
     pub fn reason(&self) -> FailureReason {
         match self {
             Self::Collapsed { .. } => FailureReason::Collapsed,
+            Self::AccessDenied { .. } => FailureReason::AccessDenied,
+            Self::Data(simsiam_data::Error::Storage { kind: StorageErrorKind::Denied, .. }) => {
+                FailureReason::AccessDenied
+            }
             Self::Stage { reason, .. } => reason.clone(),
             other => other.exit_code().into(),
         }
@@ -212,7 +224,7 @@ impl Error {
     /// The field or file that the message is about, for the termination message.
     pub fn subject(&self) -> Option<String> {
         match self {
-            Self::Config { field, .. } => Some(field.clone()),
+            Self::Config { field, .. } | Self::AccessDenied { field, .. } => Some(field.clone()),
             Self::Stage { subject, .. } => subject.clone(),
             Self::Checkpoint { uri, .. } | Self::Storage { uri, .. } => Some(uri.clone()),
             Self::Io { path, .. } => Some(path.display().to_string()),
@@ -229,7 +241,7 @@ fn data_exit_code(error: &simsiam_data::Error) -> ExitCode {
     match error {
         E::Storage { kind, .. } => match kind {
             StorageErrorKind::Missing => ExitCode::Data,
-            StorageErrorKind::Refused | StorageErrorKind::ReadOnly => ExitCode::Config,
+            StorageErrorKind::Denied | StorageErrorKind::Refused | StorageErrorKind::ReadOnly => ExitCode::Config,
             StorageErrorKind::Full | StorageErrorKind::Unavailable => ExitCode::Temporary,
         },
         E::Option { .. } => ExitCode::Config,

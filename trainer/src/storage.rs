@@ -86,6 +86,9 @@ impl Storage {
 /// What the user has to fix becomes an error of the field; all else may pass.
 fn failed(error: simsiam_data::Error) -> Error {
     match error {
+        simsiam_data::Error::Storage { kind: StorageErrorKind::Denied, .. } => {
+            Error::AccessDenied { field: FIELD.into(), message: error.to_string() }
+        }
         simsiam_data::Error::Storage { kind: StorageErrorKind::Refused | StorageErrorKind::ReadOnly, .. } => {
             Error::config(FIELD, error.to_string())
         }
@@ -96,20 +99,33 @@ fn failed(error: simsiam_data::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use simsiam_contract::FailureReason;
+
     use super::*;
 
     #[test]
     fn exit_code_of_each_storage_error_kind_matches_table() {
-        use StorageErrorKind::{Full, Missing, ReadOnly, Refused, Unavailable};
+        use StorageErrorKind::{Denied, Full, Missing, ReadOnly, Refused, Unavailable};
         let error = |kind| simsiam_data::Error::Storage { kind, uri: "s3://b/x".into(), reason: "cannot read".into() };
         // Of a run's output, then of a data set.
-        for (kind, output, dataset) in
-            [(Missing, 75, 65), (Refused, 78, 78), (ReadOnly, 78, 78), (Full, 75, 75), (Unavailable, 75, 75)]
-        {
+        for (kind, output, dataset) in [
+            (Missing, 75, 65),
+            (Denied, 78, 78),
+            (Refused, 78, 78),
+            (ReadOnly, 78, 78),
+            (Full, 75, 75),
+            (Unavailable, 75, 75),
+        ] {
             assert_eq!(failed(error(kind)).exit_code().code(), output, "{kind:?}");
             assert_eq!(Error::from(error(kind)).exit_code().code(), dataset, "{kind:?}");
         }
         assert_eq!(failed(error(Refused)).to_string(), "spec.output.uri: s3://b/x: cannot read");
+        // What may pass is another reason than what cannot.
+        for (kind, reason) in [(Denied, FailureReason::AccessDenied), (Refused, FailureReason::BadConfiguration)] {
+            assert_eq!(failed(error(kind)).reason(), reason);
+            assert_eq!(Error::from(error(kind)).reason(), reason);
+        }
+        assert_eq!(failed(error(Denied)).subject().as_deref(), Some("spec.output.uri"));
     }
 
     #[test]

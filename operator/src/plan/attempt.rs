@@ -209,7 +209,8 @@ impl Planner<'_> {
                 self.requeue_in(5);
             }
             AttemptOutcome::BadStart(cause) if self.has_run() => self.restart(RestartKind::Counted, &cause),
-            AttemptOutcome::BadStart(cause) | AttemptOutcome::Failed(cause) => {
+            AttemptOutcome::Denied(cause) if self.has_used_storage() => self.restart(RestartKind::Counted, &cause),
+            AttemptOutcome::BadStart(cause) | AttemptOutcome::Denied(cause) | AttemptOutcome::Failed(cause) => {
                 self.fail(&cause.reason, &cause.message, cause.pod.as_deref())
             }
             AttemptOutcome::Restart(kind, cause) => {
@@ -249,6 +250,17 @@ impl Planner<'_> {
         let is_done = |record: &StageRecord| record.state == StageState::Done;
         let ran = status.active_since.is_some() || status.active_seconds > 0;
         ran || status.checkpoint.is_some() || status.stages.iter().any(is_done)
+    }
+
+    /// Whether the run has read its images or written to its output before: then its credentials were good.
+    fn has_used_storage(&mut self) -> bool {
+        if let Some(attempt) = self.plan.status.attempt.clone() {
+            self.remember_checkpoints(&attempt);
+        }
+        let status = &self.plan.status;
+        let has_made_steps = status.progress.as_ref().is_some_and(|progress| progress.step > 0);
+        let is_done = |record: &StageRecord| record.state == StageState::Done;
+        has_made_steps || status.checkpoint.is_some() || status.stages.iter().any(is_done)
     }
 
     /// Whether the attempt cannot start and the spec has changed since it was created.

@@ -23,6 +23,8 @@ pub enum AttemptOutcome {
     Undetermined(Timestamp),
     /// A container cannot start: permanent, unless pods of the run have run before.
     BadStart(ExitCause),
+    /// The storage denied access: permanent, unless the run has used it before.
+    Denied(ExitCause),
     /// It failed permanently: another attempt would end the same way.
     Failed(ExitCause),
     /// Another attempt may succeed.
@@ -82,7 +84,9 @@ pub fn classify_exit(
     }
     let causes: Vec<&PodFacts> = pods.iter().copied().filter(|pod| is_cause(pod, job)).collect();
     if let Some((pod, ended)) = first(&causes, ExitCode::is_permanent) {
-        return AttemptOutcome::Failed(cause_of(pod, ended));
+        let cause = cause_of(pod, ended);
+        let is_denied = cause.reason == FailureReason::AccessDenied.name();
+        return if is_denied { AttemptOutcome::Denied(cause) } else { AttemptOutcome::Failed(cause) };
     }
     // Whatever code the pods exited with when they were stopped: a suspension is no failure, although it fails the Job.
     if job.suspended {

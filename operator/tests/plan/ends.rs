@@ -464,3 +464,54 @@ fn job_of_an_attempt_nobody_looks_at_is_deleted() {
     world.job().name = "r-pretrain-2-zzz".into();
     assert!(!actions(&world.plan()).iter().any(|action| action.starts_with('-')));
 }
+
+/// A token that has expired, or a policy that somebody changed: access that has worked once may work again.
+#[test]
+fn denied_access_is_permanent_only_before_storage_was_used() {
+    let denied = |world: &mut World| {
+        world.ends(0, 78, &json!({"code": 78, "reason": "AccessDenied", "message": "spec.output.uri: 403"}));
+        world.gives_up_for(0);
+        world.step();
+    };
+    let mut world = World::new(&spec());
+    world.step();
+    world.run();
+    world.step();
+    denied(&mut world);
+    assert_phase(&world, RunPhase::Failed, "AccessDenied");
+
+    // It has read images: it has made steps.
+    let mut world = World::training(&spec());
+    denied(&mut world);
+    assert_phase(&world, RunPhase::Pending, "AccessDenied");
+    assert_eq!(world.status().restarts.counted, 1);
+    assert_eq!(world.status().message.as_deref(), Some("spec.output.uri: 403"));
+    // A later attempt that cannot even begin.
+    for attempt in 2..=11 {
+        world.cleared();
+        world.after(600);
+        assert_eq!(actions(&world.step()), [format!("+r-pretrain-{attempt}")]);
+        world.run();
+        denied(&mut world);
+    }
+    assert_phase(&world, RunPhase::Failed, "AccessDenied");
+    assert!(world.status().message.unwrap().contains("more than 10 restarts"));
+
+    // It has written a checkpoint, which only its last words tell.
+    let mut world = World::new(&spec());
+    world.step();
+    world.run();
+    let checkpoint = json!({"step": 7, "uri": "s3://models/r/checkpoints/step-000000007-a1"});
+    world.ends(0, 78, &json!({"code": 78, "reason": "AccessDenied", "checkpoint": checkpoint}));
+    world.gives_up_for(0);
+    world.step();
+    assert_phase(&world, RunPhase::Pending, "AccessDenied");
+
+    // An earlier stage has written its results.
+    let mut world = World::training(&spec());
+    world.succeeds(&json!({}));
+    world.step();
+    world.run();
+    denied(&mut world);
+    assert_phase(&world, RunPhase::Pending, "AccessDenied");
+}

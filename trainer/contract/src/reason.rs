@@ -19,6 +19,8 @@ open_enum! {
         Temporary = "Temporary",
         /// A field of the run cannot be honoured (78).
         BadConfiguration = "BadConfiguration",
+        /// The storage refuses the credentials or permits too little (78).
+        AccessDenied = "AccessDenied",
         /// SIGTERM arrived and a checkpoint was written (85).
         Preempted = "Preempted",
         /// The loss is not finite (86).

@@ -8,8 +8,9 @@ use std::io;
 pub enum StorageErrorKind {
     /// The object or folder does not exist.
     Missing,
-    /// Not allowed, or impossible as configured: credentials, permissions, a missing bucket, an invalid name. Retrying does
-    /// not help.
+    /// Object storage refuses the credentials, or they permit too little. It may pass: tokens are renewed, policies changed.
+    Denied,
+    /// Impossible as configured: local permissions, a missing bucket, an invalid name. Retrying does not help.
     Refused,
     /// The file system is mounted read-only.
     ReadOnly,
@@ -44,10 +45,11 @@ impl StorageErrorKind {
         }
         match error {
             E::NotFound { .. } => Self::Missing,
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Self::Refused,
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Self::Denied,
             E::InvalidPath { .. } | E::NotSupported { .. } | E::NotImplemented { .. } => Self::Refused,
             E::UnknownConfigurationKey { .. } => Self::Refused,
             E::Generic { store: LOCAL, source } => io_cause(&**source).map_or(Self::Unavailable, Self::of_io),
+            E::Generic { .. } if is_denied_request(error) => Self::Denied,
             E::Generic { .. } if is_refused_request(error) => Self::Refused,
             _ => Self::Unavailable,
         }
@@ -69,7 +71,7 @@ fn io_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
     None
 }
 
-// The next two functions are the only places where the text of an error decides. `object_store` 0.14 keeps the type that
+// The next functions are the only places where the text of an error decides. `object_store` 0.14 keeps the type that
 // carries an HTTP status and body private, and returns both cases as other variants than they are.
 
 /// Whether the bucket itself does not exist: the same variant as for a missing object, or `Generic` from a listing.
@@ -78,20 +80,30 @@ pub(crate) fn is_missing_bucket(error: &object_store::Error) -> bool {
     matches!(error, E::NotFound { .. } | E::Generic { .. }) && with_causes(error).contains("NoSuchBucket")
 }
 
+/// Whether a request was refused for its credentials. S3 answers an expired token with 400.
+fn is_denied_request(error: &object_store::Error) -> bool {
+    let text = with_causes(error);
+    matches!(status_in(&text), Some(401 | 403)) || text.contains("<Code>ExpiredToken</Code>")
+}
+
+fn status_in(text: &str) -> Option<u16> {
+    text.split("status code: ").nth(1).and_then(|rest| rest.get(..3)?.parse().ok())
+}
+
 /// Whether a request was refused for good: `Generic` for a listing, unlike all other requests, and for every status that
 /// is not one of those with a variant of their own. A request that is malformed or unknown to the server stays so; the
 /// statuses of time and load (408, 409, 425, 429) pass.
 fn is_refused_request(error: &object_store::Error) -> bool {
     let text = with_causes(error);
-    let status = text.split("status code: ").nth(1).and_then(|rest| rest.get(..3)?.parse::<u16>().ok());
-    status.is_some_and(|status| matches!(status, 300..=499) && !matches!(status, 404 | 408 | 409 | 412 | 425 | 429))
+    status_in(&text)
+        .is_some_and(|status| matches!(status, 300..=499) && !matches!(status, 404 | 408 | 409 | 412 | 425 | 429))
         || text.contains("Got invalid list response")
 }
 
 /// What to do about a local folder that cannot be used.
 pub(crate) fn advice(kind: StorageErrorKind) -> &'static str {
     match kind {
-        StorageErrorKind::Missing | StorageErrorKind::Unavailable => "",
+        StorageErrorKind::Missing | StorageErrorKind::Denied | StorageErrorKind::Unavailable => "",
         StorageErrorKind::Refused | StorageErrorKind::ReadOnly => "; name a folder that is writable",
         StorageErrorKind::Full => "; free some space and start the run again",
     }
@@ -133,7 +145,7 @@ mod tests {
 
     #[test]
     fn kind_of_each_error_matches_table() {
-        use StorageErrorKind::{Full, Missing, ReadOnly, Refused, Unavailable};
+        use StorageErrorKind::{Denied, Full, Missing, ReadOnly, Refused, Unavailable};
         let path = || "a/b".to_owned();
         let table = [
             (local(libc::ENOENT), Missing),
@@ -149,8 +161,9 @@ mod tests {
             (E::NotFound { path: path(), source: "404".into() }, Missing),
             (E::NotFound { path: path(), source: "<Code>NoSuchBucket</Code>".into() }, Refused),
             (remote("Server returned non-2xx status code: 404 Not Found: <Code>NoSuchBucket</Code>"), Refused),
-            (remote("Server returned non-2xx status code: 403 Forbidden: "), Refused),
-            (remote("Server returned non-2xx status code: 401 Unauthorized: "), Refused),
+            (remote("Server returned non-2xx status code: 403 Forbidden: "), Denied),
+            (remote("Server returned non-2xx status code: 401 Unauthorized: "), Denied),
+            (remote("Server returned non-2xx status code: 400 Bad Request: <Code>ExpiredToken</Code>"), Denied),
             (remote("Server returned non-2xx status code: 400 Bad Request: <Code>InvalidBucketName</Code>"), Refused),
             (remote("Server returned non-2xx status code: 301 Moved Permanently: "), Refused),
             (remote("Server returned non-2xx status code: 429 Too Many Requests: "), Unavailable),
@@ -159,8 +172,8 @@ mod tests {
             (remote("Server returned non-2xx status code: 503 Service Unavailable: "), Unavailable),
             (remote("operation timed out"), Unavailable),
             (remote("No space left on device (os error 28)"), Unavailable),
-            (E::PermissionDenied { path: path(), source: "403".into() }, Refused),
-            (E::Unauthenticated { path: path(), source: "401".into() }, Refused),
+            (E::PermissionDenied { path: path(), source: "403".into() }, Denied),
+            (E::Unauthenticated { path: path(), source: "401".into() }, Denied),
             (E::InvalidPath { source: object_store::path::Error::EmptySegment { path: "a//b".into() } }, Refused),
             (E::NotSupported { source: "no".into() }, Refused),
             (E::UnknownConfigurationKey { store: "S3", key: "x".into() }, Refused),

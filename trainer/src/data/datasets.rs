@@ -200,6 +200,9 @@ pub fn cache_folder() -> PathBuf {
 /// A refusal by the storage is reported as an error of the field.
 fn in_field(field: &str, error: simsiam_data::Error) -> Error {
     match error {
+        simsiam_data::Error::Storage { kind: StorageErrorKind::Denied, .. } => {
+            Error::AccessDenied { field: field.into(), message: error.to_string() }
+        }
         simsiam_data::Error::Storage { kind: StorageErrorKind::Refused | StorageErrorKind::ReadOnly, .. } => {
             Error::config(field, error.to_string())
         }

@@ -234,7 +234,9 @@ impl Storage {
                 format!("cannot {verb}: {}; rename or remove that object", with_causes(error))
             }
             object_store::Error::NotFound { .. } => format!("cannot {verb}: there is no such object"),
-            _ if kind == StorageErrorKind::Refused && local_folder(&self.uri).is_none() => {
+            _ if matches!(kind, StorageErrorKind::Denied | StorageErrorKind::Refused)
+                && local_folder(&self.uri).is_none() =>
+            {
                 format!("not allowed to {verb}: {}; check the credentials in the environment", with_causes(error))
             }
             _ => format!("cannot {verb}: {}{}", with_causes(error), advice(kind)),
