@@ -41,6 +41,18 @@ fn objects_of_a_plain_run_match_their_snapshots() {
 }
 
 #[test]
+fn claims_of_the_probe_are_mounted() {
+    let mut spec = spec();
+    spec["dataset"] = json!({"train": "s3://images/all", "probe": {"train": "pvc://a/train", "val": "pvc://b/val"}});
+    let (_, job) = objects(&spec).into_iter().find(|(name, _)| name == "job").unwrap();
+    let volumes = job["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    let mut claims: Vec<_> =
+        volumes.iter().filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str()).collect();
+    claims.sort_unstable();
+    assert_eq!(claims, ["a", "b"]);
+}
+
+#[test]
 fn objects_of_a_run_with_all_fields_match_their_snapshots() {
     let full = json!({
         "dataset": {"train": "pvc://images/train", "val": "pvc://images/val",
@@ -373,6 +385,8 @@ fn change_of_training_field_is_refused_and_of_access_allowed() {
     for (pointer, value, path) in [
         ("/dataset/train", json!("s3://other/train"), ".dataset.train"),
         ("/dataset/val", json!("s3://other/val"), ".dataset.val"),
+        ("/dataset/probe", json!({"train": "s3://other/a", "val": "s3://other/b"}), ".dataset.probe"),
+        ("/dataset/imageKey", json!("left.jpg"), ".dataset.imageKey"),
         ("/dataset/pack", json!({}), ".dataset.pack"),
         ("/output/uri", json!("s3://other/r"), ".output.uri"),
         ("/pretrain/epochs", json!(11), ".pretrain"),

@@ -128,6 +128,26 @@ fn samples_are_equal_in_every_layout() {
 }
 
 #[test]
+fn object_whose_key_cannot_be_used_is_passed_over_and_named() {
+    if !with_keys("object_whose_key_cannot_be_used_is_passed_over_and_named") {
+        return;
+    }
+    let fixture = Fixture::new();
+    let local = fixture.local();
+    let class = fixture.bucket().join("images/train").join(&local.classes()[0]);
+    fs::write(class.join("a\tb.jpg"), local.read(0).unwrap()).unwrap();
+    let remote = open("s3://data/images/train", None, &fixture.access(None, 20)).unwrap();
+    assert_same(&*local, &*remote);
+    let named = format!("{}/a\tb.jpg", local.classes()[0]);
+    assert_eq!(remote.remarks().unusable_keys, std::slice::from_ref(&named));
+    let at = ["--endpoint", &fixture.server.endpoint(), "--region", "us-east-1"];
+    let (code, out, err) = simsiam_tests::run(&[&["data", "verify", "s3://data/images/train"], &at[..]].concat());
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("60 images, all readable; 1 other files were passed over (1 unusable key)"), "{out}");
+    assert!(err.contains(&format!("{named:?}")) && err.contains("rename"), "{err}");
+}
+
+#[test]
 fn cached_copies_serve_during_an_outage_and_damage_is_refetched() {
     if !with_keys("cached_copies_serve_during_an_outage_and_damage_is_refetched") {
         return;
@@ -290,6 +310,80 @@ fn run_from_s3_ends_with_the_weights_of_a_local_run() {
 }
 
 #[test]
+fn unlabelled_run_is_evaluated_on_its_probe_in_every_layout() {
+    let fixture = Fixture::new();
+    let (bucket, cache) = (fixture.bucket(), fixture.folder.path().join("run-cache"));
+    let (images, val) = (bucket.join("images"), bucket.join("packed/val"));
+    simsiam_tests::run_ok(&["data", "pack", text(&images.join("val")), text(&val), "--shard-samples", "20"]);
+    fs::copy(val.join("shard-00000.tar"), bucket.join("val.tar")).unwrap();
+    let flat = fixture.folder.path().join("flat");
+    fs::create_dir(&flat).unwrap();
+    for class in fs::read_dir(images.join("train")).unwrap().map(|class| class.unwrap()) {
+        for image in fs::read_dir(class.path()).unwrap().map(|image| image.unwrap()) {
+            let name = format!("{}-{}", text(Path::new(&class.file_name())), text(Path::new(&image.file_name())));
+            fs::copy(image.path(), flat.join(name)).unwrap();
+        }
+    }
+    let mut file = RunFile::new(fixture.folder.path(), &images, "val");
+    let stage = json!({"epochs": 1, "batchSize": 20});
+    file.set("/dataset", json!({"train": flat, "endpoint": fixture.server.endpoint(), "region": "us-east-1"}))
+        .set("/pretrain/epochs", 1.into())
+        .set("/pretrain/batchSize", 20.into())
+        .set("/knn", json!({"everyEpochs": 1, "protocols": [{"k": 5, "temperature": 0.07}]}))
+        .set("/linear", stage.clone())
+        .set("/finetune", stage)
+        .set("/report", json!({}));
+
+    // Without a probe there is nothing to evaluate on, which is said before any training.
+    file.set("/dataset/val", json!(images.join("val")));
+    let (code, _, err) = run_on(&file, &cache, "20");
+    assert!(code == 78 && err.contains("has no class") && err.contains("dataset.probe"), "{code} {err}");
+    assert!(file.checkpoints().is_empty());
+    let with = |file: &mut RunFile, train: serde_json::Value, val: serde_json::Value| {
+        file.spec["dataset"].as_object_mut().unwrap().remove("val");
+        file.set("/dataset/probe", json!({"train": train, "val": val}));
+    };
+    // So is a probe that cannot be found.
+    with(&mut file, json!(images.join("train")), json!("s3://data/no-such-images"));
+    let (code, _, err) = run_on(&file, &cache, "20");
+    assert!(code != 0 && err.contains("s3://data/no-such-images"), "{code} {err}");
+    assert!(file.checkpoints().is_empty());
+
+    with(&mut file, json!(images.join("train")), json!(images.join("val")));
+    let (code, _, err) = run_on(&file, &cache, "20");
+    assert_eq!(code, 0, "{err}");
+    let result = file.result();
+    let knn = &result["knn"]["top1"];
+    assert!(knn.as_f64().is_some(), "{result}");
+    assert!(result["linear"].is_object() && result["finetune"].is_object(), "{result}");
+    let journal = fs::read_to_string(file.output().join("logs/metrics-pretrain-a1.jsonl")).unwrap();
+    assert!(journal.contains("\"kind\":\"knn\""), "{journal}");
+    let report = fs::read_to_string(file.output().join("report.html")).unwrap();
+    assert!(report.contains("60 training images") && report.contains("20 validation images"));
+    assert!(report.contains("its nearest images of dataset.probe.train") && report.contains("class=\"right\""));
+
+    // The same images at other addresses have the same accuracy.
+    for (train, val) in [
+        ("s3://data/images/train", "s3://data/images/val"),
+        ("s3://data/packed/train", "s3://data/packed/val"),
+        ("s3://data/tars", "s3://data/val.tar"),
+        (text(&bucket.join("packed/train")), text(&bucket.join("val.tar"))),
+    ] {
+        with(&mut file, json!(train), json!(val));
+        let mut again = command(&["knn", "-f", file.write()]);
+        again.env("AWS_ACCESS_KEY_ID", KEYS[0]).env("AWS_SECRET_ACCESS_KEY", KEYS[1]).env("SIMSIAM_CACHE", &cache);
+        let (code, out, err) = output_of(again.output().unwrap());
+        assert_eq!(code, 0, "{train}: {err}");
+        let expected = format!("trained    {:5.2} %", knn.as_f64().unwrap());
+        assert!(out.contains(&expected), "{train}: {out}, expected {expected}");
+    }
+    let local = format!("dataset.probe.train={}", text(&bucket.join("packed/train")));
+    let packed = [&local, "dataset.probe.val=./nowhere"];
+    let (code, _, err) = simsiam_tests::run(&["knn", "-f", file.write(), "--set", packed[0], "--set", packed[1]]);
+    assert!(code != 0 && err.contains("nowhere"), "{code} {err}");
+}
+
+#[test]
 fn verify_and_stat_report_the_data_set() {
     let folder = tempfile::tempdir().unwrap();
     let data = synth(folder.path(), 3, 1);
@@ -308,6 +402,10 @@ fn verify_and_stat_report_the_data_set() {
     assert!(out.contains("classes  10, of 3 to 3 images") && out.contains("48×48"), "{out}");
 
     let shard = packed.join("shard-00001.tar");
+    let alone = folder.path().join("alone.tar");
+    fs::copy(&shard, &alone).unwrap();
+    let (code, out, err) = say(&["verify", text(&alone)]);
+    assert_eq!((code, out.contains("10 images, all readable")), (0, true), "{out}{err}");
     let mut bytes = fs::read(&shard).unwrap();
     bytes[600] ^= 1;
     fs::write(&shard, &bytes).unwrap();

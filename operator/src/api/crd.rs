@@ -14,6 +14,8 @@ use super::status::Status;
 const IMMUTABLE: &[&str] = &[
     "dataset.train",
     "dataset.val",
+    "dataset.probe",
+    "dataset.imageKey",
     "dataset.decode",
     "dataset.pack",
     "output.uri",

@@ -25,7 +25,14 @@ const CA_KEY: &str = "ca.crt";
 /// The claims in `pvc://` addresses of the recipe.
 pub fn claims(run: &ValidatedRun) -> BTreeSet<String> {
     let recipe = &run.recipe;
-    let addresses = [Some(&recipe.dataset.train), recipe.dataset.val.as_ref(), Some(&recipe.output.uri)];
+    let probe = recipe.dataset.probe.as_ref();
+    let addresses = [
+        Some(&recipe.dataset.train),
+        recipe.dataset.val.as_ref(),
+        probe.map(|probe| &probe.train),
+        probe.map(|probe| &probe.val),
+        Some(&recipe.output.uri),
+    ];
     addresses
         .into_iter()
         .flatten()

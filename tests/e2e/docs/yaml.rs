@@ -89,6 +89,10 @@ fn fragment_faults(spec: &Value) -> Vec<String> {
             "pretrain": {},
         }),
     };
+    if let (true, Some(dataset)) = (spec["dataset"].get("probe").is_some(), whole["dataset"].as_object_mut()) {
+        // A probe takes its place.
+        dataset.remove("val");
+    }
     merge(&mut whole, spec);
     run_faults(&json!({
         "apiVersion": "simsiam.dev/v1alpha1", "kind": "SimSiamRun", "metadata": {"name": "docs"}, "spec": whole,

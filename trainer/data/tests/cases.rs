@@ -80,12 +80,15 @@ fn several_images_of_a_key_are_named_and_chosen() {
     let all = opened(&case("multi.tar"), None).unwrap();
     let remarks = all.remarks();
     assert_eq!(remarks.image_keys, ["left.jpg", "right.png"]);
-    assert!(remarks.lines().concat().contains("--image-key"), "{remarks:?}");
+    assert!(remarks.lines().concat().contains("dataset.imageKey"), "{remarks:?}");
     let left = opened(&case("multi.tar"), Some("left.jpg")).unwrap();
     assert_eq!(left.len() * 2, all.len());
     assert!((0..left.len() as u64).all(|id| left.name(id).ends_with(".left.jpg")));
     let error = opened(&case("multi.tar"), Some("jpg")).err().unwrap().to_string();
-    assert!(error.contains("no image has the ending jpg of --image-key; there are 6 left.jpg, 6 right.png"), "{error}");
+    assert!(
+        error.contains("no image has the ending jpg of dataset.imageKey; there are 6 left.jpg, 6 right.png"),
+        "{error}"
+    );
 }
 
 #[test]

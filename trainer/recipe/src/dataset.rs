@@ -19,6 +19,15 @@ pub struct Dataset {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub val: Option<String>,
+    /// Labelled images for evaluation, where `train` has no labels or others: `knn`, `linear`, `finetune` and the report
+    /// use these two sets instead of `train` and `val`. They are read in place, never packed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
+    /// Of several images under one key of a WebDataset tar, the one with this ending is the sample, such as `jpg` or
+    /// `left.jpg`: what follows the first dot of the file name. Default: each image is a sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub image_key: Option<String>,
     /// Endpoint of an S3-compatible service other than AWS, as `https://host:port`. Default: that of `output`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -44,6 +53,19 @@ pub struct Dataset {
     /// Cache of remote images on the node's disk. `{}` takes every default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
+}
+
+/// Labelled images for evaluation, beside unlabelled images for pre-training.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::plain, transform = rules::probe)]
+pub struct Probe {
+    /// Labelled images to train classifiers on, and whose neighbours vote in kNN; addresses as in `dataset.train`.
+    #[schemars(length(max = 1024))]
+    pub train: String,
+    /// Labelled images to evaluate on, with the classes of `probe.train`.
+    #[schemars(length(max = 1024))]
+    pub val: String,
 }
 
 /// How JPEG files are decoded for training. Evaluation always decodes exactly.

@@ -6,18 +6,19 @@ use sha2::{Digest, Sha256};
 use crate::recipe::Recipe;
 
 /// Fields of `dataset` that change what a training step sees.
-const OF_DATASET: &[&str] = &["decode", "pack"];
+const OF_DATASET: &[&str] = &["decode", "imageKey", "pack"];
 
 /// Fields of `pretrain` that do not change a pre-training step: names, stopping and evaluation.
 const NOT_ARITHMETIC: &[&str] = &["/preset", "/collapse", "/augment/evalResize"];
 
 impl Recipe {
     /// The fields that determine the arithmetic of pre-training, with defaults and presets filled in:
-    /// `weights` where they are given, `dataset.decode`, `dataset.pack` and all of `pretrain` but `preset` (its values count, not its name), `collapse`
-    /// (it only stops a run) and `augment.evalResize` (only evaluation uses it).
+    /// `weights` where they are given, `dataset.decode`, `dataset.imageKey`, `dataset.pack` and all of `pretrain` but
+    /// `preset` (its values count, not its name), `collapse` (it only stops a run) and `augment.evalResize` (only
+    /// evaluation uses it).
     ///
-    /// Everything else (the rest of `dataset`, `output`, `knn`, `linear`, `finetune`, `export`, `checkpoint`) may differ between two attempts
-    /// that continue one another. The training set may be at another address, under another mount point for instance; it
+    /// Everything else (the rest of `dataset`, `output`, `knn`, `linear`, `finetune`, `export`, `checkpoint`) may differ
+    /// between two attempts that continue one another. The training set may be at another address, under another mount point for instance; it
     /// is recognised by its number of samples.
     pub fn arithmetic(&self) -> Value {
         let mut pretrain = serde_json::to_value(&self.pretrain).unwrap_or_default();

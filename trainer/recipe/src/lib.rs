@@ -58,7 +58,7 @@ mod validate;
 mod yaml;
 
 pub use augment::{Augment, AugmentDevice};
-pub use dataset::{Cache, Dataset, Decode, Pack};
+pub use dataset::{Cache, Dataset, Decode, Pack, Probe};
 pub use digest::digest_of;
 pub use error::{Error, Position, Violation, ViolationKind};
 pub use evaluation::{Finetune, Knn, KnnProtocol, Linear, LinearOptimizer, LinearPreset};

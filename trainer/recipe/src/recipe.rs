@@ -23,14 +23,15 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "presets::under_pretrain")]
     pub pretrain: Option<Pretrain>,
     /// k-nearest-neighbour classification on frozen features. `{}` takes every default. Needs
-    /// `dataset.val` and labels.
+    /// labelled images: `dataset.val` or `dataset.probe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub knn: Option<Knn>,
-    /// Linear classification on the frozen backbone. `{}` takes every default. Needs `dataset.val`
-    /// and labels.
+    /// Linear classification on the frozen backbone. `{}` takes every default. Needs labelled
+    /// images: `dataset.val` or `dataset.probe`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "presets::under_linear")]
     pub linear: Option<Linear>,
-    /// Fine-tuning of the whole network with labels. `{}` takes every default. Needs `dataset.val` and labels.
+    /// Fine-tuning of the whole network with labels. `{}` takes every default. Needs labelled images:
+    /// `dataset.val` or `dataset.probe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finetune: Option<Finetune>,
     /// Initial weights: a checkpoint of the reference (`.pth.tar`) or of MoCo, a backbone of

@@ -134,15 +134,19 @@ pub const RECIPE: &[Rule] = &[
         "has(self.pretrain) || has(self.knn) || has(self.linear) || has(self.finetune)",
         "nothing to do: set at least one of pretrain, knn, linear and finetune",
     ),
-    Rule::needs(".dataset.val", "!has(self.knn) || has(self.dataset.val)", "knn needs labelled validation images"),
     Rule::needs(
         ".dataset.val",
-        "!has(self.linear) || has(self.dataset.val)",
+        "!has(self.knn) || has(self.dataset.val) || has(self.dataset.probe)",
+        "knn needs labelled validation images",
+    ),
+    Rule::needs(
+        ".dataset.val",
+        "!has(self.linear) || has(self.dataset.val) || has(self.dataset.probe)",
         "linear needs labelled validation images",
     ),
     Rule::needs(
         ".dataset.val",
-        "!has(self.finetune) || has(self.dataset.val)",
+        "!has(self.finetune) || has(self.dataset.val) || has(self.dataset.probe)",
         "finetune needs labelled validation images",
     ),
 ];
@@ -151,11 +155,24 @@ pub const RECIPE: &[Rule] = &[
 pub const DATASET: &[Rule] = &[
     Rule::on("train", LOCATION, LOCATION_TEXT),
     Rule::on("val", LOCATION, LOCATION_TEXT),
+    Rule::on(
+        "imageKey",
+        "self.matches('^[A-Za-z0-9_-]+([.][A-Za-z0-9_-]+)*$')",
+        "must be an ending without the first dot, such as jpg or left.jpg",
+    ),
+    Rule::across(
+        ".val",
+        "!has(self.val) || !has(self.probe)",
+        "'must not be set when probe is set, not %s'.format([self.val])",
+    ),
     Rule::on("maxCorrupt", "self >= 0 && self <= 1000000000", "must be between 0 and 1000000000"),
     Rule::on("loaderThreads", "self >= 1 && self <= 1024", "must be between 1 and 1024"),
     Rule::on("endpoint", ENDPOINT, ENDPOINT_TEXT),
     Rule::on("region", REGION, REGION_TEXT),
 ];
+
+/// Rules of `dataset.probe`.
+pub const PROBE: &[Rule] = &[Rule::on("train", LOCATION, LOCATION_TEXT), Rule::on("val", LOCATION, LOCATION_TEXT)];
 
 /// Rules of `dataset.pack`.
 pub const PACK: &[Rule] = &[
@@ -361,7 +378,7 @@ macro_rules! transforms {
 }
 
 transforms! {
-    recipe: RECIPE, dataset: DATASET, pack: PACK, cache: CACHE, output: OUTPUT, checkpoint: CHECKPOINT, pretrain: PRETRAIN,
+    recipe: RECIPE, dataset: DATASET, probe: PROBE, pack: PACK, cache: CACHE, output: OUTPUT, checkpoint: CHECKPOINT, pretrain: PRETRAIN,
     alternation: ALTERNATION, projector: PROJECTOR, augment: AUGMENT, collapse: COLLAPSE, knn: KNN, knn_protocol: KNN_PROTOCOL,
     linear: LINEAR, finetune: FINETUNE, report: REPORT,
 }

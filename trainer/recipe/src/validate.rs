@@ -151,6 +151,7 @@ mod tests {
         let error = check("dataset.endpoint", "host:9000").unwrap_err();
         assert!(error.contains("must be http://host:port or https://host:port"), "{error}");
         assert!(check("output.endpoint", "host:9000").is_err() && check("output.region", "eu west").is_err());
+        assert!(check("dataset.imageKey", ".jpg").is_err() && check("dataset.imageKey", "left.jpg").is_ok());
         assert!(check("dataset.nothing", "x").is_err());
     }
 }

@@ -437,3 +437,23 @@ fn unreadable_file_is_named() {
     std::fs::remove_file(&path).expect("removed");
     assert!(large.contains("has 1048577 bytes; a run file has at most 1048576"), "{large}");
 }
+
+#[test]
+fn probe_and_image_key_are_checked() {
+    let answer = |dataset: &str| {
+        let text = format!(
+            "apiVersion: simsiam.dev/v1alpha1\nkind: SimSiamRun\nmetadata: {{name: a}}\nspec:\n  \
+             dataset: {{train: ./a, {dataset}}}\n  output: {{uri: ./out}}\n  knn: {{}}\n"
+        );
+        answer(&text)
+    };
+    assert!(answer("probe: {train: ./b, val: ./c}, imageKey: left.jpg").starts_with("accepted: "));
+    let message = answer("probe: {train: ./b}");
+    assert!(message.contains("spec.dataset.probe.val: Required value"), "{message}");
+    let message = answer("probe: {train: 'ftp://b', val: ./c}");
+    assert!(message.contains("spec.dataset.probe.train") && message.contains("must be a path"), "{message}");
+    let message = answer("val: ./b, probe: {train: ./b, val: ./c}");
+    assert!(message.contains("spec.dataset.val") && message.contains("must not be set when probe is set"), "{message}");
+    let message = answer("val: ./b, imageKey: .jpg");
+    assert!(message.contains("spec.dataset.imageKey") && message.contains("without the first dot"), "{message}");
+}

@@ -75,6 +75,7 @@ fn every_example_is_valid() {
         "cifar10",
         "imagenet-100ep",
         "imagenet-100ep-bs256",
+        "labelled-probe",
         "linear-lars",
         "linear-paper",
         "linear-sgd",

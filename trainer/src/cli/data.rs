@@ -10,7 +10,7 @@ use simsiam_data::{Access, Source, TargetSize};
 use tokio::runtime::Runtime;
 
 use super::bar::Bar;
-use super::file::{parse_endpoint, parse_region};
+use super::file::{parse_endpoint, parse_image_key, parse_region};
 use crate::agent::topology::default_threads;
 use crate::data::datasets::store_options;
 use crate::data::inspect;
@@ -99,13 +99,6 @@ pub struct AccessArgs {
     /// Threads [default: the machine's cores]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
-}
-
-fn parse_image_key(text: &str) -> Result<String, String> {
-    let is_part =
-        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
-    let expected = "must be an ending without the first dot, such as jpg or left.jpg";
-    if text.split('.').all(is_part) { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {

@@ -31,6 +31,10 @@ impl FileArgs {
         if let Some(val) = &recipe.dataset.val {
             recipe.dataset.val = Some(mounted("spec.dataset.val", val, &mounts)?);
         }
+        if let Some(probe) = &mut recipe.dataset.probe {
+            probe.train = mounted("spec.dataset.probe.train", &probe.train, &mounts)?;
+            probe.val = mounted("spec.dataset.probe.val", &probe.val, &mounts)?;
+        }
         if let Some(weights) = &recipe.weights {
             recipe.weights = Some(mounted("spec.weights", weights, &mounts)?);
         }
@@ -52,6 +56,11 @@ pub fn parse_endpoint(text: &str) -> Result<String, String> {
 /// Parses `--region` by the rules of `output.region`.
 pub fn parse_region(text: &str) -> Result<String, String> {
     parse_as("output.region", text)
+}
+
+/// Parses `--image-key` by the rules of `dataset.imageKey`.
+pub fn parse_image_key(text: &str) -> Result<String, String> {
+    parse_as("dataset.imageKey", text)
 }
 
 /// An option is checked by the rules of the field that it is in a file.

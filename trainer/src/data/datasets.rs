@@ -42,8 +42,19 @@ impl<'a> Datasets<'a> {
         self.open("spec.dataset.train", "train", &self.recipe.dataset.train, None)
     }
 
-    /// The validation set with the training set's classes.
+    /// The labelled images that classifiers are trained on: those of `dataset.probe`, or else the training set.
+    pub fn labelled_train(&self) -> Result<Arc<dyn Source>, Error> {
+        match &self.recipe.dataset.probe {
+            Some(probe) => self.open_original("spec.dataset.probe.train", &probe.train, None),
+            None => self.train(),
+        }
+    }
+
+    /// The labelled images that are evaluated on, with the classes of [`Self::labelled_train`].
     pub fn val(&self, classes: &[String]) -> Result<Arc<dyn Source>, Error> {
+        if let Some(probe) = &self.recipe.dataset.probe {
+            return self.open_original("spec.dataset.probe.val", &probe.val, Some(classes));
+        }
         let Some(val) = &self.recipe.dataset.val else {
             return Err(Error::config(
                 "spec.dataset.val",
@@ -53,11 +64,13 @@ impl<'a> Datasets<'a> {
         self.open("spec.dataset.val", "val", val, Some(classes))
     }
 
-    /// The validation set with classes of its own: they need not be those of the training set.
+    /// The images of `dataset.val`, or of `dataset.probe.val`, with classes of their own: they need not be those of any
+    /// other set.
     pub fn val_as_it_is(&self) -> Result<Arc<dyn Source>, Error> {
-        match &self.recipe.dataset.val {
-            Some(val) => self.open("spec.dataset.val", "val", val, None),
-            None => Err(Error::config("spec.dataset.val", "missing; its images are embedded")),
+        match (&self.recipe.dataset.probe, &self.recipe.dataset.val) {
+            (Some(probe), _) => self.open_original("spec.dataset.probe.val", &probe.val, None),
+            (None, Some(val)) => self.open("spec.dataset.val", "val", val, None),
+            (None, None) => Err(Error::config("spec.dataset.val", "missing; its images are embedded")),
         }
     }
 
@@ -70,8 +83,12 @@ impl<'a> Datasets<'a> {
     ) -> Result<Arc<dyn Source>, Error> {
         match self.recipe.dataset.pack {
             Some(_) => self.open_at(field, &self.packed_uri(part), self.output_store(), classes),
-            None => self.open_at(field, original, self.dataset_store(), classes),
+            None => self.open_original(field, original, classes),
         }
+    }
+
+    fn open_original(&self, field: &str, uri: &str, classes: Option<&[String]>) -> Result<Arc<dyn Source>, Error> {
+        self.open_at(field, uri, self.dataset_store(), classes)
     }
 
     fn open_at(
@@ -82,7 +99,8 @@ impl<'a> Datasets<'a> {
         classes: Option<&[String]>,
     ) -> Result<Arc<dyn Source>, Error> {
         let cache = if local_folder(uri).is_some() { None } else { Some(Arc::new(self.cache()?)) };
-        let access = Access { storage, cache, image_key: None, runtime: self.runtime.clone() };
+        let image_key = self.recipe.dataset.image_key.clone();
+        let access = Access { storage, cache, image_key, runtime: self.runtime.clone() };
         let source = simsiam_data::open(uri, classes, &access).map_err(|e| in_field(field, e))?;
         warn_of_remarks(field, &*source);
         Ok(source)
@@ -130,7 +148,8 @@ impl<'a> Datasets<'a> {
         for (field, part, uri) in parts {
             let Some(uri) = uri else { continue };
             // No cache: each image is read once.
-            let access = Access { storage: self.dataset_store(), ..Access::new(self.runtime.clone()) };
+            let (storage, image_key) = (self.dataset_store(), dataset.image_key.clone());
+            let access = Access { storage, cache: None, image_key, runtime: self.runtime.clone() };
             let source = simsiam_data::open(uri, classes.as_deref(), &access).map_err(|e| in_field(field, e))?;
             warn_of_remarks(field, &*source);
             let to = Storage::create(&self.packed_uri(part), &self.output_store(), self.runtime.clone())

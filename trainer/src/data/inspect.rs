@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use simsiam_data::pack::{self, Fault};
-use simsiam_data::storage::Storage;
+use simsiam_data::storage::{Storage, local_folder};
 use simsiam_data::{Access, Decoder, Remarks, RgbImage, Source};
 
 use crate::error::Error;
@@ -32,8 +32,9 @@ pub struct Verified {
 /// If the set cannot be opened, and that is not explained by a faulty shard.
 pub fn verify(uri: &str, access: &Access, threads: usize, progress: OnProgress) -> Result<Verified, Error> {
     let mut faults = Vec::new();
-    // A set with missing or truncated shards does not open, but its manifest says which they are.
-    if let Ok(storage) = Storage::open(uri, &access.storage, access.runtime.clone()) {
+    // A set with missing or truncated shards does not open, but its manifest says which they are. A file has no manifest.
+    let is_file = local_folder(uri).is_some_and(|path| path.is_file());
+    if let (false, Ok(storage)) = (is_file, Storage::open(uri, &access.storage, access.runtime.clone())) {
         faults.extend(pack::verify_shards(&storage, progress)?.unwrap_or_default());
     }
     let (images, remarks) = match simsiam_data::open(uri, None, access) {

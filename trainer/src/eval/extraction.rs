@@ -119,7 +119,7 @@ fn all_finite(values: &Tensor) -> Result<bool, Error> {
     Ok(values.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
 
-/// Refuses a set with one class: whatever the features, every image is classified correctly.
+/// Refuses a set without classes, and one with a single class: whatever the features, every image is classified correctly.
 pub fn needs_classes(source: &dyn Source, field: &str) -> Result<(), Error> {
     match source.classes() {
         [one] => Err(Error::config(
@@ -130,6 +130,7 @@ pub fn needs_classes(source: &dyn Source, field: &str) -> Result<(), Error> {
                 source.len()
             ),
         )),
+        [] => Err(unlabelled(source, 0, field)),
         _ => Ok(()),
     }
 }
@@ -143,7 +144,10 @@ pub fn classes_of(rows: &FeatureBatch, source: &dyn Source, field: &str) -> Resu
 /// The error for an image without a class where one is needed.
 pub fn unlabelled(source: &dyn Source, id: u64, field: &str) -> Error {
     let name = source.name(id);
-    Error::config(field, format!("{name} has no class; it needs class folders in dataset.train and dataset.val"))
+    Error::config(
+        field,
+        format!("{name} has no class; it needs class folders in dataset.train and dataset.val, or in dataset.probe"),
+    )
 }
 
 /// The error for a data set of which no image could be read.
@@ -206,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn set_with_one_class_is_refused() {
+    fn set_with_one_class_or_none_is_refused() {
         let (folder, all) = images();
         needs_classes(&*all, "spec.knn").unwrap();
         let one = folder.path().join("one");
@@ -215,5 +219,8 @@ mod tests {
         let error = needs_classes(&ImageFolder::open(&one).unwrap(), "spec.knn").unwrap_err();
         assert_eq!(error.exit_code().code(), 78);
         assert!(error.to_string().contains("the one class \"only\""), "{error}");
+        let flat = needs_classes(&ImageFolder::open(&one.join("only")).unwrap(), "spec.knn").unwrap_err();
+        assert_eq!(flat.exit_code().code(), 78);
+        assert!(flat.to_string().contains("has no class; ") && flat.to_string().contains("dataset.probe"), "{flat}");
     }
 }

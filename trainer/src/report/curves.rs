@@ -57,8 +57,14 @@ fn knn(history: &History, chart: &metric::Chart) -> Chart {
         }
     }
     let mut drawn = drawn(chart, series);
+    let caveats = history.knn.last().into_iter().flat_map(|last| &last.value);
+    for (score, caveat) in caveats.filter_map(|score| Some((score, score.caveat.as_ref()?))) {
+        drawn.note = format!("{} Note on k={}: {caveat}.", drawn.note, score.k);
+    }
     if drawn.series.is_empty() {
-        drawn.note = "This run has no kNN evaluation yet: set spec.knn, and give dataset.val labelled images.".into();
+        drawn.note = "This run has no kNN evaluation yet: set spec.knn, and give labelled images in dataset.val or \
+                      dataset.probe."
+            .into();
     }
     drawn
 }

@@ -96,6 +96,8 @@ struct ReportBuilder<'a> {
     recipe: &'a Recipe,
     settings: Report,
     train: Part<Arc<dyn Source>>,
+    /// The labelled images whose neighbours are shown: the training images, or those of `dataset.probe`.
+    bank: Part<Arc<dyn Source>>,
     /// The validation images; `None` if the run has none.
     val: Option<Part<Arc<dyn Source>>>,
     found: Option<Found>,
@@ -108,8 +110,13 @@ impl<'a> ReportBuilder<'a> {
         let datasets = Datasets::new(run.recipe, storage.runtime().clone());
         let text_of = |e: Error| format!("The images cannot be read: {e}");
         let train = datasets.train().map_err(text_of);
-        let val = match &train {
-            Ok(train) if run.recipe.dataset.val.is_some() => Some(datasets.val(train.classes()).map_err(text_of)),
+        let bank = match run.recipe.dataset.probe {
+            Some(_) => datasets.labelled_train().map_err(text_of),
+            None => train.clone(),
+        };
+        let has_val = run.recipe.dataset.val.is_some() || run.recipe.dataset.probe.is_some();
+        let val = match &bank {
+            Ok(train) if has_val => Some(datasets.val(train.classes()).map_err(text_of)),
             _ => None,
         };
         let found = Checkpoints::new(storage.clone()).latest()?;
@@ -118,6 +125,7 @@ impl<'a> ReportBuilder<'a> {
             recipe: run.recipe,
             settings: run.recipe.report.clone().unwrap_or_default(),
             train,
+            bank,
             val,
             found,
         })
@@ -169,7 +177,7 @@ impl<'a> ReportBuilder<'a> {
 
     /// Neighbours and projection: of the validation images, or of training images where there are none.
     fn feature_sections(&self, model: &SimSiam) -> Result<FeatureSections, Error> {
-        let train = match &self.train {
+        let train = match &self.bank {
             Ok(train) => train,
             Err(why) => return Ok((Err(why.clone()), Err(why.clone()))),
         };
@@ -199,7 +207,7 @@ impl<'a> ReportBuilder<'a> {
         same: bool,
     ) -> Part<Neighbours> {
         let text_of = |e: Error| e.to_string();
-        let train = self.train.as_ref().map_err(Clone::clone)?;
+        let train = self.bank.as_ref().map_err(Clone::clone)?;
         if queries.ids.is_empty() || bank.ids.len() < 2 {
             return Err("There are too few readable images.".into());
         }
@@ -218,14 +226,25 @@ impl<'a> ReportBuilder<'a> {
             rows.push(NeighbourRow { query, class: class(evaluated, *id), nearest });
         }
         let kind = if same { "training" } else { "validation" };
-        let marks = if train.classes().is_empty() { "" } else { " ✓ marks the same class, ✗ another." };
+        let voters =
+            if self.recipe.dataset.probe.is_some() { "images of dataset.probe.train" } else { "training images" };
+        let marks = marks(train.classes());
         let step = self.found.as_ref().map_or(0, |f| f.state.step);
         let note = format!(
-            "Each row starts with a {kind} image, followed by its nearest training images by feature, out of {}, with their \
+            "Each row starts with a {kind} image, followed by its nearest {voters} by feature, out of {}, with their \
              cosine similarity. Encoder of the checkpoint after step {step}.{marks}",
             bank.ids.len(),
         );
         Ok(Neighbours { note, rows })
+    }
+}
+
+/// What the marks beside neighbours mean.
+fn marks(classes: &[String]) -> &'static str {
+    match classes {
+        [] => "",
+        [_] => " All images have one class, so any features would find neighbours of the same class.",
+        _ => " ✓ marks the same class, ✗ another.",
     }
 }
 
@@ -297,7 +316,8 @@ fn figures(history: &History, found: Option<&Found>) -> Vec<Figure> {
     if let Some(score) = history.knn.last().and_then(|p| p.value.first()) {
         let untrained = history.untrained.as_ref().and_then(|s| s.first());
         let untrained = untrained.map_or(String::new(), |s| format!(", untrained {}", percent(s.top1)));
-        figure("kNN top-1", percent(score.top1), format!("k={}, T={}{untrained}", score.k, score.temperature));
+        let caveat = score.caveat.as_ref().map_or_else(String::new, |caveat| format!("; {caveat}"));
+        figure("kNN top-1", percent(score.top1), format!("k={}, T={}{untrained}{caveat}", score.k, score.temperature));
     }
     if let Some(last) = history.training.last() {
         let t = &last.value;
@@ -347,6 +367,7 @@ fn settings(recipe: &Recipe) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::journal::{Record, What};
 
     #[test]
     fn classes_beyond_the_limit_are_spread_evenly() {
@@ -354,6 +375,32 @@ mod tests {
         let of_many = shown_classes(1000);
         assert_eq!((of_many.len(), of_many.get(&41)), (MOST_CLASSES, Some(&1)));
         assert!(shown_classes(0).is_empty());
+    }
+
+    #[test]
+    fn caveats_of_scores_and_sets_are_on_the_page() {
+        let score = |caveat: Option<&str>| simsiam_contract::KnnScore {
+            k: 200,
+            temperature: 0.1,
+            top1: 50.0,
+            caveat: caveat.map(str::to_owned),
+        };
+        let notes = |caveat: Option<&str>| {
+            let what = What::Knn { features: "trained".into(), scores: vec![score(caveat)] };
+            let record = Record { time: String::new(), stage: "knn".into(), attempt: 1, step: 5, epoch: 1.0, what };
+            let history = History::of(vec![record]);
+            let detail = figures(&history, None).into_iter().find(|figure| figure.label == "kNN top-1").unwrap().detail;
+            let charts = curves::charts(&history);
+            let chart = charts.into_iter().find(|chart| chart.title == "kNN accuracy").unwrap();
+            (detail, chart.note)
+        };
+        let caveat = "k exceeds the 40 training images, so each of them votes";
+        let (detail, note) = notes(Some(caveat));
+        assert!(detail.ends_with(&format!("; {caveat}")), "{detail}");
+        assert!(note.ends_with(&format!("Note on k=200: {caveat}.")), "{note}");
+        let (detail, note) = notes(None);
+        assert!(!detail.contains(';') && !note.contains("Note on"), "{detail}; {note}");
+        assert!(marks(&["a".into()]).contains("one class") && marks(&["a".into(), "b".into()]).contains('✓'));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub fn run(
     let pretrain = recipe.pretrain.as_ref().ok_or_else(|| missing("spec.pretrain"))?;
     let protocols = recipe.knn.clone().unwrap_or_default();
     let datasets = Datasets::new(recipe, storage.runtime().clone());
-    let train = datasets.train()?;
+    let train = datasets.labelled_train()?;
     let val = datasets.val(train.classes())?;
     let loader_threads = loader_threads(&recipe.dataset, rank.info.threads);
     let evaluation = Evaluation {

@@ -45,6 +45,7 @@ impl Objects {
                 if access.cache.is_some() { Cache::key(&store.uri(&name), size, &version) } else { String::new() };
             items.push(Item::by_path(name, ObjectEntry { size, key }));
         }
+        remarks.unusable(store.unusable_keys());
         remarks.empty_classes = folders.into_iter().collect();
         let (listing, entries) = Listing::new(&store.uri(""), items, known, remarks)?;
         let ahead = Ahead::new(store.runtime().clone());

@@ -15,6 +15,8 @@ pub struct Remarks {
     pub image_keys: Vec<String>,
     /// Endings of images that were passed over for another of the same key, as the caller chose.
     pub other_keys: BTreeMap<String, usize>,
+    /// Keys in object storage that cannot be addressed; they are among [`Self::passed_over`].
+    pub unusable_keys: Vec<String>,
 }
 
 /// Most endings that are counted apart; a folder of millions of files has few kinds, or random names.
@@ -32,6 +34,14 @@ impl Remarks {
         *self.passed_over.entry(if known { kind } else { "other".into() }).or_default() += number;
     }
 
+    /// Counts objects whose keys cannot be addressed.
+    pub(super) fn unusable(&mut self, keys: Vec<String>) {
+        if !keys.is_empty() {
+            self.count("unusable key".into(), keys.len());
+            self.unusable_keys = keys;
+        }
+    }
+
     /// Adds those of another part of the same set.
     pub(super) fn add(&mut self, other: Self) {
         for (kind, number) in other.passed_over {
@@ -44,6 +54,7 @@ impl Remarks {
         self.image_keys.extend(other.image_keys);
         self.image_keys.sort_unstable();
         self.image_keys.dedup();
+        self.unusable_keys.extend(other.unusable_keys);
         self.wrapper = self.wrapper.take().or(other.wrapper);
     }
 
@@ -69,6 +80,13 @@ impl Remarks {
         if self.total() > 0 {
             lines.push(format!("{} files were passed over ({})", self.total(), self.kinds()));
         }
+        if let Some(first) = self.unusable_keys.first() {
+            lines.push(format!(
+                "{} objects were passed over because of their keys, which have an empty, . or .. part or a control \
+                 character (first: {first:?}); rename them",
+                self.unusable_keys.len()
+            ));
+        }
         match &self.empty_classes[..] {
             [] => {}
             [one] => lines.push(format!("class folder {one} has no image that can be read and is not a class")),
@@ -79,14 +97,14 @@ impl Remarks {
         }
         if !self.image_keys.is_empty() {
             lines.push(format!(
-                "several images share one WebDataset key (endings: {}), and each of them is a sample; choose one ending \
-                 with `simsiam data pack --image-key`",
+                "several images share one WebDataset key (endings: {}), and each of them is a sample; set \
+                 dataset.imageKey to the ending of those to use",
                 self.image_keys.join(", ")
             ));
         }
         if !self.other_keys.is_empty() {
             lines.push(format!(
-                "images of other endings than --image-key were passed over ({})",
+                "images of other endings than dataset.imageKey were passed over ({})",
                 kinds(&self.other_keys)
             ));
         }

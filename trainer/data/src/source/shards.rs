@@ -113,9 +113,10 @@ impl Shards {
             remarks.add(contents.remarks);
             opened.push((tar, None, contents.entries));
         }
+        remarks.unusable(store.unusable_keys());
         if let (Some(wanted), true) = (&access.image_key, opened.iter().all(|(_, _, entries)| entries.is_empty())) {
             let found = kinds(&remarks.other_keys);
-            let reason = format!("no image has the ending {wanted} of --image-key; there are {found}");
+            let reason = format!("no image has the ending {wanted} of dataset.imageKey; there are {found}");
             if !found.is_empty() {
                 return Err(Error::Shard { uri: store.uri(""), reason });
             }

@@ -11,6 +11,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
+use super::listed::UnusableKeys;
 use crate::Error;
 use crate::storage_error::{StorageErrorKind, advice};
 
@@ -110,8 +111,13 @@ fn check_endpoint(options: &StorageOptions) -> Result<(), String> {
     Ok(())
 }
 
-/// The client of an `s3://`, `gs://` or `az://` address, and the path of its prefix in the bucket.
-pub(super) fn connect(uri: &str, options: &StorageOptions) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
+/// The client of an `s3://`, `gs://` or `az://` address, and the path of its prefix in the bucket. Keys that its listings
+/// leave out are added to `unusable`.
+pub(super) fn connect(
+    uri: &str,
+    options: &StorageOptions,
+    unusable: &UnusableKeys,
+) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
     let refused = |e: object_store::Error| Error::Storage {
         kind: StorageErrorKind::Refused,
         uri: uri.to_owned(),
@@ -136,15 +142,18 @@ pub(super) fn connect(uri: &str, options: &StorageOptions) -> Result<(Arc<dyn Ob
             if let Some(region) = &options.region {
                 builder = builder.with_region(region);
             }
-            Arc::new(builder.with_client_options(client).build().map_err(refused)?)
+            let builder = builder.with_client_options(client).with_http_connector(unusable.clone());
+            Arc::new(builder.build().map_err(refused)?)
         }
         Some("gs") => {
             let builder = GoogleCloudStorageBuilder::from_env().with_url(uri).with_retry(options.retries());
-            Arc::new(builder.with_client_options(options.client()).build().map_err(refused)?)
+            let builder = builder.with_client_options(options.client()).with_http_connector(unusable.clone());
+            Arc::new(builder.build().map_err(refused)?)
         }
         Some("az") => {
             let builder = MicrosoftAzureBuilder::from_env().with_url(uri).with_retry(options.retries());
-            Arc::new(builder.with_client_options(options.client()).build().map_err(refused)?)
+            let builder = builder.with_client_options(options.client()).with_http_connector(unusable.clone());
+            Arc::new(builder.build().map_err(refused)?)
         }
         other => {
             let scheme = other.unwrap_or_default().to_owned();

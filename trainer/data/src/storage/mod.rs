@@ -7,6 +7,7 @@
 //! - **Errors carry a [`StorageErrorKind`]**, so that no caller inspects the text of a message.
 
 mod connect;
+mod listed;
 
 use std::ops::Range;
 use std::path::{Path as LocalPath, PathBuf};
@@ -23,6 +24,7 @@ pub use connect::{StorageOptions, local_folder};
 
 use crate::Error;
 use crate::storage_error::{advice, is_missing_bucket, with_causes};
+use listed::UnusableKeys;
 
 /// An object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +53,7 @@ pub struct Storage {
     prefix: Path,
     uri: String,
     runtime: Handle,
+    unusable: UnusableKeys,
 }
 
 impl Storage {
@@ -61,11 +64,12 @@ impl Storage {
     /// be opened.
     pub fn open(uri: &str, options: &StorageOptions, runtime: Handle) -> Result<Self, Error> {
         let uri = uri.trim_end_matches('/').to_owned();
+        let unusable = UnusableKeys::default();
         let (client, prefix) = match local_folder(&uri) {
             Some(path) => (connect::open_folder(&path)?, Path::default()),
-            None => connect::connect(&uri, options)?,
+            None => connect::connect(&uri, options, &unusable)?,
         };
-        Ok(Self { client, prefix, uri, runtime })
+        Ok(Self { client, prefix, uri, runtime, unusable })
     }
 
     /// As [`Self::open`], after creating a local folder that does not exist yet.
@@ -158,7 +162,8 @@ impl Storage {
         head.map(|meta| meta.last_modified.into()).map_err(|e| self.failed("read", name, &e))
     }
 
-    /// Lists every object, sorted by the bytes of its name; hidden ones are left out.
+    /// Lists every object, sorted by the bytes of its name; hidden ones are left out, and so are those whose keys the client
+    /// cannot address: [`Self::unusable_keys`] has them.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -182,6 +187,17 @@ impl Storage {
             Err(Error::Storage { kind: StorageErrorKind::Missing, .. }) => Ok(FolderListing::default()),
             Err(e) => Err(e),
         }
+    }
+
+    /// The keys that listings have left out so far, below the prefix: those with an empty, `.` or `..` part or a control
+    /// character.
+    #[must_use]
+    pub fn unusable_keys(&self) -> Vec<String> {
+        let below = |key: &String| match self.prefix.as_ref() {
+            "" => Some(key.clone()),
+            prefix => Some(key.strip_prefix(prefix)?.strip_prefix('/')?.to_owned()),
+        };
+        self.unusable.keys().iter().filter_map(below).collect()
     }
 
     /// Deletes everything in `folder`: the object `first` before all others, so that a set whose manifest is written last

@@ -106,10 +106,7 @@ impl<'a> ClassifyTask<'a> {
             ));
         };
         let datasets = Datasets::new(recipe, request.storage.runtime().clone());
-        let all = datasets.train()?;
-        if all.classes().is_empty() {
-            return Err(crate::eval::extraction::unlabelled(&*all, 0, protocol.field()));
-        }
+        let all = datasets.labelled_train()?;
         needs_classes(&*all, protocol.field())?;
         let validation = Validation {
             source: datasets.val(all.classes())?,

@@ -70,8 +70,16 @@ pub fn run(rank: &Rank, request: Request) -> Result<StageResult, Error> {
     micro_batch(pretrain, rank.info.world)?;
     let datasets = Datasets::new(recipe, request.storage.runtime().clone());
     let source = datasets.train()?;
+    let mut labelled = None;
     if recipe.knn.as_ref().is_some_and(|knn| knn.every_epochs > 0) {
-        needs_classes(&*source, "spec.knn")?;
+        if recipe.dataset.probe.is_some() {
+            // Now, so that a wrong address ends the run here and not after epochs of training.
+            let train = datasets.labelled_train()?;
+            needs_classes(&*train, "spec.knn")?;
+            labelled = Some((train.clone(), datasets.val(train.classes())?));
+        } else {
+            needs_classes(&*source, "spec.knn")?;
+        }
     }
     let steps_per_epoch = (source.len() / pretrain.batch_size as usize) as u64;
     if steps_per_epoch == 0 {
@@ -99,7 +107,8 @@ pub fn run(rank: &Rank, request: Request) -> Result<StageResult, Error> {
         attempt: request.attempt,
         buckets: request.buckets,
     };
-    let task = PretrainTask::new(rank, recipe, pretrain, datasets, source, steps_per_epoch)?;
+    let mut task = PretrainTask::new(rank, recipe, pretrain, datasets, source, steps_per_epoch)?;
+    task.labelled = labelled;
     let sgd = Sgd::simsiam(task.model.params(), pretrain.momentum, pretrain.weight_decay)?;
     let (task, trained) = train(rank, task, spec, sgd, options)?;
     Ok(StageResult {
@@ -120,8 +129,9 @@ struct PretrainTask<'a> {
     pretrain: &'a Pretrain,
     datasets: Datasets<'a>,
     source: Arc<dyn Source>,
-    /// The validation set, opened when it is first needed: listing a remote one takes long.
-    val: Option<Arc<dyn Source>>,
+    /// The labelled images of kNN during training: those that vote, and those that are classified. `dataset.val` is opened
+    /// when it is first needed, since listing a remote set takes long.
+    labelled: Option<(Arc<dyn Source>, Arc<dyn Source>)>,
     photometric: Option<Rc<Photometric>>,
     model: SimSiam,
     learning_rate: LearningRate,
@@ -154,7 +164,7 @@ impl<'a> PretrainTask<'a> {
             pretrain,
             datasets,
             source,
-            val: None,
+            labelled: None,
             photometric,
             model: SimSiam::new(pretrain, Kind::Float, rank.device)?,
             learning_rate: LearningRate::new(pretrain, steps_per_epoch),
@@ -334,12 +344,15 @@ impl Task for PretrainTask<'_> {
         if knn.every_epochs == 0 || !clock.epoch().is_multiple_of(u64::from(knn.every_epochs)) {
             return Ok(EpochEnd::Continue);
         }
-        let val = match &self.val {
-            Some(val) => val.clone(),
-            None => self.val.insert(self.datasets.val(self.source.classes())?).clone(),
+        let (train, val) = match &self.labelled {
+            Some(sets) => sets.clone(),
+            None => {
+                let val = self.datasets.val(self.source.classes())?;
+                self.labelled.insert((self.source.clone(), val)).clone()
+            }
         };
         let evaluation = Evaluation {
-            train: self.source.clone(),
+            train,
             val,
             max_corrupt: self.recipe.dataset.max_corrupt,
             view: eval_view(&self.pretrain.augment),
