@@ -44,7 +44,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- join "," $pairs -}}
 {{- end -}}
 
-{{/* Prometheus, as a peer of a NetworkPolicy; empty where none is named. */}}
+{{/* Prometheus, as a peer of a NetworkPolicy; empty if none is set. */}}
 {{- define "simsiam.prometheus" -}}
 {{- if or .namespace .podLabels -}}
 {{- $peer := dict "namespaceSelector" dict -}}
