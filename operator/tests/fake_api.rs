@@ -305,7 +305,7 @@ async fn unreadable_status_is_kept_and_reported_in_a_condition() {
     assert!(!server.objects.contains_key("jobs"), "{:#?}", server.log);
 }
 
-/// Objects of somebody else with the names of the run's are neither changed nor taken for the run's own.
+/// Objects that do not belong to the run but have names that it needs are neither changed nor used.
 #[tokio::test]
 async fn taken_names_are_reported_and_left_alone() {
     let names = {

@@ -43,8 +43,8 @@ pub struct ClusterSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub queue_name: Option<String>,
-    /// The Kueue WorkloadPriorityClass of each Job: its place in the queue, and whom it may pre-empt. Default: that of the
-    /// pods' priority class.
+    /// The Kueue WorkloadPriorityClass of each Job: its place in the queue, and which workloads it may pre-empt.
+    /// Default: that of the pods' priority class.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub workload_priority_class_name: Option<String>,
@@ -60,8 +60,8 @@ pub struct ClusterSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub ttl: Option<String>,
-    /// How long the pods of the run may run in all, such as 72h; then the run fails. Time in a queue, in scheduling and in
-    /// suspension does not count. Default: no limit.
+    /// How long the pods of the run may run in total, such as 72h; then the run fails. Time in a queue, in scheduling
+    /// and in suspension does not count. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub active_deadline: Option<String>,
@@ -151,8 +151,9 @@ pub struct RestartPolicy {
     #[schemars(length(max = 32))]
     pub stall_timeout: String,
     /// How long an attempt's pods may wait to be scheduled, or to start while their image or a Secret is missing. A gang
-    /// that cannot be scheduled is deleted, so that it does not hold GPUs that others need, and retried later; a missing
-    /// image or Secret fails the run.
+    /// that cannot be scheduled is deleted, so that it does not hold GPUs that others need, and retried later. If an
+    /// image or Secret is missing, the run fails if none of its attempts has run before; otherwise the attempt is
+    /// restarted and counted.
     #[schemars(length(max = 32))]
     pub schedule_timeout: String,
     /// How long a scheduled pod may take until its container runs: pulling the image, mounting volumes, connecting the pod
@@ -209,7 +210,7 @@ impl RestartPolicy {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = schema::plain, transform = cache_rules)]
 pub struct CacheVolume {
-    /// A directory of the node, which outlives attempts; it must be writable for the pods' group.
+    /// A directory of the node, which outlives attempts; it must be writable by the pods' group.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub host_path: Option<String>,

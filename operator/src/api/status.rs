@@ -81,7 +81,8 @@ pub struct Status {
     #[schemars(with = "Option<Time>")]
     pub completion_time: Option<Timestamp>,
     /// The run's conditions: Succeeded, Failed, Suspended, PodsReady, Reconciled, and for tools that apply manifests Ready
-    /// (the run has succeeded), Reconciling (it continues on its own) and Stalled (it does not).
+    /// (the run has succeeded), Reconciling (it progresses without intervention) and Stalled (it needs
+    /// intervention).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

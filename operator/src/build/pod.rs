@@ -28,9 +28,9 @@ const AGENT_SECONDS: u32 = 15;
 /// How long a pod is kept on a node that is not ready.
 const LOST_NODE_SECONDS: i64 = 30;
 
-/// Istio's label, formerly an annotation, that asks for a sidecar or none.
+/// Istio's label, formerly an annotation, that opts in to or out of a sidecar.
 const ISTIO: &str = "sidecar.istio.io/inject";
-/// Linkerd's annotation that asks for a sidecar or none.
+/// Linkerd's annotation that opts in to or out of a sidecar.
 const LINKERD: &str = "linkerd.io/inject";
 
 /// The template of an attempt's pods.

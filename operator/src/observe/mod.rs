@@ -130,7 +130,7 @@ pub struct Caches {
 }
 
 impl Caches {
-    /// Whether all first listings are complete. Before that, no object may be taken for missing.
+    /// Whether all first listings are complete. Before that, no object may be treated as missing.
     pub fn are_complete(&self) -> bool {
         self.jobs.is_complete()
             && self.pods.is_complete()

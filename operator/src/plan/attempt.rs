@@ -298,7 +298,7 @@ impl Planner<'_> {
         all.then(|| after(last, SIDECAR_DELAY))
     }
 
-    /// Brings back what somebody deleted or changed beside the Job of the current attempt.
+    /// Restores deleted or changed objects of the current attempt.
     fn restore_objects(&mut self, job: &JobFacts) {
         let status = &self.plan.status;
         let Some((stage, attempt)) = status.stage.zip(status.attempt.as_ref()) else { return };

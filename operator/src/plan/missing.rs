@@ -1,4 +1,4 @@
-//! Which objects of an attempt are missing or differ from what is wanted, and which belong to somebody else.
+//! Which objects of an attempt are missing or differ from what is wanted, and which do not belong to the run.
 
 use serde::Serialize;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! How attempts end: what counts as the cause, and what follows.
+//! How attempts end: what counts as the cause, and what happens next.
 
 use serde_json::{Value, json};
 use simsiam_operator::api::{AttemptState, CheckpointStatus, ConditionStatus, RunPhase, StageState};
@@ -46,7 +46,7 @@ fn missing_image_or_secret_fails_the_run_without_retry() {
     }
 }
 
-/// How pods end, who is named by the Job, and what follows.
+/// How pods end, who is named by the Job, and what happens next.
 #[test]
 fn exit_codes_of_a_gang_decide_by_precedence() {
     struct Case {

@@ -164,7 +164,7 @@ fn evicted_run_waits_in_its_queue_again() {
     assert_eq!(world.status().restarts.preempted, 0);
 }
 
-/// In case the Job controller takes pods that it stopped for failed ones.
+/// In case the Job controller treats pods that it stopped as failed.
 #[test]
 fn job_failed_by_its_suspension_is_restarted_uncounted() {
     let mut world = admitted();

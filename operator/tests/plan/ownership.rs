@@ -1,5 +1,5 @@
-//! Whose objects are whose: names that are taken, objects of an earlier run of the same name, and objects that somebody
-//! deletes or changes while a run needs them.
+//! Whose objects are whose: names that are taken, objects of an earlier run of the same name, and objects that are deleted
+//! or changed while a run needs them.
 
 use serde_json::{Value, json};
 use simsiam_operator::api::RunPhase;

@@ -41,7 +41,7 @@ pub fn taken_names_are_left_alone(env: &mut Environment) {
     env.wait("web", LIMIT, "training", |status| status["phase"] == "Training");
     env.cluster.kubectl(&["delete", "ssr", "web"]).unwrap();
 
-    // Deleting a run that waits for a name deletes nothing of somebody else's.
+    // Deleting a run that waits for a name deletes nothing that does not belong to it.
     wait_until(Duration::from_secs(90), "the run's Service is gone", || {
         env.cluster.json(&["get", "service", "web-workers"]).err()
     });
