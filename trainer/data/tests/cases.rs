@@ -50,7 +50,7 @@ fn classes_left_empty_by_other_formats_are_named() {
     assert_eq!((source.len(), source.classes()), (1, &["a".to_owned()][..]));
     assert_eq!(
         source.remarks().lines(),
-        ["10 files were passed over (10 .webp)", "class folder b has no image that can be read and is not a class"]
+        ["10 files were skipped (10 .webp)", "class folder b contains no readable images and is ignored"]
     );
 }
 

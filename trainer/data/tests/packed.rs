@@ -183,7 +183,7 @@ fn index_that_disagrees_with_shard_is_refused() {
         assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
     };
     fs::write(&tar, &tar_bytes[..tar_bytes.len() - 512]).unwrap();
-    refused(&["shard-00002.tar", "cut short", "pack the data again"]);
+    refused(&["shard-00002.tar", "truncated", "pack the data again"]);
     fs::remove_file(&tar).unwrap();
     refused(&["shard-00002.tar", "missing"]);
     fs::write(&tar, &tar_bytes).unwrap();
@@ -236,7 +236,7 @@ fn webdataset_shards_are_read_with_labels() {
     let bytes = fs::read(fixture.path("shards/a.tar")).unwrap();
     fs::write(fixture.path("shards/a.tar"), &bytes[..bytes.len() - 1500]).unwrap();
     let error = fixture.open("shards").map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains("a.tar") && error.contains("cut short"), "{error}");
+    assert!(error.contains("a.tar") && error.contains("truncated"), "{error}");
     fs::write(fixture.path("shards/a.tar"), [0; 4096]).unwrap();
     fs::write(fixture.path("shards/b.tar"), [0; 1024]).unwrap();
     assert!(matches!(fixture.open("shards"), Err(Error::EmptyFolder { .. })));

@@ -87,7 +87,7 @@ fn high_quality_jpeg_keeps_full_chroma() {
 fn jpeg_is_kept_if_reencoding_gains_nothing() {
     let (jpeg, png) = (fixture("420.jpg"), fixture("picture.png"));
     assert_eq!(transcode(TargetSize::Keep, 50, &jpeg).unwrap(), jpeg);
-    // Small enough already: encoded anew only if that is shorter.
+    // Small enough already: re-encoded only if that is shorter.
     assert_eq!(transcode(TargetSize::MaxSide(1000), 100, &jpeg).unwrap(), jpeg);
     let shorter = transcode(TargetSize::MaxSide(1000), 10, &jpeg).unwrap();
     assert!(shorter.len() < jpeg.len());

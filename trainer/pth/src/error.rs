@@ -7,7 +7,7 @@ pub enum Error {
     #[error("is neither a torch.save file nor a pickle")]
     Unrecognised,
     /// It is truncated.
-    #[error("is cut short at byte {at}")]
+    #[error("is truncated at byte {at}")]
     Truncated {
         /// Where more was expected, in the pickle.
         at: usize,

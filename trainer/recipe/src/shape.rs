@@ -203,7 +203,7 @@ fn find(schema: &Value, path: &str, name: &str, found: &mut Vec<String>) {
 /// The one of `names` that `text` was probably meant to be.
 pub(crate) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let text = normal(text);
-    // One slip in four characters, so that a word is not taken for another short one.
+    // One slip in four characters, so that a word is not mistaken for another short one.
     let limit = (text.chars().count() / 4).max(1);
     names
         .map(|name| (strsim::damerau_levenshtein(&text, &normal(name)), name))

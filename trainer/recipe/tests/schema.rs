@@ -160,7 +160,7 @@ fn rules_compare_numbers_of_same_type() {
     });
 }
 
-/// An API server takes the length of `string(…)` for unbounded, and refuses the whole definition for the cost
+/// An API server treats the length of `string(…)` as unbounded, and refuses the whole definition for the cost
 /// of a message that appends it; `format` costs only as much as its template is long.
 #[test]
 fn rule_messages_insert_values_by_format() {

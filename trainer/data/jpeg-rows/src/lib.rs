@@ -17,7 +17,7 @@ pub enum Error {
     Library {
         /// As the library words it.
         message: String,
-        /// Whether decoding went on to the end.
+        /// Whether decoding continued to the end.
         warning: bool,
     },
     /// The region is outside the image, or the buffer is too small for it.
@@ -33,7 +33,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the library only warned and went on: every pixel is there, as Pillow shows it too.
+    /// Whether the library only warned and continued: every pixel is there, as Pillow shows it too.
     ///
     /// The library keeps the first warning alone, so the file's end must be checked apart from this; and it says
     /// "warning" of a fatal error that follows one, so the message decides.

@@ -74,7 +74,7 @@ pub trait Source: Send + Sync {
     /// The classes' names, sorted by bytes; empty when there are no labels.
     fn classes(&self) -> &[String];
 
-    /// What the listing passed over.
+    /// What the listing skipped.
     fn remarks(&self) -> Remarks {
         Remarks::default()
     }

@@ -11,7 +11,7 @@ use crate::Error;
 
 /// Requests under way at once.
 const REQUESTS: usize = 64;
-/// Samples asked for and not yet taken; beyond this a hint is ignored, so that what nobody takes costs bounded memory.
+/// Samples asked for and not yet taken; beyond this a hint is ignored, so that unused samples take bounded memory.
 const HELD: usize = 4096;
 
 type Answer = oneshot::Receiver<Result<Vec<u8>, Error>>;

@@ -12,7 +12,7 @@ use crate::Error;
 
 /// Images on a local disk: `<root>/<class>/<name>.jpg|jpeg|png|…`, or `<root>/<name>…` without classes.
 ///
-/// Upper and lower case of the extension do not matter; hidden files and folders are passed over silently, other files and
+/// Upper and lower case of the extension do not matter; hidden files and folders are skipped silently, other files and
 /// whatever is neither a file nor a folder are counted in [`Source::remarks`]; a symbolic link counts as what it points to.
 /// Folders within a class folder are searched too, as torchvision does.
 #[derive(Debug)]

@@ -1,19 +1,19 @@
-//! What a listing passed over, and where it took the labels from.
+//! What a listing skipped, and where it took the labels from.
 
 use std::collections::BTreeMap;
 
-/// What a source's listing passed over, and how it read the layout.
+/// What a source's listing skipped, and how it read the layout.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remarks {
     /// Files that are not samples, by ending (`.webp`) or kind (`hard link`).
     pub passed_over: BTreeMap<String, usize>,
-    /// Class folders whose files were all passed over.
+    /// Class folders whose files were all skipped.
     pub empty_classes: Vec<String>,
     /// The folder that contains all others, below which the classes were found.
     pub wrapper: Option<String>,
     /// Endings of the images, where several share one WebDataset key.
     pub image_keys: Vec<String>,
-    /// Endings of images that were passed over for another of the same key, as the caller chose.
+    /// Endings of images that were skipped for another of the same key, as the caller chose.
     pub other_keys: BTreeMap<String, usize>,
     /// Keys in object storage that cannot be addressed; they are among [`Self::passed_over`].
     pub unusable_keys: Vec<String>,
@@ -75,23 +75,23 @@ impl Remarks {
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(wrapper) = &self.wrapper {
-            lines.push(format!("everything is in the folder {wrapper}; the folders in it are the classes"));
+            lines.push(format!("all images are under {wrapper}; its subfolders are the classes"));
         }
         if self.total() > 0 {
-            lines.push(format!("{} files were passed over ({})", self.total(), self.kinds()));
+            lines.push(format!("{} files were skipped ({})", self.total(), self.kinds()));
         }
         if let Some(first) = self.unusable_keys.first() {
             lines.push(format!(
-                "{} objects were passed over because of their keys, which have an empty, . or .. part or a control \
+                "{} objects were skipped because of their keys, which have an empty, . or .. part or a control \
                  character (first: {first:?}); rename them",
                 self.unusable_keys.len()
             ));
         }
         match &self.empty_classes[..] {
             [] => {}
-            [one] => lines.push(format!("class folder {one} has no image that can be read and is not a class")),
+            [one] => lines.push(format!("class folder {one} contains no readable images and is ignored")),
             [first, ..] => lines.push(format!(
-                "{} class folders have no image that can be read and are not classes (first: {first})",
+                "{} class folders contain no readable images and are ignored (first: {first})",
                 self.empty_classes.len()
             )),
         }
@@ -104,7 +104,7 @@ impl Remarks {
         }
         if !self.other_keys.is_empty() {
             lines.push(format!(
-                "images of other endings than dataset.imageKey were passed over ({})",
+                "images of other endings than the chosen one were skipped ({})",
                 kinds(&self.other_keys)
             ));
         }

@@ -353,7 +353,7 @@ fn local_shard(path: PathBuf, expected: u64) -> Result<PathBuf, Error> {
         return Ok(path);
     }
     let reason =
-        format!("has {} bytes, its index says {expected}: cut short, or changed; pack the data again", found.len());
+        format!("has {} bytes, its index says {expected}: truncated or changed; pack the data again", found.len());
     Err(Error::Shard { uri: path.display().to_string(), reason })
 }
 

@@ -58,7 +58,7 @@ pub(crate) fn images(
         reader.seek(SeekFrom::Start(bytes - BLOCK)).and_then(|_| reader.read_exact(&mut last)).map_err(broken)?;
     }
     if last.iter().any(|byte| *byte != 0) {
-        return Err(bad(format!("cut short: its {bytes} bytes have no end-of-archive marker")));
+        return Err(bad(format!("truncated: its {bytes} bytes have no end-of-archive marker")));
     }
     reader.rewind().map_err(broken)?;
     let mut archive = tar::Archive::new(reader);
@@ -96,7 +96,7 @@ pub(crate) fn images(
         }
         let (offset, size) = (member.raw_file_position(), member.size());
         if offset.checked_add(size).is_none_or(|end| end > bytes) {
-            return Err(bad(format!("cut short: {name} needs {size} bytes from byte {offset}, the tar has {bytes}")));
+            return Err(bad(format!("truncated: {name} needs {size} bytes from byte {offset}, the tar has {bytes}")));
         }
         if is_image(file) {
             let size = u32::try_from(size).map_err(|_| bad(format!("{name} has {size} bytes, more than any image")))?;

@@ -13,7 +13,7 @@ pub fn check(bytes: &[u8]) {
     };
     let mut size = (0, 0);
     let mut part = Part::default();
-    // The size is told before any pixel is decoded; what is too large is left at a single pixel.
+    // The size is reported before any pixel is decoded; what is too large is left at a single pixel.
     let exact = Decoder::new().decode_part(
         "fuzz",
         bytes,
