@@ -42,7 +42,7 @@ fn finished_checkpoint_is_evaluated_and_exported() {
     file.set("/export", json!(["safetensors", "torchvision", "timm", "detectron2", "pth"]));
     let (code, out, err) = execute(&file);
     assert_eq!(code, 0, "{out}\n{err}");
-    assert!(err.contains("momentum taken, 3 of 3 epochs done"), "{err}");
+    assert!(err.contains("momentum loaded, 3 of 3 epochs done"), "{err}");
     let result = file.result();
     assert_eq!((&result["epochs"], &result["steps"]), (&json!(3), &json!(6)), "{result}");
     assert!(result["knn"]["top1"].is_number(), "{result}");
@@ -166,7 +166,7 @@ fn training_continues_from_a_reference_checkpoint() {
     file.set("/pretrain/epochs", 4.into());
     let (code, _, err) = execute(&file);
     assert_eq!(code, 0, "{err}");
-    assert!(err.contains("momentum taken, 3 of 4 epochs done"), "{err}");
+    assert!(err.contains("momentum loaded, 3 of 4 epochs done"), "{err}");
     assert_eq!((&file.result()["epochs"], &file.result()["steps"]), (&json!(4), &json!(8)));
     assert_eq!(file.checkpoints(), ["step-000000008-a1"], "one epoch of two steps was trained");
     let (code, _, err) = execute(&file);
@@ -190,7 +190,7 @@ fn two_ranks_start_with_equal_weights() {
         file.set("/output/uri", json!(folder.path().join(format!("out-{ranks}"))));
         let (code, _, err) = run(&["run", "-f", file.write(), "--nproc", ranks, "--metrics-addr", "127.0.0.1:0"]);
         assert_eq!(code, 0, "{err}");
-        assert!(err.contains("momentum taken, 3 of 4 epochs done"), "{err}");
+        assert!(err.contains("momentum loaded, 3 of 4 epochs done"), "{err}");
         trained.push(file.weights(file.checkpoints().last().unwrap()));
     }
     let begun = simsiam_pth::read(&std::fs::read(reference()).unwrap()).unwrap();

@@ -108,7 +108,7 @@ fn weights_are_read_from_and_written_to_s3() {
     let path = file.write().to_owned();
     let run = |ranks| keyed(&["run", "-f", &path, "--nproc", ranks, "--metrics-addr", "127.0.0.1:0"]);
     let said = finished(run("2"));
-    assert!(said.contains("momentum taken, 3 of 4 epochs done"), "{said}");
+    assert!(said.contains("momentum loaded, 3 of 4 epochs done"), "{said}");
     let stage = bucket.join("run/export/backbone.safetensors");
     let exported = std::fs::read(&stage).unwrap();
 

@@ -11,7 +11,7 @@
 //! - [`checkpoint`] and [`storage`] are what a run leaves; [`report`] is the page about it;
 //! - [`model`] is the network and its loss, [`data`] the images of a run, [`dist`] one rank among its peers;
 //! - [`telemetry`] is what ranks report while they run;
-//! - [`doctor`] checks what a run would find on this machine.
+//! - [`doctor`] checks this machine for a run.
 
 pub mod agent;
 pub mod checkpoint;

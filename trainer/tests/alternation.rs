@@ -178,7 +178,7 @@ fn checkpoints(output: &Path) -> Vec<(u64, PathBuf)> {
 }
 
 /// `everySteps: 2` falls due within intervals of three and two steps; each checkpoint waits for its interval's end, and a
-/// run that goes on from one ends with the same bits.
+/// run that resumes from one ends with the same bits.
 #[test]
 fn checkpoint_waits_for_the_end_of_the_interval() {
     let folder = tempfile::tempdir().unwrap();
@@ -192,5 +192,5 @@ fn checkpoint_waits_for_the_end_of_the_interval() {
         }
     }
     assert_eq!(stage(folder.path(), pretrain), undisturbed);
-    assert_eq!(steps(&checkpoints(folder.path())), [3, 5, 8, 10], "resumed after step 3, not begun anew");
+    assert_eq!(steps(&checkpoints(folder.path())), [3, 5, 8, 10], "resumed after step 3, not from the beginning");
 }

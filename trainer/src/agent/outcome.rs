@@ -83,7 +83,7 @@ impl Ending {
             (None, Some(9), _) => format!("rank {rank} was killed by SIGKILL, probably by the OOM killer"),
             (None, Some(signal), _) => format!("rank {rank} crashed with signal {signal}"),
             (None, None, Some(code)) => format!("rank {rank} exited with the unexpected code {code}"),
-            (None, None, None) => format!("rank {rank} ended in an unknown way"),
+            (None, None, None) => format!("rank {rank} ended for an unknown reason"),
         }
     }
 }

@@ -63,7 +63,8 @@ pub enum Command {
 pub struct PackArgs {
     /// Images to pack: a folder, tar shards or a packed set, by path or s3://, gs:// or az:// address
     from: String,
-    /// Destination of the shards, by path or address; if interrupted, the same command continues the work
+    /// Destination of the shards, by path or address; to resume after an interruption, run the same command
+    /// again
     to: String,
     /// Downscale images whose longer side exceeds this many pixels
     #[arg(long, conflicts_with = "short_side", value_parser = clap::value_parser!(u32).range(16..=65500))]
@@ -93,7 +94,7 @@ pub struct AccessArgs {
     /// Region of the bucket
     #[arg(long, value_parser = parse_region)]
     region: Option<String>,
-    /// Ending of the images to use, of several under one key of a WebDataset tar, as in jpg or left.jpg
+    /// Ending of the image to use if a WebDataset key has several, such as jpg or left.jpg
     #[arg(long, value_name = "ENDING", value_parser = parse_image_key)]
     image_key: Option<String>,
     /// Threads [default: the machine's cores]
@@ -195,11 +196,11 @@ fn verify(at: &str, access: &AccessArgs) -> Result<(), Error> {
         println!("{}: {}", fault.name, fault.reason);
     }
     if verified.faults.is_empty() {
-        let passed_over = match verified.remarks.total() {
+        let skipped = match verified.remarks.total() {
             0 => String::new(),
-            files => format!("; {files} other files were passed over ({})", verified.remarks.kinds()),
+            files => format!("; {files} other files were skipped ({})", verified.remarks.kinds()),
         };
-        println!("{at}: {} images, all readable{passed_over}", verified.images);
+        println!("{at}: {} images, all readable{skipped}", verified.images);
         return Ok(());
     }
     Err(Error::Faults { uri: at.to_owned(), faults: verified.faults.len(), images: verified.images })
@@ -219,9 +220,7 @@ fn stat(at: &str, json: bool, access: &AccessArgs) -> Result<(), Error> {
     println!("{at}");
     println!("  images   {}", s.images);
     match (s.fewest_in_a_class, s.most_in_a_class) {
-        (Some(_), Some(_)) if s.classes == 1 => {
-            println!("  classes  1, so no accuracy means anything; kNN and linear need two or more class folders");
-        }
+        (Some(_), Some(_)) if s.classes == 1 => println!("  classes  1; kNN and linear need at least two"),
         (Some(fewest), Some(most)) => println!("  classes  {}, of {fewest} to {most} images", s.classes),
         _ => println!("  classes  none (a flat folder; kNN and linear need class folders)"),
     }

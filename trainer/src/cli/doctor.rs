@@ -13,7 +13,7 @@ use crate::error::Error;
 /// Arguments of `simsiam doctor`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// GPUs that a run would use here; with fewer the command fails with code 78
+    /// Number of GPUs required; exits with code 78 if there are fewer
     #[arg(long, default_value_t = 0)]
     gpus: usize,
     /// Probe the output of this run

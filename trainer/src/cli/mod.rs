@@ -62,7 +62,7 @@ pub(crate) enum Command {
     /// Create, pack and inspect data sets
     #[command(subcommand)]
     Data(data::Command),
-    /// Say what a run would find here: GPUs, libraries, CPU, disk, storage, other nodes
+    /// Check this machine for a run: GPUs, libraries, CPU, disk, storage, other nodes
     Doctor(doctor::Args),
     /// Run one rank (started by `simsiam worker` and `simsiam run`)
     #[command(hide = true)]

@@ -17,7 +17,7 @@ pub struct Args {
     /// Number of ranks [default: one per GPU, or one]
     #[arg(long, value_parser = at_least_one())]
     nproc: Option<usize>,
-    /// GPUs that this machine must have; with fewer the command fails with code 78
+    /// Number of GPUs required; exits with code 78 if there are fewer
     #[arg(long, default_value_t = 0)]
     gpus: usize,
     /// libtorch threads of each rank [default: the machine's cores divided by its ranks]

@@ -30,7 +30,7 @@ pub struct Args {
     /// Ranks on this node [default: one per GPU, or one]
     #[arg(long, value_parser = at_least_one())]
     nproc_per_node: Option<usize>,
-    /// GPUs that this node must have; with fewer the command fails with code 78
+    /// Number of GPUs required; exits with code 78 if there are fewer
     #[arg(long, env = env::GPUS, default_value_t = 0)]
     gpus: usize,
     /// Address of node 0

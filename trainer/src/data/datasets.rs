@@ -70,7 +70,7 @@ impl<'a> Datasets<'a> {
         match (&self.recipe.dataset.probe, &self.recipe.dataset.val) {
             (Some(probe), _) => self.open_original("spec.dataset.probe.val", &probe.val, None),
             (None, Some(val)) => self.open("spec.dataset.val", "val", val, None),
-            (None, None) => Err(Error::config("spec.dataset.val", "missing; its images are embedded")),
+            (None, None) => Err(Error::config("spec.dataset.val", "missing; embed needs it")),
         }
     }
 
@@ -129,11 +129,12 @@ impl<'a> Datasets<'a> {
         Ok(Cache::open(&cache_folder(), limit)?)
     }
 
-    /// Packs both sets into the output, if the recipe asks for it; `progress` receives the part, the number of images done and the total.
+    /// Packs both sets into the output, if the recipe asks for it; `progress` receives the part, the number of images
+    /// done and the total.
     pub fn prepare(&self, threads: usize, mut progress: impl FnMut(&str, usize, usize)) -> Result<(), Error> {
         let dataset = &self.recipe.dataset;
         let Some(settings) = &dataset.pack else {
-            return Err(Error::config("spec.dataset.pack", "missing; the prepare stage packs by its settings"));
+            return Err(Error::config("spec.dataset.pack", "missing; the prepare stage needs its settings"));
         };
         let options = PackOptions {
             size: target_size(settings),
@@ -172,7 +173,7 @@ impl<'a> Datasets<'a> {
     }
 }
 
-/// Logs what the listing passed over.
+/// Logs what the listing skipped.
 fn warn_of_remarks(field: &str, source: &dyn Source) {
     for line in source.remarks().lines() {
         tracing::warn!("{field}: {line}");

@@ -22,7 +22,7 @@ pub struct Verified {
     pub faults: Vec<Fault>,
     /// Images in all; 0 if the set cannot be opened.
     pub images: usize,
-    /// What was passed over.
+    /// What was skipped.
     pub remarks: Remarks,
 }
 
@@ -76,7 +76,7 @@ pub struct Statistics {
     pub images_by_class: BTreeMap<String, usize>,
     /// Files that are no samples, by ending or kind.
     pub passed_over: BTreeMap<String, usize>,
-    /// Class folders whose files were all passed over.
+    /// Class folders whose files were all skipped.
     pub empty_classes: Vec<String>,
 }
 

@@ -78,9 +78,7 @@ fn device_check(index: usize) -> Check {
                 capability if capability < OLDEST => {
                     Check::wrong(name, found, "libtorch 2.11.0 has kernels for compute capability 7.5 and newer")
                 }
-                capability if capability < BF16 => {
-                    Check::slow(name, found, "it has no bf16 units: use precision: fp32")
-                }
+                capability if capability < BF16 => Check::slow(name, found, "no bf16 support: use precision: fp32"),
                 _ if memory.free < memory.total / 10 * 9 => {
                     Check::slow(name, found, "another process uses its memory: see nvidia-smi")
                 }
@@ -99,10 +97,10 @@ fn peers_check(devices: usize) -> Check {
         Some((a, b)) => Check::slow(
             NAME,
             format!(
-                "{} pairs have no direct access ({a} and {b}, for one); NCCL uses /dev/shm between them",
+                "{} pairs have no direct access (for example {a} and {b}); NCCL uses /dev/shm between them",
                 without.len()
             ),
-            "see nvidia-smi topo -m; virtual machines often switch peer access off",
+            "see nvidia-smi topo -m; virtual machines often disable peer access",
         ),
     }
 }
@@ -126,7 +124,7 @@ fn network_check(adapters: &[String]) -> Check {
         [] => Check::slow(
             NAME,
             "no InfiniBand or RoCE adapter: NCCL uses TCP between nodes",
-            "with one node this does not matter; else see spec.workers.network in docs/networking.md",
+            "with one node this does not matter; otherwise see spec.workers.network in docs/networking.md",
         ),
         _ if !devices.exists() => Check::slow(
             NAME,

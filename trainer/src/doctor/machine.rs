@@ -49,7 +49,7 @@ fn cpu(cores: usize, gpus: usize, model: &str) -> Check {
         return Check::slow(NAME, found, "without AVX2, libtorch and the image code run several times slower");
     }
     if gpus == 0 && x86 && !["amx_bf16", "avx512_bf16"].iter().any(|name| model.contains(name)) {
-        return Check { advice: "it has no bf16 units: use precision: fp32 on it".into(), ..Check::ok(NAME, found) };
+        return Check { advice: "no bf16 instructions: use precision: fp32".into(), ..Check::ok(NAME, found) };
     }
     Check::ok(NAME, found)
 }
@@ -71,7 +71,7 @@ fn shared_memory(free: Result<u64, String>, gpus: usize) -> Check {
 fn disk(folder: &Path, free: Result<u64, String>) -> Check {
     const NAME: &str = "cache";
     match free {
-        Err(why) => Check::wrong(NAME, why, "name a folder that can be written with --cache or SIMSIAM_CACHE"),
+        Err(why) => Check::wrong(NAME, why, "set --cache or SIMSIAM_CACHE to a writable folder"),
         Ok(bytes) => {
             let found = format!("{} GiB free in {}", bytes >> 30, folder.display());
             if bytes < CACHE {

@@ -1,4 +1,4 @@
-//! What a run would find here: each check is a line that is OK, slow, or wrong with what to do.
+//! Checks this machine for a run: each check is a line that is OK, slow, or wrong with what to do.
 //!
 //! `cuda` checks driver, libraries and devices, `machine` CPU, memory and disk, `reach` storage and other nodes.
 
@@ -18,7 +18,7 @@ use crate::runtime;
 /// What to check.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
-    /// GPUs that a run would use here; with fewer the checks of CUDA fail.
+    /// Number of GPUs required; the CUDA checks fail if there are fewer.
     pub gpus: usize,
     /// The output to probe by writing, listing, reading and deleting an object.
     pub output: Option<Output>,

@@ -104,7 +104,7 @@ impl FeatureExtraction<'_> {
         }
         if skipped > self.max_corrupt && skipped < images {
             let (name, reason) = last.map_or_else(
-                || ("read by another rank".to_owned(), "its log names it".to_owned()),
+                || ("on another rank".to_owned(), "see that rank's log".to_owned()),
                 |last| (last.name, last.reason),
             );
             let limit = self.max_corrupt;

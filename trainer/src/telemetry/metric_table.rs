@@ -41,8 +41,8 @@ table! {
     ALLREDUCE_SECONDS = Metric {
         series: series(
             "simsiam_allreduce_seconds",
-            "How long rank 0's gradients were still being reduced when all were computed: the part of a step's \
-             all-reduce that backward did not hide. Every step on CPUs; on GPUs the first ten and every hundredth.",
+            "Time from the end of rank 0's backward pass until all gradients are reduced: the part of the all-reduce \
+             that did not overlap with backward. Every step on CPUs; on GPUs the first ten and every hundredth.",
             Kind::LateHistogram(0.0001),
             None,
         ),
@@ -444,9 +444,9 @@ pub fn documentation() -> String {
             format!("| `{}` | {} | {label} | {} |\n", series.name, series.kind.name(), series.help),
         );
     }
-    let mut text = String::from("| name | type | labels | what it is |\n|---|---|---|---|\n");
+    let mut text = String::from("| name | type | labels | description |\n|---|---|---|---|\n");
     text.extend(rows.into_values());
-    text += "\nThe journal, TensorBoard and `/progress` have these, by kind of the journal's record:\n\n";
+    text += "\nThese values are in the journal, TensorBoard and `/progress`, grouped by kind of journal record:\n\n";
     text += "| kind | key | unit | TensorBoard | Prometheus |\n|---|---|---|---|---|\n";
     let code = |name: Option<&str>| name.map_or(String::new(), |name| format!("`{name}`"));
     for (kind, name) in [(RecordKind::Training, "training"), (RecordKind::Knn, "knn"), (RecordKind::Linear, "linear")] {

@@ -1,5 +1,5 @@
 //! How training resumes, and what it saves for that. The driver owns the promise that an interrupted run ends with the
-//! bits of an undisturbed one: network, momentum, position and the order of the Reducer's buckets are all restored.
+//! bits of an uninterrupted one: network, momentum, position and the order of the Reducer's buckets are all restored.
 
 use std::time::Instant;
 
@@ -79,8 +79,8 @@ impl<T: Task> Driver<'_, T> {
         }
         if state.listing.as_ref().is_some_and(|listing| *listing != self.spec.listing) && self.rank.is_first() {
             tracing::warn!(
-                "resuming {uri}: spec.dataset.train has as many images as before, but their names or classes are others; \
-                 the sample order changes with them, and an undisturbed run would end with other weights"
+                "resuming {uri}: spec.dataset.train has the same number of images as before but different names or \
+                 classes; the sample order and the final weights will differ"
             );
         }
         snapshot::restore_tensors(self.task.checkpoint_tensors(), model, uri)?;
@@ -88,7 +88,9 @@ impl<T: Task> Driver<'_, T> {
             snapshot::restore_tensors(self.sgd.buffers(), optimizer, uri)?;
         }
         for difference in state.environment.differences(&Environment::of(self.rank)) {
-            tracing::warn!("resuming {uri}: {difference}; the last bits will differ from an undisturbed run's");
+            tracing::warn!(
+                "resuming {uri}: {difference}; the result will not be bit-identical to that of an uninterrupted run"
+            );
         }
         Ok(())
     }

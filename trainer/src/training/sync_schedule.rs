@@ -1,14 +1,13 @@
-//! When the ranks exchange measurements: rarely enough to cost nothing, often enough that a rank which is asked to stop
-//! is heard.
+//! When the ranks exchange measurements: rarely enough to cost nothing, often enough that a stop request is noticed.
 
 use std::time::Instant;
 
 use crate::telemetry::Sink;
 use crate::telemetry::event::Event;
 
-/// They do so at least once in this number of steps,
+/// Maximum number of steps between synchronisations.
 const STEPS: u64 = 10;
-/// and about once in this number of seconds.
+/// Target number of seconds between synchronisations.
 const SECONDS: f64 = 10.0;
 
 /// The next synchronisation, after the same step on every rank, and signs of life in between.

@@ -146,7 +146,7 @@ pub trait Task {
         Ok(Start::default())
     }
 
-    /// The network is filled; training goes on at `clock`, with what a checkpoint recorded.
+    /// The network is filled; training continues at `clock`, with what a checkpoint recorded.
     fn resumed(&mut self, clock: &Clock, record: Option<EvalRecord>) {
         let _ = (clock, record);
     }

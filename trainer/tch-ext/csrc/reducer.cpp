@@ -167,8 +167,8 @@ TCHX int32_t tchx_backward(at::Tensor* loss, char** message) {
   return guarded(message, [&] { loss->backward(); }, true);
 }
 
-// Whether the last prepared backward reduced every gradient. If so, and it was the first, the bucket order is settled; if not, `*missing` (malloc'ed, `*n` entries) lists the
-// parameters that got none.
+// Whether the last prepared backward reduced every gradient. If so, and it was the first, the bucket order is settled;
+// if not, `*missing` (malloc'ed, `*n` entries) lists the parameters that got none.
 TCHX int32_t tchx_reducer_finish(ReducerHandle* handle, bool* finished, size_t** missing, size_t* n, char** message) {
   return guarded(message, [&] {
     *finished = !handle->reducer->unfinished();

@@ -197,8 +197,8 @@ impl<'a> ClassifyTask<'a> {
             return Err(Error::config(
                 "spec.linear.cachedFeatures",
                 format!(
-                    "{} of {} training images cannot be read (the warnings above name them), and a table has nothing to \
-                     put in their place; remove them, or leave this field out",
+                    "{} of {} training images cannot be read (the warnings above name them), and cached features \
+                     cannot replace them; remove them or omit this field",
                     self.source.len() - table.len(),
                     self.source.len(),
                 ),

@@ -21,9 +21,9 @@ pub(super) fn begin(
     let epochs = u64::from(epochs);
     // Weights that are trained to the end need no optimiser.
     let done = weights.epochs.filter(|&done| whole && (momentum || done >= epochs)).unwrap_or(0).min(epochs);
-    let word = |taken| if taken { "taken" } else { "initialised" };
+    let word = |loaded| if loaded { "loaded" } else { "initialised" };
     tracing::info!(
-        "starting from {}: backbone taken, projector {}, predictor {}, momentum {}, {done} of {epochs} epochs done",
+        "starting from {}: backbone loaded, projector {}, predictor {}, momentum {}, {done} of {epochs} epochs done",
         weights.uri,
         word(heads.projector),
         word(heads.predictor),

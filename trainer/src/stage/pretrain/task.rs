@@ -243,7 +243,7 @@ impl Task for PretrainTask<'_> {
         if self.rank.is_first() && !self.alternation.intervals().ends(clock.step) {
             tracing::warn!(
                 "resuming within an interval of spec.pretrain.alternation: the targets of its remaining steps are computed \
-                 with the current weights, so the run will differ from an undisturbed one"
+                 with the current weights, so the result will not be bit-identical to that of an uninterrupted run"
             );
         }
     }

@@ -128,8 +128,8 @@ impl Reducer {
         Ok(())
     }
 
-    /// Of the step before, how long the all-reduce went on after the last gradient was computed: the part of it that
-    /// backward did not hide, with the copying of the means into the gradients. Taken once, after
+    /// Of the step before, how long the all-reduce continued after the last gradient was computed: the part of it
+    /// that did not overlap with backward, with the copying of the means into the gradients. Taken once, after
     /// [`prepare_forward`](Self::prepare_forward).
     ///
     /// On CPUs every step is timed by the host's clock. On GPUs, where reading the clock waits for the GPU, PyTorch times

@@ -120,7 +120,7 @@ impl Event {
         check("record event", |message| unsafe { (self.shim.event_record)(self.raw, stream.raw, message) })
     }
 
-    /// Lets the later work of `stream` wait for the mark; the host goes on.
+    /// Lets the later work of `stream` wait for the mark; the host continues.
     ///
     /// # Errors
     /// As [`Stream::new`].
