@@ -4,6 +4,10 @@ they should.
     python check_exports.py step ours.pth.tar expected.pth
     python check_exports.py backbone backbone.torchvision.pth backbone.timm.safetensors backbone.detectron2.pkl maps.pth
     python check_exports.py timm backbone.timm.safetensors maps.pth              (needs timm)
+    python check_exports.py huggingface FOLDER maps.pth          (needs timm)
+    python check_exports.py onnx FOLDER                          (needs onnxruntime)
+    python check_exports.py normalization FOLDER                 (needs onnxruntime)
+    python check_exports.py documented FOLDER PAGE N             (needs what N of the page's blocks import)
     python check_exports.py arrays backbone.detectron2.pkl       (needs NumPy alone)
 """
 
@@ -111,6 +115,110 @@ def timm(safetensors_file: str, maps_file: str) -> None:
     assert found.shape == maps["layer4"].shape and away < 1e-5, away
 
 
+def huggingface(folder: str, maps_file: str) -> None:
+    """timm makes the network of the folder, with our preprocessing, and the model card's code runs."""
+    import os
+
+    import timm
+    import torch
+    from PIL import Image
+
+    maps = torch.load(maps_file, weights_only=True)
+    net = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    with torch.no_grad():
+        found = net(maps["images"])
+    away = float((found - maps["features"]).norm() / maps["features"].norm())
+    assert found.shape == maps["features"].shape and away < 1e-5, away
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(net), is_training=False)
+    resize, crop, _, normalize = transform.transforms
+    assert resize.size in (256, [256]) and resize.interpolation.value == "bilinear", resize
+    assert tuple(crop.size) == (224, 224), crop
+    assert [round(float(x), 3) for x in (*normalize.mean, *normalize.std)] == [0.485, 0.456, 0.406, 0.229, 0.224, 0.225]
+    tuned = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=7)
+    assert tuned(maps["images"]).shape == (len(maps["images"]), 7)
+    assert torch.equal(tuned.state_dict()["conv1.weight"], net.state_dict()["conv1.weight"])
+    with open(f"{folder}/README.md", encoding="utf-8") as file:
+        code = file.read().split("```python\n")[1].split("```")[0]
+    os.chdir(folder)
+    Image.new("L", (300, 280), 77).save("image.jpg")
+    scope = {}
+    exec(code, scope)
+    assert scope["features"].shape == (1, found.shape[1])
+
+
+def session(file: str):
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+
+def onnx(folder: str) -> None:
+    """ONNX Runtime computes the features of each graph."""
+    import json
+
+    import numpy as np
+
+    with open(f"{folder}/cases.json", encoding="utf-8") as file:
+        cases = json.load(file)
+    assert len(cases) > 10
+    for case in cases:
+        read = lambda what, shape: np.fromfile(f"{folder}/{case['name']}.{what}", "<f4").reshape(shape)  # noqa: E731
+        images, wanted = read("images", case["shape"]), read("features", [case["shape"][0], case["width"]])
+        net = session(f"{folder}/{case['name']}.onnx")
+        assert net.get_modelmeta().custom_metadata_map["architecture"] == case["architecture"], case
+        (found,) = net.run(["features"], {"images": images})
+        away = float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+        differ = float(np.linalg.norm(wanted[0] - wanted[1]) / np.linalg.norm(wanted))
+        assert found.shape == wanted.shape and away < 1e-4 and differ > 1e-3, (case, away, differ)
+        (other,) = net.run(["features"], {"images": np.zeros((1, 3, 40, 72), "f4")})
+        assert other.shape == (1, case["width"])
+
+
+def normalization(folder: str) -> None:
+    """The graph that normalises computes from images what the bare one computes from normalised images."""
+    import json
+
+    import numpy as np
+
+    with open(f"{folder}/facts.json", encoding="utf-8") as file:
+        facts = json.load(file)
+    images = np.fromfile(f"{folder}/images", "<f4").reshape(facts["shape"])
+    channels = lambda values: np.asarray(values, "f4").reshape(1, 3, 1, 1)  # noqa: E731
+    bare, whole = session(f"{folder}/bare.onnx"), session(f"{folder}/whole.onnx")
+    (wanted,) = bare.run(None, {"images": (images - channels(facts["mean"])) / channels(facts["std"])})
+    (found,) = whole.run(None, {"images": images})
+    (other,) = bare.run(None, {"images": images})
+    away = lambda a: float(np.linalg.norm(a - wanted) / np.linalg.norm(wanted))  # noqa: E731
+    assert away(found) < 1e-5 and away(other) > 1e-2, (away(found), away(other))
+    assert json.loads(whole.get_modelmeta().custom_metadata_map["mean"]) == facts["mean"]
+
+
+def documented(folder: str, page: str, expected: str) -> None:
+    """Runs the Python blocks of a page whose packages are here, in the folder with the exports; `expected` of them at least."""
+    import importlib.util
+    import os
+    import re
+
+    from PIL import Image
+
+    with open(page, encoding="utf-8") as file:
+        blocks = re.findall(r"```python\n(.*?)```", file.read(), re.DOTALL)
+    assert len(blocks) == 6, len(blocks)
+    os.chdir(folder)
+    Image.effect_noise((300, 280), 80).save("image.jpg")
+    run = 0
+    for block in blocks:
+        packages = re.findall(r"^(?:import|from) (\w+)", block, re.MULTILINE)
+        if not all(importlib.util.find_spec(package) for package in packages):
+            continue
+        scope = {}
+        exec(block, scope)
+        if "features" in scope:
+            assert scope["features"].shape == (1, 2048), scope["features"].shape
+        run += 1
+    assert run >= int(expected), f"{run} of {len(blocks)} blocks ran, not {expected}"
+
+
 def arrays(file: str) -> None:
     """Opens without a warning, with writable arrays."""
     import numpy as np
@@ -127,4 +235,5 @@ def arrays(file: str) -> None:
 
 
 if __name__ == "__main__":
-    {"step": step, "backbone": backbone, "timm": timm, "arrays": arrays}[sys.argv[1]](*sys.argv[2:])
+    checks = (step, backbone, timm, huggingface, onnx, normalization, documented, arrays)
+    {check.__name__: check for check in checks}[sys.argv[1]](*sys.argv[2:])

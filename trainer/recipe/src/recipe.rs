@@ -91,11 +91,26 @@ pub enum ExportFormat {
     Detectron2,
     /// The whole model as the reference's `checkpoint_NNNN.pth.tar`.
     Pth,
+    /// The backbone as an ONNX graph for normalised images.
+    Onnx,
+    /// The backbone as an ONNX graph that normalises images with values from 0 to 1 itself.
+    OnnxWithNormalization,
+    /// A Hugging Face model folder for timm, with a model card. Needs the imagenet stem and baseWidth 64.
+    Huggingface,
 }
 
 impl ExportFormat {
     /// Every format.
-    pub const ALL: [Self; 5] = [Self::Safetensors, Self::Torchvision, Self::Timm, Self::Detectron2, Self::Pth];
+    pub const ALL: [Self; 8] = [
+        Self::Safetensors,
+        Self::Torchvision,
+        Self::Timm,
+        Self::Detectron2,
+        Self::Pth,
+        Self::Onnx,
+        Self::OnnxWithNormalization,
+        Self::Huggingface,
+    ];
 
     /// The name in documents.
     pub fn name(self) -> &'static str {
@@ -105,6 +120,9 @@ impl ExportFormat {
             Self::Timm => "timm",
             Self::Detectron2 => "detectron2",
             Self::Pth => "pth",
+            Self::Onnx => "onnx",
+            Self::OnnxWithNormalization => "onnxWithNormalization",
+            Self::Huggingface => "huggingface",
         }
     }
 }

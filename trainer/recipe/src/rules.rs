@@ -149,6 +149,13 @@ pub const RECIPE: &[Rule] = &[
         "!has(self.finetune) || has(self.dataset.val) || has(self.dataset.probe)",
         "finetune needs labelled validation images",
     ),
+    Rule::across(
+        ".export",
+        "!has(self.export) || !('huggingface' in self.export) || !has(self.pretrain) \
+            || ((!has(self.pretrain.stem) || self.pretrain.stem == 'imagenet') \
+                && (!has(self.pretrain.baseWidth) || self.pretrain.baseWidth == 64))",
+        "'huggingface needs stem imagenet and baseWidth 64: timm has no other ResNets; export onnx or safetensors'",
+    ),
 ];
 
 /// Rules of `dataset`.

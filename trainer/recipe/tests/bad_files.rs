@@ -342,15 +342,27 @@ fn unknown_field_gets_suggestion() {
         ],
     );
     refused(
-        "  pretrain: {arch: resnet51, precision: fp16}\n  linear: {preset: linear-larss}\n  export: [pth, pth, onnx]",
+        "  pretrain: {arch: resnet51, precision: fp16}\n  linear: {preset: linear-larss}\n  export: [pth, pth, gguf]",
         &[
             "run.yaml:7:14: spec.pretrain.arch: Unsupported value: \"resnet51\": supported values: \"resnet18\", \"resnet34\", \"resnet50\", \"resnet101\", \"resnet152\", \"wide_resnet50_2\", \"wide_resnet101_2\", \"resnext50_32x4d\", \"resnext101_32x8d\", \"resnext101_64x4d\"; did you mean \"resnet50\"?",
             "run.yaml:7:30: spec.pretrain.precision: Unsupported value: \"fp16\": supported values: \"fp32\", \"bf16\"",
             "run.yaml:8:12: spec.linear.preset: Unsupported value: \"linear-larss\": supported values: \"linear-lars\", \"linear-paper\", \"linear-sgd\"; did you mean \"linear-lars\"?",
             "run.yaml:9:17: spec.export[1]: Duplicate value: \"pth\"",
-            "run.yaml:9:22: spec.export[2]: Unsupported value: \"onnx\": supported values: \"safetensors\", \"torchvision\", \"timm\", \"detectron2\", \"pth\"",
+            "run.yaml:9:22: spec.export[2]: Unsupported value: \"gguf\": supported values: \"safetensors\", \"torchvision\", \"timm\", \"detectron2\", \"pth\", \"onnx\", \"onnxWithNormalization\", \"huggingface\"",
         ],
     );
+}
+
+#[test]
+fn huggingface_export_of_an_unpublished_network_is_refused() {
+    let because =
+        "huggingface needs stem imagenet and baseWidth 64: timm has no other ResNets; export onnx or safetensors";
+    for pretrain in ["{stem: cifar}", "{preset: cifar10}", "{baseWidth: 32}"] {
+        refused(
+            &format!("  pretrain: {pretrain}\n  export: [onnx, huggingface]"),
+            &[&format!("run.yaml:8:3: spec.export: Invalid value: [\"onnx\",\"huggingface\"]: {because}")],
+        );
+    }
 }
 
 #[test]

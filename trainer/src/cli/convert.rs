@@ -2,7 +2,7 @@
 
 use simsiam_recipe::{ExportFormat, Output};
 
-use super::export::parse_format;
+use super::export::format_parser;
 use super::file::{parse_endpoint, parse_region};
 use crate::error::Error;
 use crate::runtime;
@@ -15,8 +15,8 @@ pub struct Args {
     input: String,
     /// File to write, by path or address
     output: String,
-    /// Format to write: safetensors, torchvision, timm, detectron2 or pth
-    #[arg(long, value_parser = parse_format)]
+    /// Format to write; onnxWithNormalization needs a checkpoint folder, huggingface a run: see simsiam export
+    #[arg(long, value_parser = format_parser())]
     format: ExportFormat,
     /// Endpoint of an S3 service other than Amazon's, as in https://host:port
     #[arg(long, value_parser = parse_endpoint)]

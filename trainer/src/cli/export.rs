@@ -1,5 +1,6 @@
 //! `simsiam export`.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use simsiam_recipe::{ExportFormat, Output};
 
 use super::file::FileArgs;
@@ -13,9 +14,8 @@ use crate::storage::Storage;
 pub struct Args {
     #[command(flatten)]
     file: FileArgs,
-    /// Format to write: safetensors, torchvision, timm, detectron2 or pth; may be repeated [default: those of
-    /// spec.export]
-    #[arg(long = "format", value_name = "FORMAT", value_parser = parse_format)]
+    /// Format to write; may be repeated [default: those of spec.export]
+    #[arg(long = "format", value_name = "FORMAT", value_parser = format_parser())]
     formats: Vec<ExportFormat>,
     /// Folder to write to, by path or address [default: export/ in the run's output]
     #[arg(short, long, value_name = "DIR")]
@@ -23,25 +23,27 @@ pub struct Args {
 }
 
 /// Parses a format by its name in `spec.export`.
-pub fn parse_format(text: &str) -> Result<ExportFormat, String> {
-    let format = ExportFormat::ALL.into_iter().find(|format| format.name() == text);
-    format.ok_or_else(|| format!("expected one of {}", ExportFormat::ALL.map(ExportFormat::name).join(", ")))
+pub fn format_parser() -> impl TypedValueParser<Value = ExportFormat> {
+    let names = PossibleValuesParser::new(ExportFormat::ALL.map(ExportFormat::name));
+    names.try_map(|name| ExportFormat::ALL.into_iter().find(|format| format.name() == name).ok_or("unknown format"))
 }
 
 /// Runs `simsiam export`.
 pub fn execute(args: &Args) -> Result<(), Error> {
-    let recipe = args.file.load()?.recipe;
+    let file = args.file.load()?;
+    let recipe = file.recipe;
     let formats = if args.formats.is_empty() { &recipe.export } else { &args.formats };
     if formats.is_empty() {
         return Err(Error::config("spec.export", "missing; list the formats there, or give them with --format"));
     }
     let runtime = runtime::start()?;
     let run = Storage::open(&recipe.output, runtime.handle().clone())?;
+    let from = export::Source { run: &file.name, recipe: &recipe, storage: &run };
     let exported = match &args.output {
-        None => export::export(formats, &run, &|name| format!("{}/{name}", export::FOLDER), &run)?,
+        None => export::export(formats, &from, &|name| format!("{}/{name}", export::FOLDER), &run)?,
         Some(uri) => {
-            let to = Storage::open(&Output { uri: uri.clone(), ..recipe.output }, runtime.handle().clone())?;
-            export::export(formats, &run, &str::to_owned, &to)?
+            let to = Storage::open(&Output { uri: uri.clone(), ..recipe.output.clone() }, runtime.handle().clone())?;
+            export::export(formats, &from, &str::to_owned, &to)?
         }
     };
     for file in exported {

@@ -90,7 +90,11 @@ impl Embed<'_> {
                 found.uri
             }
         };
-        let facts = [("checkpoint", uri.as_str()), ("arch", pretrain.arch.name())];
+        let layer = match self.layer {
+            Layer::Backbone => "backbone",
+            Layer::Projector => "projector",
+        };
+        let facts = [("checkpoint", uri.as_str()), ("arch", pretrain.arch.name()), ("layer", layer)];
         let mut table = Table::create(output, &facts)?;
         let extraction = FeatureExtraction {
             source: &source,

@@ -3,7 +3,7 @@
 use simsiam_recipe::{Ablation, Arch, Pretrain, Stem};
 
 use super::layers::ConvShape;
-use super::resnet::{BlockPosition, Layout, first_conv};
+use super::resnet::{BlockPosition, Layout, first_conv, has_max_pool};
 
 /// Side of a convolution's or pooling's output for an input of side `side`, with a padding of half the kernel.
 fn strided(side: u64, stride: i64) -> u64 {
@@ -22,7 +22,7 @@ fn conv(shape: ConvShape, side: u64) -> (u64, u64) {
 pub fn backbone_macs(arch: Arch, stem: Stem, base_width: u32, crop: u32) -> (u64, u64) {
     let base_width = i64::from(base_width);
     let (mut macs, mut side) = conv(first_conv(stem, base_width), u64::from(crop));
-    if stem == Stem::Imagenet {
+    if has_max_pool(stem) {
         side = strided(side, 2);
     }
     let mut features = base_width.unsigned_abs();

@@ -15,7 +15,7 @@ pub struct Conv {
     groups: i64,
 }
 
-/// Geometry of a [`Conv`]; padding keeps the size at stride 1.
+/// Geometry of a [`Conv`].
 #[derive(Clone, Copy)]
 pub struct ConvShape {
     /// Input channels.
@@ -37,7 +37,7 @@ impl Conv {
         Ok(Self {
             weight: init.kaiming_normal_fan_out("weight", &dims)?,
             stride: shape.stride,
-            padding: shape.kernel / 2,
+            padding: shape.padding(),
             groups: shape.groups,
         })
     }
@@ -46,6 +46,13 @@ impl Conv {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
         Ok(x.f_conv2d(&self.weight, None::<&Tensor>, stride, padding, [1, 1], self.groups)?)
+    }
+}
+
+impl ConvShape {
+    /// Zeros around the image, so that stride 1 keeps its size.
+    pub fn padding(self) -> i64 {
+        self.kernel / 2
     }
 }
 
@@ -103,7 +110,8 @@ pub enum Affine {
 }
 
 const MOMENTUM: f64 = 0.1;
-const EPSILON: f64 = 1e-5;
+/// Added to the variance, as in PyTorch.
+pub const BATCH_NORM_EPSILON: f64 = 1e-5;
 
 impl BatchNorm {
     /// Registers weight and bias (unless `Affine::None`) and the running statistics of `channels`.
@@ -136,8 +144,8 @@ impl BatchNorm {
             (mean, var) = (mean.f_detach_copy()?, var.f_detach_copy()?);
         }
         if let (true, Some(group)) = (pass.train, pass.group) {
-            return Ok(tch_ext::sync_batch_norm(x, weight, bias, &mean, &var, MOMENTUM, EPSILON, group)?);
+            return Ok(tch_ext::sync_batch_norm(x, weight, bias, &mean, &var, MOMENTUM, BATCH_NORM_EPSILON, group)?);
         }
-        Ok(x.f_batch_norm(weight, bias, Some(&mean), Some(&var), pass.train, MOMENTUM, EPSILON, true)?)
+        Ok(x.f_batch_norm(weight, bias, Some(&mean), Some(&var), pass.train, MOMENTUM, BATCH_NORM_EPSILON, true)?)
     }
 }

@@ -45,6 +45,11 @@ impl Layout {
         if self.bottleneck { 4 } else { 1 }
     }
 
+    /// Width of the pooled features.
+    pub fn features(self, base_width: usize) -> usize {
+        8 * base_width * if self.bottleneck { 4 } else { 1 }
+    }
+
     fn block(self, input: i64, planes: i64, stride: i64) -> BlockShapes {
         let output = planes * self.expansion();
         let convs = if self.bottleneck {
@@ -66,7 +71,7 @@ impl Layout {
     }
 
     /// Stage (from 0), number in the stage and convolutions of every block, in order.
-    pub(super) fn blocks(self, base_width: i64) -> Vec<BlockPosition> {
+    pub(crate) fn blocks(self, base_width: i64) -> Vec<BlockPosition> {
         let mut blocks = Vec::new();
         let mut input = base_width;
         for (stage, &count) in self.blocks.iter().enumerate() {
@@ -82,7 +87,7 @@ impl Layout {
 }
 
 /// The first convolution of a stem.
-pub(super) fn first_conv(stem: Stem, base_width: i64) -> ConvShape {
+pub(crate) fn first_conv(stem: Stem, base_width: i64) -> ConvShape {
     let (kernel, stride) = match stem {
         Stem::Imagenet => (7, 2),
         Stem::Cifar => (3, 1),
@@ -90,8 +95,13 @@ pub(super) fn first_conv(stem: Stem, base_width: i64) -> ConvShape {
     ConvShape { input: 3, output: base_width, kernel, stride, groups: 1 }
 }
 
+/// Whether a stem pools after its first convolution: 3×3, stride 2, padding 1.
+pub(crate) fn has_max_pool(stem: Stem) -> bool {
+    stem == Stem::Imagenet
+}
+
 /// A block and its position in the network.
-pub(super) struct BlockPosition {
+pub(crate) struct BlockPosition {
     /// The stage, from 0.
     pub stage: usize,
     /// Its number in the stage.
@@ -101,7 +111,7 @@ pub(super) struct BlockPosition {
 }
 
 /// The convolutions of a residual block.
-pub(super) struct BlockShapes {
+pub(crate) struct BlockShapes {
     /// One after the other.
     pub convs: Vec<ConvShape>,
     /// Where the shape changes.
@@ -175,7 +185,7 @@ impl ResNet {
             features = shapes.convs.last().map_or(features, |conv| conv.output);
             blocks.push(Block::new(init.sub(format!("layer{}.{block}", stage + 1)), shapes)?);
         }
-        Ok(Self { conv1, bn1, max_pool: stem == Stem::Imagenet, blocks, stages: layout.blocks, features })
+        Ok(Self { conv1, bn1, max_pool: has_max_pool(stem), blocks, stages: layout.blocks, features })
     }
 
     /// F, the width of the pooled features.

@@ -287,8 +287,8 @@ fn projection(
     Ok(Projection { note, plot: Scatter { axes, classes, points } })
 }
 
-/// The results that are available.
-fn figures(history: &History, found: Option<&Found>) -> Vec<Figure> {
+/// The results that are available; `found` is the checkpoint whose address is one of them.
+pub fn figures(history: &History, found: Option<&Found>) -> Vec<Figure> {
     let mut figures = Vec::new();
     let mut figure = |label: &str, value: String, detail: String| {
         figures.push(Figure { label: label.into(), value, detail });

@@ -121,6 +121,49 @@ pub fn chart(chart: &Chart) -> String {
         );
         return html;
     }
+    let _ = write!(html, "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">");
+    plot(&mut html, chart);
+    let _ = write!(html, "<path class=\"rule\" d=\"M0 {TOP}V{:.0}\"/></svg>", HEIGHT - BOTTOM);
+    if chart.series.len() > 1 {
+        html.push_str("<ul class=\"legend\">");
+        for (series, class) in chart.series.iter().zip(classes(chart)) {
+            let _ = write!(html, "<li class=\"{class}\"><span></span>{}</li>", escape(&series.name));
+        }
+        html.push_str("</ul>");
+    }
+    let _ = write!(html, "<output></output><p class=\"note\">{}</p></figure>", escape(&chart.note));
+    html
+}
+
+/// Style of a [`picture`]: the page's, in light colours.
+const PICTURE_STYLE: &str = "svg{background:#fff}text{fill:#5b6570;font:13px system-ui,sans-serif}.grid path{stroke:#e6e9ec}\
+    polyline{fill:none;stroke:currentColor;stroke-width:2}polyline.reference{stroke-dasharray:6 5}\
+    circle,.name{fill:currentColor}.reference{color:#5b6570}.c0{color:#0072b2}.c1{color:#d55e00}.c2{color:#009e73}\
+    .c3{color:#cc79a7}.c4{color:#b77900}.c5{color:#3a9bd4}";
+
+/// Renders the chart as an SVG file; `None` for a chart without points.
+pub fn picture(chart: &Chart) -> Option<String> {
+    chart.series.iter().flat_map(|series| &series.points).next()?;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\">\
+         <style>{PICTURE_STYLE}</style>"
+    );
+    plot(&mut svg, chart);
+    if chart.series.len() > 1 {
+        for ((series, class), line) in chart.series.iter().zip(classes(chart)).zip(1..) {
+            let (x, y) = (WIDTH - RIGHT - 4.0, TOP + 15.0 * f64::from(line));
+            let name = escape(&series.name);
+            let _ =
+                write!(svg, "<text class=\"name {class}\" x=\"{x:.0}\" y=\"{y:.0}\" text-anchor=\"end\">{name}</text>");
+        }
+    }
+    svg.push_str("</svg>\n");
+    Some(svg)
+}
+
+/// The inside of a chart's SVG element: axes and lines. The chart has points.
+fn plot(html: &mut String, chart: &Chart) {
+    let points = || chart.series.iter().flat_map(|s| &s.points);
     let least = |of: fn(&(f64, f64)) -> f64| points().map(of).fold(f64::INFINITY, f64::min);
     let most = |of: fn(&(f64, f64)) -> f64| points().map(of).fold(f64::NEG_INFINITY, f64::max);
     let low = if chart.from_zero { least(|p| p.1).min(0.0) } else { least(|p| p.1) };
@@ -135,7 +178,7 @@ pub fn chart(chart: &Chart) -> String {
 
     let _ = write!(
         html,
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>{}</title><desc>{}</desc><g class=\"grid\">",
+        "<title>{}</title><desc>{}</desc><g class=\"grid\">",
         escape(&chart.title),
         escape(&description(chart)),
     );
@@ -171,18 +214,8 @@ pub fn chart(chart: &Chart) -> String {
         escape(&chart.y),
     );
     for (series, class) in chart.series.iter().zip(classes(chart)) {
-        line(&mut html, series, &class, &x, &y);
+        line(html, series, &class, &x, &y);
     }
-    let _ = write!(html, "<path class=\"rule\" d=\"M0 {TOP}V{:.0}\"/></svg>", HEIGHT - BOTTOM);
-    if chart.series.len() > 1 {
-        html.push_str("<ul class=\"legend\">");
-        for (series, class) in chart.series.iter().zip(classes(chart)) {
-            let _ = write!(html, "<li class=\"{class}\"><span></span>{}</li>", escape(&series.name));
-        }
-        html.push_str("</ul>");
-    }
-    let _ = write!(html, "<output></output><p class=\"note\">{}</p></figure>", escape(&chart.note));
-    html
 }
 
 /// A colour for each line; reference lines have one of their own.

@@ -3,47 +3,87 @@
 use simsiam_contract::{Exported, RankPhase, StageResult};
 use simsiam_recipe::{ExportFormat, Recipe};
 
-use crate::checkpoint::{Checkpoints, store::sha256};
+use crate::checkpoint::{Checkpoints, Found, store::sha256};
 use crate::dist::rank::Rank;
 use crate::error::Error;
+use crate::report::history::History;
+use crate::report::{self, curves, svg};
 use crate::storage::Storage;
 use crate::telemetry::event::Event;
+use crate::telemetry::journal;
 use crate::weights::Weights;
+use crate::weights::huggingface::Card;
+use crate::weights::write::File;
 
 /// The stage's folder in the output.
 pub const FOLDER: &str = "export";
+/// Charts of a model card.
+const CARD_CHARTS: [&str; 2] = ["Loss", "kNN accuracy"];
 
-/// Writes `spec.export` into the output.
-pub fn run(rank: &Rank, recipe: &Recipe, storage: &Storage) -> Result<StageResult, Error> {
+/// Writes `spec.export` into the output; `run` is the run's name.
+pub fn run(rank: &Rank, run: &str, recipe: &Recipe, storage: &Storage) -> Result<StageResult, Error> {
     rank.sink.send(&Event::Phase { phase: RankPhase::Evaluating });
+    let from = Source { run, recipe, storage };
     let found =
-        rank.on_rank_0("export", || export(&recipe.export, storage, &|name| format!("{FOLDER}/{name}"), storage))?;
+        rank.on_rank_0("export", || export(&recipe.export, &from, &|name| format!("{FOLDER}/{name}"), storage))?;
     Ok(StageResult { exports: Some(found), ..StageResult::default() })
 }
 
-/// Writes the latest checkpoint of `run` into `to`, one file per format, at the path that `path` returns for its name.
+/// The run whose weights are exported.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// Its name.
+    pub run: &'a str,
+    /// What it was asked to do.
+    pub recipe: &'a Recipe,
+    /// Its output.
+    pub storage: &'a Storage,
+}
+
+/// Writes the latest checkpoint of a run into `to`, in each format, at the path that `path` returns for a file's name.
 pub fn export(
     formats: &[ExportFormat],
-    run: &Storage,
+    from: &Source,
     path: &dyn Fn(&str) -> String,
     to: &Storage,
 ) -> Result<Vec<Exported>, Error> {
-    let found = Checkpoints::new(run.clone()).require_latest("export")?;
+    let found = Checkpoints::new(from.storage.clone()).require_latest("export")?;
     let weights = Weights::from_checkpoint(&found)?;
     weights.warn_of_other_shapes(formats);
     let mut exported = Vec::new();
     for &format in formats {
-        let file = weights.file(format)?;
-        let path = path(&file.name);
-        let entry = Exported {
-            format: format.name().to_owned(),
-            file: path.clone(),
-            bytes: file.bytes.len() as u64,
-            sha256: sha256(&file.bytes),
+        let files = match format {
+            ExportFormat::Huggingface => huggingface(&weights, from, &found)?,
+            _ => vec![weights.file(format)?],
         };
-        to.put(&path, file.bytes)?;
-        tracing::info!("wrote {}", to.uri(&path));
-        exported.push(entry);
+        for file in files {
+            let path = path(&file.name);
+            let entry = Exported {
+                format: format.name().to_owned(),
+                file: path.clone(),
+                bytes: file.bytes.len() as u64,
+                sha256: sha256(&file.bytes),
+            };
+            to.put(&path, file.bytes)?;
+            tracing::info!("wrote {}", to.uri(&path));
+            exported.push(entry);
+        }
     }
     Ok(exported)
+}
+
+/// The Hugging Face folder, whose model card has the figures and curves of the run's journal.
+fn huggingface(weights: &Weights, from: &Source, found: &Found) -> Result<Vec<File>, Error> {
+    let pretrain = from.recipe.pretrain.as_ref();
+    let pretrain = pretrain.ok_or_else(|| Error::config("spec.pretrain", "the model card needs its settings"))?;
+    let history = History::of(journal::read(from.storage)?);
+    let figures = report::figures(&history, None);
+    let charts = curves::charts(&history).into_iter().filter(|chart| CARD_CHARTS.contains(&chart.title.as_str()));
+    weights.huggingface(&Card {
+        run: from.run,
+        pretrain,
+        samples: found.state.samples,
+        figures: figures.into_iter().map(|figure| [figure.label, figure.value, figure.detail]).collect(),
+        curves: charts.filter_map(|chart| Some((chart.title.clone(), svg::picture(&chart)?))).collect(),
+    })
 }

@@ -69,7 +69,7 @@ fn dispatch(request: &StageRequest, info: RankInfo, sink: Sink) -> Result<StageR
         Stage::Knn => knn::run(&rank, recipe, &storage, None, false),
         Stage::Linear => classify(&rank, request, attempt, &storage, Protocol::linear),
         Stage::Finetune => classify(&rank, request, attempt, &storage, Protocol::finetune),
-        Stage::Export => export::run(&rank, recipe, &storage),
+        Stage::Export => export::run(&rank, &request.run, recipe, &storage),
         Stage::Report => {
             let run = report::Run { name: &request.run, recipe, text: &request.text };
             let report = report::write(&rank, &run, &storage)?;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use simsiam_pth::Tensor;
-use simsiam_recipe::Arch;
+use simsiam_recipe::{Arch, Stem};
 
 use super::state_dict::Weights;
 use crate::model::resnet::Layout;
@@ -17,6 +17,27 @@ pub struct Architecture {
     pub base_width: usize,
     /// Kernel width of the first convolution: 7, or 3 in the stem for small images.
     pub stem: usize,
+}
+
+impl Architecture {
+    /// The stem with that convolution.
+    pub fn stem_name(&self) -> Option<Stem> {
+        match self.stem {
+            7 => Some(Stem::Imagenet),
+            3 => Some(Stem::Cifar),
+            _ => None,
+        }
+    }
+
+    /// F, the width of the pooled features.
+    pub fn features(&self) -> usize {
+        Layout::of(self.arch).features(self.base_width)
+    }
+
+    /// Whether torchvision and timm have a model of this name and these shapes.
+    pub fn is_published(&self) -> bool {
+        self.base_width == 64 && self.stem == 7
+    }
 }
 
 impl fmt::Display for Architecture {

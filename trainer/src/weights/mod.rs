@@ -6,7 +6,7 @@
 //! by its content, [`names`] maps the names that other programs use, [`prefix`] finds a
 //! network under any other prefix, [`optimizer`] the numbers that PyTorch gives them,
 //! [`architecture`] recognises the network. From there [`fill`] copies into a network's tensors and
-//! [`write`](mod@write) makes files.
+//! [`write`](mod@write) makes files, [`onnx`] and [`huggingface`] those for deployment.
 //!
 //! ```
 //! use simsiam::checkpoint::snapshot::model_file;
@@ -25,7 +25,9 @@
 pub mod architecture;
 pub mod convert;
 pub mod fill;
+pub mod huggingface;
 pub mod names;
+pub mod onnx;
 pub mod open;
 pub mod optimizer;
 pub mod prefix;
@@ -35,4 +37,4 @@ pub mod write;
 
 pub use open::{open, open_in_place};
 pub use optimizer::OptimizerState;
-pub use state_dict::Weights;
+pub use state_dict::{Normalization, Weights};

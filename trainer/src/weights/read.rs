@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use safetensors::{Dtype as SafeDtype, SafeTensors};
+use serde::Deserialize;
 use simsiam_pth::{Dtype, Tensor, Value};
 
 use super::names;
 use super::names::Naming;
 use super::optimizer::{OptimizerState, Settings};
 use super::prefix::Prefix;
-use super::state_dict::Weights;
+use super::state_dict::{Normalization, Weights};
 use crate::checkpoint;
 use crate::checkpoint::snapshot::PREFIX;
 use crate::error::Error;
@@ -40,7 +41,11 @@ impl Weights {
         let momentum = safetensors(&found.optimizer).map_err(refused)?.tensors.into_iter().map(bare).collect();
         weights.take_optimizer(Some(OptimizerState { momentum, settings: Settings::of(&found.state) }));
         weights.epochs = Some(found.state.epoch);
-        weights.arch = found.state.arithmetic.pointer("/pretrain/arch").and_then(|v| v.as_str()).map(str::to_owned);
+        let of_pretrain = |pointer: &str| found.state.arithmetic.pointer(pointer);
+        weights.arch = of_pretrain("/pretrain/arch").and_then(|v| v.as_str()).map(str::to_owned);
+        let channels = |pointer| <[f64; 3]>::deserialize(of_pretrain(pointer)?).ok();
+        let (mean, std) = (channels("/pretrain/augment/mean"), channels("/pretrain/augment/std"));
+        weights.normalization = mean.zip(std).map(|(mean, std)| Normalization { mean, std });
         Ok(weights)
     }
 

@@ -9,6 +9,15 @@ use super::optimizer::OptimizerState;
 use crate::error::Error;
 use crate::model::simsiam::{ENCODER, PROJECTOR};
 
+/// Per-channel mean and standard deviation of images with values from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Normalization {
+    /// What is subtracted.
+    pub mean: [f64; 3],
+    /// What the difference is divided by.
+    pub std: [f64; 3],
+}
+
 /// The content of a weights file, or of a checkpoint of a run.
 #[derive(Debug, Default)]
 pub struct Weights {
@@ -20,6 +29,8 @@ pub struct Weights {
     pub arch: Option<String>,
     /// Number of epochs it was trained for.
     pub epochs: Option<u64>,
+    /// How images were normalised in training, if the file says.
+    pub normalization: Option<Normalization>,
     /// The optimiser, if it is SimSiam's and fits the tensors.
     pub optimizer: Option<OptimizerState>,
 }

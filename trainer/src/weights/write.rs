@@ -1,15 +1,16 @@
 //! Writes [`Weights`] in the formats of other programs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype as SafeDtype, SafeTensorError};
+use serde_json::json;
 use simsiam_pth::{Dtype, Tensor, Value};
 use simsiam_recipe::ExportFormat;
 
 use super::names;
 use super::optimizer::dict;
-use super::state_dict::Weights;
+use super::state_dict::{Normalization, Weights};
 use crate::checkpoint::snapshot::PREFIX;
 use crate::error::Error;
 
@@ -26,6 +27,9 @@ pub struct File {
 
 impl Weights {
     /// Returns the file in a format.
+    ///
+    /// # Errors
+    /// If the weights do not fit the format, and for `huggingface`, which is a folder ([`Weights::huggingface`]).
     pub fn file(&self, format: ExportFormat) -> Result<File, Error> {
         if self.backbone().is_empty() {
             return Err(self.refused("has no backbone to write"));
@@ -37,6 +41,21 @@ impl Weights {
             ExportFormat::Timm => ("backbone.timm.safetensors".to_owned(), self.safetensors()?),
             ExportFormat::Detectron2 => ("backbone.detectron2.pkl".to_owned(), self.detectron2()?),
             ExportFormat::Pth => (self.pth_name(), self.pth()?),
+            ExportFormat::Onnx => ("backbone.onnx".to_owned(), self.onnx(None)?),
+            ExportFormat::OnnxWithNormalization => {
+                let normalization = self.normalization.ok_or_else(|| {
+                    self.refused(
+                        "does not say how images were normalised; write onnx, or export from the run's checkpoint",
+                    )
+                })?;
+                ("backbone.with-normalization.onnx".to_owned(), self.onnx(Some(normalization))?)
+            }
+            ExportFormat::Huggingface => {
+                return Err(self.refused(
+                    "cannot become a huggingface folder by itself: its model card is made from a run; \
+                     use simsiam export -f run.yaml --format huggingface",
+                ));
+            }
         };
         let tensors = if format == ExportFormat::Pth { self.tensors.len() } else { self.backbone().len() };
         Ok(File { name, bytes, tensors })
@@ -44,8 +63,9 @@ impl Weights {
 
     /// Warns where other libraries, which have only the published shapes, do not know the network.
     pub fn warn_of_other_shapes(&self, formats: &[ExportFormat]) {
-        let published = self.architecture().filter(|found| found.base_width == 64 && found.stem == 7).is_some();
-        if !published && formats.iter().any(|format| *format != ExportFormat::Pth) {
+        use ExportFormat::{Detectron2, Safetensors, Timm, Torchvision};
+        let published = self.architecture().is_some_and(|found| found.is_published());
+        if !published && formats.iter().any(|format| matches!(format, Safetensors | Torchvision | Timm | Detectron2)) {
             let what =
                 self.architecture().map_or_else(|| "an unknown architecture".to_owned(), |found| found.to_string());
             tracing::warn!(
@@ -61,7 +81,7 @@ impl Weights {
         self.backbone().into_iter().map(|(name, tensor)| (name, tensor.widened())).collect()
     }
 
-    fn safetensors(&self) -> Result<Vec<u8>, Error> {
+    pub(super) fn safetensors(&self) -> Result<Vec<u8>, Error> {
         let refused = |e: SafeTensorError| self.refused(format!("cannot be written as safetensors: {e}"));
         let mut views = Vec::new();
         let wide = self.widened_backbone();
@@ -80,8 +100,23 @@ impl Weights {
             };
             views.push((*name, TensorView::new(dtype, tensor.shape.clone(), &tensor.data).map_err(refused)?));
         }
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        safetensors::serialize(views, Some(metadata)).map_err(refused)
+        // PyTorch's readers want the format.
+        let mut metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        metadata.extend(self.facts().into_iter().map(|(key, value)| (key.to_owned(), value)));
+        sorted_header(safetensors::serialize(views, Some(metadata)).map_err(refused)?)
+            .ok_or_else(|| self.refused("cannot be written as safetensors: its header cannot be read back"))
+    }
+
+    /// What a user of the backbone must know, for the metadata of files that have some.
+    pub(super) fn facts(&self) -> Vec<(&'static str, String)> {
+        let mut facts = vec![("producer", concat!("simsiam ", env!("CARGO_PKG_VERSION")).to_owned())];
+        facts.extend(self.architecture().map(|found| ("architecture", found.to_string())));
+        facts.extend(self.epochs.map(|epochs| ("epochs", epochs.to_string())));
+        if let Some(Normalization { mean, std }) = self.normalization {
+            facts.push(("mean", json!(mean).to_string()));
+            facts.push(("std", json!(std).to_string()));
+        }
+        facts
     }
 
     /// A bare state dict.
@@ -121,6 +156,18 @@ impl Weights {
         file.extend(optimizer.map(|optimizer| ("optimizer", optimizer.to_value(&self.parameters()))));
         simsiam_pth::write(&dict(file)).map_err(|e| self.refused(e.to_string()))
     }
+}
+
+/// The same safetensors file with the keys of its header sorted: the library writes metadata in an order that differs from
+/// one process to the next, and equal weights must give equal files.
+fn sorted_header(mut file: Vec<u8>) -> Option<Vec<u8>> {
+    let length = usize::try_from(u64::from_le_bytes(*file.first_chunk()?)).ok()?;
+    let header = file.get_mut(8..length.checked_add(8)?)?;
+    let sorted: BTreeMap<String, BTreeMap<String, serde_json::Value>> = serde_json::from_slice(header).ok()?;
+    let text = serde_json::to_vec(&sorted).ok()?;
+    header.fill(b' ');
+    header.get_mut(..text.len())?.copy_from_slice(&text);
+    Some(file)
 }
 
 fn state_dict<'a>(tensors: impl IntoIterator<Item = (&'a str, Tensor)>, name: impl Fn(&str) -> String) -> Value {

@@ -40,19 +40,33 @@ pub fn with_timm() -> Option<PathBuf> {
     None
 }
 
-/// A Python with this NumPy, in a virtual environment under `target`. `None`, with one line that says so, where it can't be
-/// had.
+/// A Python with this NumPy.
 pub fn with_numpy(version: &str) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("numpy-{version}"));
-    let python = folder.join("bin/python");
     let check = format!("import numpy; assert numpy.__version__ == '{version}'");
+    installed(&format!("numpy-{version}"), &check, &[&format!("numpy=={version}")])
+}
+
+/// A Python with ONNX Runtime, NumPy, Pillow and PyArrow. Tests that run at the same time share it.
+pub fn with_onnxruntime() -> Option<PathBuf> {
+    static INSTALLED: std::sync::OnceLock<Option<PathBuf>> = std::sync::OnceLock::new();
+    let check = "import onnxruntime, numpy, PIL, pyarrow; assert onnxruntime.__version__ == '1.32.0'";
+    // What else ONNX Runtime names as dependencies is not needed to run a graph.
+    let packages = ["--no-deps", "onnxruntime==1.32.0", "numpy==2.3.5", "pillow==12.0.0", "pyarrow==22.0.0"];
+    INSTALLED.get_or_init(|| installed("onnxruntime-1.32.0", check, &packages)).clone()
+}
+
+/// A Python with packages in a virtual environment `name` under `target`, for which `check` succeeds. `None`, with one line
+/// that says so, where it can't be had.
+fn installed(name: &str, check: &str, packages: &[&str]) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let python = folder.join("bin/python");
     let succeeds = |command: &mut Command| command.output().is_ok_and(|out| out.status.success());
-    let there = works(&python, &check)
+    let there = works(&python, check)
         || succeeds(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
-            && succeeds(command(&python).args(["-m", "pip", "install", "--quiet", &format!("numpy=={version}")]))
-            && works(&python, &check);
+            && succeeds(command(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))
+            && works(&python, check);
     if !there {
-        eprintln!("SKIPPED: NumPy {version} cannot be installed for this machine's python3");
+        eprintln!("SKIPPED: {name} cannot be installed for this machine's python3");
     }
     there.then_some(python)
 }
