@@ -109,8 +109,8 @@ const TABLE: &[Row] = &[
         targets: &["cluster"],
         needs: &[Compilers, Libtorch, ClusterPrograms, ClusterPackages],
     },
-    // The unit tests of the CUDA image.
-    Row { package: "simsiam-cluster", targets: UNIT, needs: &[CudaLibtorch] },
+    Row { package: "simsiam-cluster", targets: UNIT, needs: &[] },
+    Row { package: "simsiam-cluster", targets: &["cuda_image"], needs: &[CudaLibtorch] },
     Row { package: "simsiam-cluster", targets: &["life"], needs: &[ClusterPrograms, ClusterPackages] },
     Row { package: "simsiam-cache", targets: UNIT, needs: &[] },
     Row { package: "xtask", targets: &["bin"], needs: &[] },
@@ -181,5 +181,13 @@ mod tests {
         let with_cluster = |target: &Target| of(target).is_some_and(|needs| needs.contains(&ClusterPackages));
         let names: Vec<_> = targets().unwrap().into_iter().filter(with_cluster).map(|t| t.name).collect();
         assert_eq!(names, ["cluster", "life"]);
+    }
+
+    #[test]
+    fn only_cuda_targets_need_libtorch_with_cuda() {
+        let with_cuda = |target: &Target| of(target).is_some_and(|needs| needs.contains(&CudaLibtorch));
+        let mut names: Vec<_> = targets().unwrap().into_iter().filter(with_cuda).map(|t| t.name).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["cuda", "cuda_image"]);
     }
 }
