@@ -10,6 +10,7 @@ mod environment;
 mod group;
 mod identity;
 mod object;
+mod patterns;
 mod reference;
 mod spec;
 mod status;

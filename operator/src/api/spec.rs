@@ -10,6 +10,7 @@ use simsiam_recipe::rules::Rule;
 use simsiam_recipe::schema;
 
 use super::duration;
+use super::patterns::{LABEL, LABEL_TEXT, NAME, NAME_TEXT};
 use super::workers::Workers;
 
 /// How a cluster runs a recipe.
@@ -220,10 +221,6 @@ pub struct CacheVolume {
     pub persistent_volume_claim: Option<String>,
 }
 
-pub(super) const NAME: &str = "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')";
-pub(super) const NAME_TEXT: &str = "must be a name: lower-case letters, digits, - and .";
-pub(super) const LABEL: &str = "self.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')";
-pub(super) const LABEL_TEXT: &str = "must be at most 63 letters, digits, -, _ and .";
 const TIMES: &str = "self >= 0 && self <= 100000";
 const TIMES_TEXT: &str = "must be between 0 and 100000";
 

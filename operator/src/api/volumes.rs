@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use simsiam_recipe::rules::{Rule, attach};
 use simsiam_recipe::schema;
 
-use super::spec::{NAME, NAME_TEXT};
-use super::workers::{QUANTITY, QUANTITY_TEXT};
+use super::patterns::{NAME, NAME_TEXT, QUANTITY, QUANTITY_TEXT};
 
 /// A volume and where it is mounted: one of configMap, secret, persistentVolumeClaim, hostPath and emptyDir.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

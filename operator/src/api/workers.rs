@@ -8,7 +8,7 @@ use simsiam_recipe::rules::{Rule, attach};
 use simsiam_recipe::schema;
 
 use super::environment::EnvVar;
-use super::spec::{LABEL, LABEL_TEXT, NAME, NAME_TEXT};
+use super::patterns::{LABEL, LABEL_TEXT, NAME, NAME_TEXT, QUANTITY, QUANTITY_TEXT};
 use super::volumes::{CaBundle, MountedVolume};
 
 /// The pods of multi-process stages. Single-process stages run in one pod with the same settings.
@@ -289,8 +289,6 @@ impl Default for SecurityContext {
     }
 }
 
-pub(super) const QUANTITY: &str = "self.matches('^[0-9]{1,15}([.][0-9]{1,9})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$')";
-pub(super) const QUANTITY_TEXT: &str = "must be a quantity such as 16, 500m or 128Gi";
 const GPU: &str = "nvidia.com/gpu";
 const RESOURCE: &str = "self.matches('^[a-z0-9.-]+/[A-Za-z0-9_.-]+$')";
 const RESOURCE_TEXT: &str = "must be the name of an extended resource such as rdma/hca";

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::conditions::set_reconciled;
 use super::planner::Planner;
 use super::summary::summarise;
 use super::time::{after, whole_seconds};
-use super::types::{INVALID_SPEC, Input, Plan, RECONCILED, set_reconciled};
+use super::types::{INVALID_SPEC, Input, Plan, RECONCILED};
 use crate::api::{AttemptState, ClusterSpec, Condition, ConditionStatus, RunIdentity, RunPhase};
 
 /// Plans one step of a run: a pure function of its input.

@@ -6,13 +6,14 @@
 //! stopped.
 //!
 //! [`plan()`] decides what the run needs; `attempt` takes its current stage a step further; `classify` says how an attempt
-//! ended, `budget` whether another may follow; `cleanup`, `display`, `finish`, `missing`, `results` and `summary` do one
+//! ended, `budget` whether another may follow; `cleanup`, `conditions`, `display`, `finish`, `missing`, `results` and `summary` do one
 //! thing each.
 
 mod attempt;
 mod budget;
 mod classify;
 mod cleanup;
+mod conditions;
 mod decide;
 mod display;
 mod finish;
@@ -25,5 +26,6 @@ mod types;
 
 pub use budget::RestartKind;
 pub use classify::{AttemptOutcome, BAD_STARTS, ExitCause, classify_exit};
+pub use conditions::{set_reconciled, unreadable_status};
 pub use decide::plan;
-pub use types::{Action, EventKind, Input, Plan, PlannedEvent, set_reconciled, unreadable_status};
+pub use types::{Action, EventKind, Input, Plan, PlannedEvent};

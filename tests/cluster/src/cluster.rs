@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::addresses::HOST;
 use crate::error::{Error, Result};
+use crate::handle::{Cluster, Local};
 use crate::kubectl::Kubectl;
 use crate::node::Node;
 use crate::sandbox::Sandbox;
@@ -16,26 +17,6 @@ use crate::state::State;
 use crate::tools::Tools;
 use crate::up::down;
 use crate::worker::Worker;
-
-/// GPUs are an extended resource by this name, as NVIDIA's device plugin has it.
-pub const GPU: &str = "nvidia.com/gpu";
-
-/// A running cluster.
-#[derive(Debug)]
-pub struct Cluster {
-    pub(crate) kubectl: Kubectl,
-    pub(crate) kubeconfig: PathBuf,
-    pub(crate) local: Option<Local>,
-}
-
-/// The state of a cluster that this crate started.
-#[derive(Debug)]
-pub(crate) struct Local {
-    pub folder: PathBuf,
-    pub tools: Tools,
-    pub state: State,
-    pub keep: bool,
-}
 
 impl Cluster {
     /// Returns the cluster that is up on this machine, if any. It stays up when the value is dropped.
@@ -217,16 +198,6 @@ impl Drop for Cluster {
         if let Err(error) = self.end() {
             eprintln!("taking the cluster down: {error}");
         }
-    }
-}
-
-impl Local {
-    pub(crate) fn worker(&self, number: usize) -> Worker<'_> {
-        Worker::new(&self.folder, &self.tools, number, self.state.nodes)
-    }
-
-    pub(crate) fn workers(&self) -> impl Iterator<Item = Worker<'_>> {
-        (1..=self.state.nodes).map(|number| self.worker(number))
     }
 }
 

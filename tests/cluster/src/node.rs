@@ -4,10 +4,9 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::addresses::node;
-use crate::cluster::Cluster;
 use crate::error::{Error, Result};
+use crate::handle::{Cluster, READY_WITHIN};
 use crate::network;
-use crate::up::READY_WITHIN;
 use crate::worker::Worker;
 
 /// A node of a cluster that this crate started.

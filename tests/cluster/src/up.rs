@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::addresses::{MOST_NODES, node_name, pods};
-use crate::cluster::{Cluster, GPU, Local};
 use crate::control_plane::ControlPlane;
 use crate::error::{Error, Result};
+use crate::handle::{Cluster, GPU, Local, READY_WITHIN};
 use crate::kubectl::Kubectl;
 use crate::options::{Options, default_state};
 use crate::progress::Progress;
@@ -17,9 +17,6 @@ use crate::sandbox::Sandbox;
 use crate::state::{self, State};
 use crate::tools::Tools;
 use crate::{host, leftovers, network, pki};
-
-/// Timeout for a node to become ready.
-pub const READY_WITHIN: Duration = Duration::from_secs(120);
 
 impl Cluster {
     /// Brings a cluster up: about half a minute once its programs are built.

@@ -49,6 +49,7 @@ mod encode;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hex;
 mod image;
 mod loader;
 pub mod ops;

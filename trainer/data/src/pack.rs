@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::source::hex;
+use crate::hex::hex;
 use crate::source::index::{Entry, Index, is_plain};
 use crate::source::packed::{MANIFEST, Manifest, ShardInfo};
 use crate::storage::Storage;

@@ -7,7 +7,7 @@ use simsiam_contract::names::RENDEZVOUS_PORT;
 use simsiam_recipe::Output;
 
 use super::file::{FileArgs, parse_endpoint, parse_region};
-use crate::doctor::{self, Asked};
+use crate::doctor::{self, DoctorOptions};
 use crate::error::Error;
 
 /// Arguments of `simsiam doctor`.
@@ -47,7 +47,7 @@ pub struct Args {
 
 /// Runs `simsiam doctor`.
 pub fn execute(args: &Args) -> Result<(), Error> {
-    let report = doctor::run(&args.asked()?)?;
+    let report = doctor::run(&args.options()?)?;
     if args.json {
         let text = serde_json::to_string_pretty(&report).map_err(|e| Error::Internal(e.to_string()))?;
         println!("{text}");
@@ -64,7 +64,7 @@ pub fn execute(args: &Args) -> Result<(), Error> {
 }
 
 impl Args {
-    fn asked(&self) -> Result<Asked, Error> {
+    fn options(&self) -> Result<DoctorOptions, Error> {
         let of_file = |file: &PathBuf| {
             let file = FileArgs { file: file.clone(), mount: Vec::new(), set: Vec::new() };
             Ok::<_, Error>(file.load()?.recipe.output)
@@ -79,7 +79,7 @@ impl Args {
             }),
             (None, None) => None,
         };
-        Ok(Asked {
+        Ok(DoctorOptions {
             gpus: self.gpus,
             output,
             cache: self.cache.clone(),

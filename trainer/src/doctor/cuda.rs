@@ -5,7 +5,7 @@ use std::path::Path;
 use tch_ext::CudaState;
 use tch_ext::cuda::{self, Missing};
 
-use super::Check;
+use super::check::Check;
 use crate::dist::device;
 
 /// The oldest compute capability for which libtorch's wheel has kernels.
@@ -137,33 +137,33 @@ fn network_check(adapters: &[String]) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::check::CheckState;
     use super::*;
 
     #[test]
     fn missing_cuda_is_slow_without_gpus_and_wrong_with_them() {
         let none = CudaState::Unavailable { missing: Missing::Driver, reason: "no NVIDIA driver: libcuda.so.1".into() };
-        assert_eq!(state_check(0, &none).state, State::Slow);
+        assert_eq!(state_check(0, &none).state, CheckState::Slow);
         let wrong = state_check(2, &none);
-        assert_eq!(wrong.state, State::Wrong);
+        assert_eq!(wrong.state, CheckState::Wrong);
         assert!(wrong.advice.contains("driver 580") && wrong.advice.contains("nvidia.com/gpu"), "{wrong:?}");
         let libraries = Err((Missing::CudaLibtorch, "for CPUs only".to_owned()));
         assert_eq!(
             (libraries_check(0, &libraries).state, libraries_check(1, &libraries).state),
-            (State::Slow, State::Wrong)
+            (CheckState::Slow, CheckState::Wrong)
         );
     }
 
     #[test]
     fn fewer_devices_than_requested_are_wrong() {
         let two = CudaState::Ready { devices: 2, shim_missing: None };
-        assert_eq!((state_check(2, &two).state, state_check(4, &two).state), (State::Ok, State::Wrong));
+        assert_eq!((state_check(2, &two).state, state_check(4, &two).state), (CheckState::Ok, CheckState::Wrong));
     }
 
     #[test]
     fn adapters_are_listed_from_the_kernels_folder() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(network_check(&adapters(folder.path())).state, State::Slow);
+        assert_eq!(network_check(&adapters(folder.path())).state, CheckState::Slow);
         for name in ["mlx5_1", "mlx5_0"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }

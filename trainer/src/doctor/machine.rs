@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
 
-use super::Check;
+use super::check::Check;
 use crate::data::datasets::cache_folder;
 use crate::dist::device;
 
@@ -85,32 +85,32 @@ fn disk(folder: &Path, free: Result<u64, String>) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::check::CheckState;
     use super::*;
 
     const MODEL: &str = "cpu A Chip (avx2 fma avx512f avx512_bf16)";
 
     #[test]
     fn few_cores_per_gpu_are_slow_and_the_line_says_how_many() {
-        assert_eq!(cpu(64, 8, MODEL).state, State::Ok);
+        assert_eq!(cpu(64, 8, MODEL).state, CheckState::Ok);
         let few = cpu(16, 8, MODEL);
-        assert!(few.state == State::Slow && few.advice.starts_with("2 cores per GPU"), "{few:?}");
+        assert!(few.state == CheckState::Slow && few.advice.starts_with("2 cores per GPU"), "{few:?}");
     }
 
     #[test]
     fn small_shared_memory_is_wrong_for_several_ranks() {
         let docker = Ok(64 << 20);
-        assert_eq!(shared_memory(docker.clone(), 8).state, State::Wrong);
-        assert_eq!(shared_memory(docker, 1).state, State::Slow);
-        assert_eq!(shared_memory(Ok(8 << 30), 8).state, State::Ok);
-        assert_eq!(shared_memory(Err("no such folder".into()), 1).state, State::Wrong);
+        assert_eq!(shared_memory(docker.clone(), 8).state, CheckState::Wrong);
+        assert_eq!(shared_memory(docker, 1).state, CheckState::Slow);
+        assert_eq!(shared_memory(Ok(8 << 30), 8).state, CheckState::Ok);
+        assert_eq!(shared_memory(Err("no such folder".into()), 1).state, CheckState::Wrong);
     }
 
     #[test]
     fn free_space_of_a_folder_to_be_created_is_its_parents() {
         let folder = tempfile::tempdir().unwrap();
         assert!(free(&folder.path().join("a/b")).unwrap() > 0);
-        assert_eq!(disk(folder.path(), Ok(1 << 30)).state, State::Slow);
-        assert_eq!(disk(folder.path(), Ok(100 << 30)).state, State::Ok);
+        assert_eq!(disk(folder.path(), Ok(1 << 30)).state, CheckState::Slow);
+        assert_eq!(disk(folder.path(), Ok(100 << 30)).state, CheckState::Ok);
     }
 }

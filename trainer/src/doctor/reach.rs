@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use simsiam_recipe::Output;
 use tokio::runtime::Handle;
 
-use super::Check;
+use super::check::Check;
 use crate::agent::rendezvous;
 use crate::error::Error;
 use crate::storage::Storage;
@@ -85,7 +85,7 @@ pub fn node(host: &str, port: u16, timeout: Duration, runtime: &Handle) -> Check
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::check::CheckState;
     use super::*;
 
     #[test]
@@ -94,13 +94,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = |uri: String| Output { uri, endpoint: None, region: None, credentials_secret: None };
         let check = storage(&output(folder.path().display().to_string()), runtime.handle());
-        assert_eq!(check.state, State::Ok, "{check:?}");
+        assert_eq!(check.state, CheckState::Ok, "{check:?}");
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path()).collect();
         assert!(left.is_empty(), "{left:?}");
         let file = folder.path().join("file");
         std::fs::write(&file, "x").unwrap();
         let check = storage(&output(file.display().to_string()), runtime.handle());
-        assert!(check.state == State::Wrong && check.found.contains("spec.output.uri"), "{check:?}");
+        assert!(check.state == CheckState::Wrong && check.found.contains("spec.output.uri"), "{check:?}");
     }
 
     #[test]
@@ -109,9 +109,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let reached = node("127.0.0.1", port, Duration::from_secs(1), runtime.handle());
-        assert_eq!(reached.state, State::Ok, "{reached:?}");
+        assert_eq!(reached.state, CheckState::Ok, "{reached:?}");
         drop(listener);
         let lost = node("127.0.0.1", port, Duration::from_millis(50), runtime.handle());
-        assert!(lost.state == State::Wrong && lost.found.contains(&port.to_string()), "{lost:?}");
+        assert!(lost.state == CheckState::Wrong && lost.found.contains(&port.to_string()), "{lost:?}");
     }
 }

@@ -20,7 +20,6 @@ pub mod loss;
 pub mod mlp;
 pub mod params;
 pub mod pass;
-pub mod peak_flops;
 pub mod resnet;
 pub mod simsiam;
 

@@ -19,7 +19,7 @@ pub fn charts(history: &History) -> Vec<Chart> {
 
 /// The metrics that a chart shows, each with its curve.
 fn curves(chart: &metric::Chart) -> impl Iterator<Item = (&'static Metric, &'static Curve)> {
-    let metrics = Metric::of_record(chart.record).filter_map(|metric| Some((metric, metric.curve.as_ref()?)));
+    let metrics = metric_table::of_record(chart.record).filter_map(|metric| Some((metric, metric.curve.as_ref()?)));
     metrics.filter(|(_, curve)| curve.chart == chart.title)
 }
 

@@ -2,7 +2,6 @@
 //! [`metric_table`](super::metric_table).
 
 use super::event::{Event, Step};
-use super::metric_table::ALL;
 
 /// A measurement, defined once for Prometheus, the journal, TensorBoard, the report and the documentation.
 #[derive(Debug)]
@@ -128,11 +127,6 @@ pub struct Chart {
 }
 
 impl Metric {
-    /// The metrics that records of this kind keep.
-    pub fn of_record(kind: RecordKind) -> impl Iterator<Item = &'static Self> {
-        ALL.iter().copied().filter(move |metric| metric.record == Some(kind))
-    }
-
     /// The value of one of rank 0's steps, if it has one.
     pub fn of_step(&self, step: &Step) -> Option<f64> {
         match self.read {

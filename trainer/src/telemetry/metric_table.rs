@@ -350,6 +350,11 @@ table! {
     };
 }
 
+/// The metrics that records of this kind keep.
+pub fn of_record(kind: RecordKind) -> impl Iterator<Item = &'static Metric> {
+    ALL.iter().copied().filter(move |metric| metric.record == Some(kind))
+}
+
 /// The report's charts, in order.
 pub const CHARTS: &[Chart] = &[
     Chart {
@@ -450,7 +455,7 @@ pub fn documentation() -> String {
     text += "| kind | key | unit | TensorBoard | Prometheus |\n|---|---|---|---|---|\n";
     let code = |name: Option<&str>| name.map_or(String::new(), |name| format!("`{name}`"));
     for (kind, name) in [(RecordKind::Training, "training"), (RecordKind::Knn, "knn"), (RecordKind::Linear, "linear")] {
-        for metric in Metric::of_record(kind) {
+        for metric in of_record(kind) {
             let series = code(metric.series.as_ref().map(|series| series.name));
             let tag =
                 metric.tag.map(|tag| if kind == RecordKind::Linear { format!("linear/{tag}") } else { tag.into() });

@@ -93,7 +93,7 @@ impl ProgressTracker {
 
     /// Keeps the latest values of the metrics of a record. JSON has no NaN: such a value is left out.
     fn keep(&mut self, kind: RecordKind, value: impl Fn(&Metric) -> Option<f64>) {
-        for metric in Metric::of_record(kind) {
+        for metric in metric_table::of_record(kind) {
             if let Some(value) = value(metric).filter(|value| value.is_finite()) {
                 self.document.metrics.insert(metric.key.to_owned(), value);
             }

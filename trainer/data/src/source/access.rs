@@ -7,9 +7,9 @@ use tokio::runtime::Handle;
 use sha2::{Digest, Sha256};
 
 use super::remarks::Remarks;
-use super::shards::hex;
 use crate::Error;
 use crate::cache::Cache;
+use crate::hex::hex;
 use crate::storage::StorageOptions;
 
 /// How sources are reached.

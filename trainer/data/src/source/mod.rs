@@ -24,5 +24,3 @@ pub use packed::{Manifest, ShardInfo};
 pub use remarks::Remarks;
 pub use shards::Shards;
 pub use subset::Subset;
-
-pub(crate) use shards::hex;

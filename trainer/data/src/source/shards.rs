@@ -23,6 +23,7 @@ use super::remarks::{Remarks, kinds};
 use super::tar::{Contents, RangeReader, images};
 use crate::Error;
 use crate::cache::{Cache, Filled};
+use crate::hex::hex;
 use crate::storage::{ListedObject, Storage};
 
 /// A set of tar shards.
@@ -334,11 +335,6 @@ impl Set {
             _ => Ok(()),
         }
     }
-}
-
-/// Hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn local_shard(path: PathBuf, expected: u64) -> Result<PathBuf, Error> {

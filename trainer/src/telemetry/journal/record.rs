@@ -7,6 +7,7 @@ use simsiam_contract::KnnScore;
 
 use crate::telemetry::event::{Event, Step};
 use crate::telemetry::metric::{Metric, RecordKind};
+use crate::telemetry::metric_table;
 use crate::telemetry::values::Values;
 
 /// One measurement.
@@ -151,7 +152,7 @@ impl RecordBuilder {
 
 fn training(step: &Step) -> Training {
     let mut values = Values::default();
-    for metric in Metric::of_record(RecordKind::Training) {
+    for metric in metric_table::of_record(RecordKind::Training) {
         values.set(metric.key, metric.of_step(step));
     }
     Training { steps: step.steps, epochs: step.epochs, corrupt: step.corrupt, values }

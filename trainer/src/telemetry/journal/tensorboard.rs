@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::crc32c::masked;
 use super::record::{Record, What};
-use crate::telemetry::metric::{Metric, RecordKind};
+use crate::telemetry::metric::RecordKind;
 use crate::telemetry::metric_table;
 use crate::telemetry::values::Values;
 
@@ -127,7 +127,7 @@ fn scalars(record: &Record) -> Vec<(String, f64)> {
 
 /// The tags and values of a record's metrics.
 fn tagged(kind: RecordKind, values: &Values, prefix: &str) -> impl Iterator<Item = (String, f64)> {
-    Metric::of_record(kind)
+    metric_table::of_record(kind)
         .filter_map(move |metric| Some((format!("{prefix}{}", metric.tag?), values.get(metric.key)?)))
 }
 
