@@ -55,20 +55,21 @@ fn dispatch(request: &StageRequest, info: RankInfo, sink: Sink) -> Result<StageR
     let storage = Storage::open(&recipe.output, runtime.handle().clone())?;
     let attempt = attempt(&rank, request, &storage)?;
     // Written completely when it is dropped, however the stage ends. Results of other weights are not the run's.
-    let _journal = attempt.filter(|_| rank.is_first() && request.weights.is_none()).and_then(|attempt| {
-        let journal = Journal::start(storage.clone(), request.stage.name(), attempt);
-        let journal = journal.inspect_err(|e| tracing::warn!("this stage will have no journal: {e}")).ok()?;
-        rank.sink = std::mem::take(&mut rank.sink).with_journal(journal.sender());
-        Some(journal)
-    });
+    let keeps_journal = rank.is_first() && request.weights.is_none();
+    let _journal =
+        keeps_journal.then(|| Journal::start(storage.clone(), request.stage.name(), attempt)).and_then(|journal| {
+            let journal = journal.inspect_err(|e| tracing::warn!("this stage will have no journal: {e}")).ok()?;
+            rank.sink = std::mem::take(&mut rank.sink).with_journal(journal.sender());
+            Some(journal)
+        });
     match request.stage {
         Stage::Pretrain => {
             pretrain::run(&rank, pretrain::Request { recipe, storage, attempt, buckets: request.bucket_sizes })
         }
         Stage::Prepare => prepare::run(&rank, recipe, &storage),
         Stage::Knn => knn::run(&rank, recipe, &storage, None, false),
-        Stage::Linear => classify(&rank, request, attempt, &storage, Protocol::linear),
-        Stage::Finetune => classify(&rank, request, attempt, &storage, Protocol::finetune),
+        Stage::Linear => classify(&rank, request, &storage, attempt, Protocol::linear),
+        Stage::Finetune => classify(&rank, request, &storage, attempt, Protocol::finetune),
         Stage::Export => export::run(&rank, &request.run, recipe, &storage),
         Stage::Report => {
             let run = report::Run { name: &request.run, recipe, text: &request.text };
@@ -78,19 +79,28 @@ fn dispatch(request: &StageRequest, info: RankInfo, sink: Sink) -> Result<StageR
     }
 }
 
-/// The number of this attempt, counted by rank 0: the requested one, or the number after those of earlier attempts if
-/// there is none, or if it was used before. A run that is deleted and applied again begins with 1, and the Job of an
-/// attempt starts again when its queue re-admits it; pods of before may still write to the folders of that number.
-fn attempt(rank: &Rank, request: &StageRequest, storage: &Storage) -> Result<Option<u32>, Error> {
-    if !rank.is_first() {
-        return Ok(request.attempt);
-    }
-    let next = journal::next_attempt(storage, request.stage.name())?;
-    let next = match request.stage {
-        Stage::Pretrain => next.max(Checkpoints::new(storage.clone()).next_attempt()?),
-        _ => next,
-    };
-    Ok(Some(request.attempt.map_or(next, |requested| requested.max(next))))
+/// The number of this attempt, the same on every rank: the requested one, or one more than any that a journal or a
+/// checkpoint of the stage has, if there is none or it was used before. A run that is deleted and applied again begins with
+/// 1, and the Job of an attempt starts again when its queue re-admits it; pods of before may still write to the folders of
+/// that number.
+fn attempt(rank: &Rank, request: &StageRequest, storage: &Storage) -> Result<u32, Error> {
+    rank.on_rank_0("counting attempts", || {
+        let name = request.stage.name();
+        let checkpoints = match request.stage {
+            Stage::Pretrain => vec![Checkpoints::new(storage.clone())],
+            // A folder for each encoder and each set of fields that a classifier was trained with.
+            Stage::Linear | Stage::Finetune => {
+                let of = |folder: &String| Checkpoints::in_folder(storage.clone(), format!("{name}/{folder}"));
+                storage.folders(name)?.iter().map(of).collect()
+            }
+            Stage::Prepare | Stage::Knn | Stage::Export | Stage::Report => Vec::new(),
+        };
+        let mut next = journal::next_attempt(storage, name)?;
+        for checkpoints in checkpoints {
+            next = next.max(checkpoints.next_attempt()?);
+        }
+        Ok(request.attempt.map_or(next, |requested| requested.max(next)))
+    })
 }
 
 /// Trains a classifier on the encoder of the latest checkpoint or of other weights and, if the protocol asks for it, on
@@ -98,8 +108,8 @@ fn attempt(rank: &Rank, request: &StageRequest, storage: &Storage) -> Result<Opt
 fn classify(
     rank: &Rank,
     request: &StageRequest,
-    attempt: Option<u32>,
     storage: &Storage,
+    attempt: u32,
     protocol: fn(&Recipe) -> Result<Protocol, Error>,
 ) -> Result<StageResult, Error> {
     let (recipe, buckets) = (&request.recipe, request.bucket_sizes);

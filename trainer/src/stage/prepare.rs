@@ -14,14 +14,13 @@ use crate::telemetry::Event;
 /// # Errors
 /// If images cannot be read or shards cannot be written.
 pub fn run(rank: &Rank, recipe: &Recipe, storage: &Storage) -> Result<StageResult, Error> {
-    if rank.is_first() {
+    rank.on_rank_0("packing", || {
         rank.sink.send(&Event::Phase { phase: RankPhase::Starting });
         let datasets = Datasets::new(recipe, storage.runtime().clone());
         datasets.prepare(loader_threads(&recipe.dataset, rank.info.threads), |part, done, of| {
             let (done, of) = (done as u64, of as u64);
             rank.sink.send(&Event::Evaluated { done, of, what: format!("{part} images packed") });
-        })?;
-    }
-    rank.barrier("packing")?;
+        })
+    })?;
     Ok(StageResult::default())
 }

@@ -46,11 +46,11 @@ impl StageRequest {
     /// Reads a request that [`write`](Self::write) wrote.
     ///
     /// # Errors
-    /// If the file cannot be read or is not a request.
+    /// If the file cannot be read; [`Error::Internal`] if it is not a request, since this program's agent wrote it.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let json = std::fs::read(path).map_err(Error::io("read", path))?;
         serde_json::from_slice(&json)
-            .map_err(|e| Error::Usage(format!("{} is not a stage request: {e}", path.display())))
+            .map_err(|e| Error::Internal(format!("{} is not a stage request: {e}", path.display())))
     }
 }
 
@@ -88,6 +88,6 @@ mod tests {
             std::fs::remove_file(&path).unwrap();
         }
         std::fs::write(&path, "{}").unwrap();
-        assert_eq!(StageRequest::read(&path).unwrap_err().exit_code().code(), 64);
+        assert_eq!(StageRequest::read(&path).unwrap_err().exit_code().code(), 1);
     }
 }

@@ -24,8 +24,8 @@ pub struct Options {
     pub checkpoints: Checkpoints,
     /// When to write and to delete them.
     pub policy: CheckpointPolicy,
-    /// Number of this attempt; one more than that of any checkpoint by default.
-    pub attempt: Option<u32>,
+    /// Number of this attempt.
+    pub attempt: u32,
     /// DDP's first and other bucket sizes in bytes.
     pub buckets: BucketSizes,
 }
@@ -71,7 +71,6 @@ pub(super) struct Driver<'a, T> {
     pub(super) bucket_order: Option<Vec<Vec<usize>>>,
     pub(super) options: Options,
     pub(super) writer: Option<Writer>,
-    pub(super) attempt: u32,
     /// The state that training begins with is the final one, and is not a checkpoint of this run yet.
     pub(super) unsaved: bool,
     pub(super) trained: Trained,
@@ -90,7 +89,6 @@ impl<'a, T: Task> Driver<'a, T> {
             bucket_order: None,
             options,
             writer: None,
-            attempt: 1,
             unsaved: false,
             trained: Trained::default(),
             meter: Meter::new(spec.batch_size, spec.epochs, spec.steps_per_epoch),

@@ -18,11 +18,6 @@ impl<T: Task> Driver<'_, T> {
     /// Restores the latest valid checkpoint on every rank, or lets the task begin; then makes the Reducer.
     pub(super) fn resume(&mut self) -> Result<(), Error> {
         let rank = self.rank;
-        // Never a number whose folders there are: another process may still write to them.
-        self.attempt = rank.on_rank_0("counting attempts", || {
-            let next = self.options.checkpoints.next_attempt()?;
-            Ok(self.options.attempt.map_or(next, |attempt| attempt.max(next)))
-        })?;
         let restored = restore_latest(rank, &self.options.checkpoints, |found| self.adopt(found), self.tensors())?;
         let mut record = None;
         match restored {
@@ -100,7 +95,7 @@ impl<T: Task> Driver<'_, T> {
         if let Some(reducer) = &self.reducer {
             self.bucket_order = reducer.order().or(self.bucket_order.take());
         }
-        let name = Name { step: self.clock.step, attempt: self.attempt };
+        let name = Name { step: self.clock.step, attempt: self.options.attempt };
         let uri = self.options.checkpoints.uri(name);
         if !self.rank.is_first() || self.trained.checkpoint.as_ref() == Some(&uri) {
             return Ok(());
@@ -111,7 +106,7 @@ impl<T: Task> Driver<'_, T> {
             step: self.clock.step,
             epoch: self.clock.epoch(),
             steps_per_epoch: self.clock.steps_per_epoch,
-            attempt: self.attempt,
+            attempt: self.options.attempt,
             seed: self.spec.seed,
             samples: self.spec.samples,
             listing: Some(self.spec.listing.clone()),
@@ -141,7 +136,7 @@ impl<T: Task> Driver<'_, T> {
             writer.wait()?;
         }
         self.rank.barrier("the checkpoint before a stop")?;
-        let name = Name { step: self.clock.step, attempt: self.attempt };
+        let name = Name { step: self.clock.step, attempt: self.options.attempt };
         Err(Error::Preempted { step: self.clock.step, uri: self.options.checkpoints.uri(name) })
     }
 }

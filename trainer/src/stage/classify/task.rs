@@ -40,8 +40,8 @@ pub struct Request<'a> {
     pub recipe: &'a Recipe,
     /// Its output.
     pub storage: Storage,
-    /// Number of this attempt; counted from the stage's checkpoints by default.
-    pub attempt: Option<u32>,
+    /// Number of this attempt.
+    pub attempt: u32,
     /// DDP's first and other bucket sizes in bytes.
     pub buckets: BucketSizes,
     /// What is trained.
