@@ -106,13 +106,13 @@ impl Fixture {
         let ours: BTreeSet<String> = params.entries().iter().map(|e| format!("state.{}", e.name)).collect();
         let theirs: BTreeSet<String> = self.inputs.keys().filter(|k| k.starts_with("state.")).cloned().collect();
         if let Some(name) = ours.symmetric_difference(&theirs).next() {
-            return Err(Error::Usage(format!("the fixture and the network do not both have {name}")));
+            return Err(Error::config("fixture", format!("it and the network do not both have {name}")));
         }
         for entry in params.entries() {
             let value = &self.inputs[&format!("state.{}", entry.name)];
             if entry.tensor.size() != value.size() {
                 let (ours, theirs) = (entry.tensor.size(), value.size());
-                return Err(Error::Usage(format!("{} is {ours:?}, {theirs:?} in the fixture", entry.name)));
+                return Err(Error::config("fixture", format!("{} is {theirs:?}, {ours:?} in the network", entry.name)));
             }
             tch::no_grad(|| entry.tensor.shallow_clone().f_copy_(value))?;
         }
@@ -121,7 +121,7 @@ impl Fixture {
 
     /// One step's view, `[N, 3, H, W]`.
     fn view(&self, name: &str, step: usize, kind: Kind, device: Device) -> Result<Tensor, Error> {
-        let bytes = self.inputs.get(name).ok_or_else(|| Error::Usage(format!("the fixture has no {name}")))?;
+        let bytes = self.inputs.get(name).ok_or_else(|| Error::config("fixture", format!("it has no {name}")))?;
         let pixels = bytes.f_get(step as i64)?.f_to_kind(kind)?.f_to_device(device)?;
         Ok(pixels.f_sub_scalar(128)?.f_div_scalar(64)?)
     }
@@ -173,5 +173,5 @@ pub fn read(path: &Path) -> Result<(Tensors, BTreeMap<String, String>), Error> {
 }
 
 fn refused(path: &Path, why: impl std::fmt::Display) -> Error {
-    Error::Usage(format!("{}: {why}", path.display()))
+    Error::config(path.display().to_string(), why.to_string())
 }
