@@ -1,7 +1,7 @@
 //! Reaps orphans, which the agent inherits as PID 1 of a container.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
@@ -32,6 +32,6 @@ fn next_orphan(own: &Own) -> Option<Pid> {
         Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => pid,
         _ => return None,
     };
-    let is_own = own.lock().is_ok_and(|own| own.contains(&pid.as_raw()));
+    let is_own = own.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid.as_raw());
     (!is_own).then_some(pid)
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -120,9 +120,7 @@ impl Gang {
             let mut child = start_rank(spec, i, port, &socket, &request)?;
             if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
                 pids.insert(rank, Pid::from_raw(pid));
-                if let Ok(mut own) = own.lock() {
-                    own.insert(pid);
-                }
+                own.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
             }
             let prefix: Arc<str> = format!("[rank {rank}] ").into();
             if let Some(out) = child.stdout.take() {
@@ -195,8 +193,8 @@ impl Gang {
             }
         }
         for ending in endings.iter_mut().filter(|e| e.message.is_none()) {
-            if let Some(Ok(mut lines)) = self.last_lines.get(&ending.rank).map(|lines| lines.lock()) {
-                ending.last_lines = lines.drain(..).collect();
+            if let Some(lines) = self.last_lines.get(&ending.rank) {
+                ending.last_lines = lines.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
             }
         }
         if let Some(seconds) = stalled {
@@ -219,10 +217,8 @@ impl Gang {
     }
 
     fn forget(&mut self, rank: usize) {
-        if let Some(pid) = self.pids.remove(&rank)
-            && let Ok(mut own) = self.own.lock()
-        {
-            own.remove(&pid.as_raw());
+        if let Some(pid) = self.pids.remove(&rank) {
+            self.own.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid.as_raw());
         }
     }
 }
@@ -256,7 +252,7 @@ const LAST_LINES: usize = 5;
 const LAST_LINE_CHARS: usize = 200;
 
 fn remember(lines: &LastLines, line: &str) {
-    let Ok(mut lines) = lines.lock() else { return };
+    let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
     if lines.len() == LAST_LINES {
         lines.pop_front();
     }

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rayon::prelude::*;
@@ -270,19 +270,15 @@ impl Drop for Shards {
 
 impl Shard {
     fn local(&self) -> Option<Arc<Path>> {
-        self.file.read().ok()?.clone()
+        self.file.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn forget(&self) {
-        if let Ok(mut file) = self.file.write() {
-            *file = None;
-        }
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn adopt(&self, path: PathBuf) {
-        if let Ok(mut file) = self.file.write() {
-            *file = Some(path.into());
-        }
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) = Some(path.into());
     }
 }
 
