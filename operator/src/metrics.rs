@@ -10,6 +10,7 @@ use std::time::Instant;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use simsiam_contract::FailureReason;
 
 pub use self::run_gauges::RunGauges;
 use crate::api::{RunKey, RunPhase};
@@ -37,9 +38,8 @@ pub struct Metrics {
     gauges: Mutex<HashMap<RunKey, RunGauges>>,
 }
 
-/// Values of the label `reason` of restarts; all other reasons are counted as `Other`.
-const RESTARTS: [&str; 15] = [
-    "Crashed",
+/// Reasons of restarts that come from Kubernetes or the operator rather than from the trainer.
+const CLUSTER_RESTARTS: [&str; 12] = [
     "DeletionByTaintManager",
     "Disrupted",
     "EvictionByEvictionAPI",
@@ -50,27 +50,27 @@ const RESTARTS: [&str; 15] = [
     "PodDeleted",
     "PodsNotCreated",
     "PreemptionByScheduler",
-    "Preempted",
-    "Temporary",
     "TerminationByKubelet",
     "Unschedulable",
 ];
 
-/// Reasons of failures without a restart. A run that exceeds a restart limit fails with the reason of the last restart.
-const FAILURES: [&str; 8] = [
-    "AccessDenied",
-    "BadConfiguration",
-    "BadData",
-    "BadUsage",
-    "Collapsed",
-    "DeadlineExceeded",
-    "Diverged",
-    "InvalidSpec",
-];
+/// Reasons of failures without a restart that the operator gives.
+const CLUSTER_FAILURES: [&str; 2] = ["DeadlineExceeded", "InvalidSpec"];
 
-/// Values of the label `reason` of failures, without `Other`.
+/// The trainer's reasons, all of which may end or restart an attempt.
+fn reported() -> impl Iterator<Item = &'static str> {
+    FailureReason::KNOWN.iter().filter(|reason| **reason != FailureReason::Done).map(FailureReason::name)
+}
+
+/// Values of the label `reason` of restarts; all other reasons are counted as `Other`.
+fn restarts() -> impl Iterator<Item = &'static str> {
+    reported().chain(CLUSTER_RESTARTS)
+}
+
+/// Values of the label `reason` of failures, without `Other`. A run that exceeds a restart limit fails with the reason of
+/// the last restart.
 fn failures() -> impl Iterator<Item = &'static str> {
-    FAILURES.into_iter().chain(BAD_STARTS).chain(RESTARTS)
+    restarts().chain(CLUSTER_FAILURES).chain(BAD_STARTS)
 }
 
 impl Metrics {
@@ -88,7 +88,7 @@ impl Metrics {
         )?;
         let counter = |name: &str, help: &str, label: &str| IntCounterVec::new(Opts::new(name, help), &[label]);
         let reconcile_errors = counter("simsiam_operator_reconcile_errors_total", "Failed reconciliations", "reason")?;
-        let restarts = counter("simsiam_operator_restarts_total", "Restarts of attempts", "reason")?;
+        let restarts_total = counter("simsiam_operator_restarts_total", "Restarts of attempts", "reason")?;
         let failures_total = counter("simsiam_operator_failures_total", "Runs that failed permanently", "reason")?;
         let requests =
             counter("simsiam_operator_api_requests_total", "Requests to the API server, except watches", "verb")?;
@@ -107,7 +107,7 @@ impl Metrics {
         let leader = IntGauge::new("simsiam_operator_leader", "1 if this replica is the leader, else 0")?;
         registry.register(Box::new(reconcile_seconds.clone()))?;
         registry.register(Box::new(reconcile_errors.clone()))?;
-        registry.register(Box::new(restarts.clone()))?;
+        registry.register(Box::new(restarts_total.clone()))?;
         registry.register(Box::new(failures_total.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(gpus.clone()))?;
@@ -125,8 +125,8 @@ impl Metrics {
         registry.register(Box::new(watch_up.clone()))?;
         registry.register(Box::new(watch_errors.clone()))?;
         // A series that starts at 1 has no rate.
-        for reason in RESTARTS.iter().chain(&["Other"]) {
-            restarts.with_label_values(&[reason]);
+        for reason in restarts().chain(["Other"]) {
+            restarts_total.with_label_values(&[reason]);
         }
         for reason in failures().chain(["Other"]) {
             failures_total.with_label_values(&[reason]);
@@ -139,7 +139,7 @@ impl Metrics {
             reconcile_seconds,
             reconcile_errors,
             runs,
-            restarts,
+            restarts: restarts_total,
             failures: failures_total,
             requests,
             gpus,
@@ -164,7 +164,7 @@ impl Metrics {
 
     /// Counts a restart of an attempt.
     pub fn count_restart(&self, reason: &str) {
-        let reason = RESTARTS.iter().find(|known| **known == reason).unwrap_or(&"Other");
+        let reason = restarts().find(|known| *known == reason).unwrap_or("Other");
         self.restarts.with_label_values(&[reason]).inc();
     }
 
@@ -242,6 +242,17 @@ impl Metrics {
 mod tests {
     use super::*;
     use crate::api::Status;
+
+    #[test]
+    fn reasons_of_the_trainer_have_series_of_their_own() {
+        for reason in FailureReason::KNOWN.iter().filter(|reason| **reason != FailureReason::Done) {
+            assert!(restarts().any(|known| known == reason.name()), "{reason}");
+        }
+        for (values, what) in [(restarts().collect::<Vec<_>>(), "restarts"), (failures().collect(), "failures")] {
+            let once: std::collections::HashSet<_> = values.iter().collect();
+            assert_eq!(once.len(), values.len(), "{what}: {values:?}");
+        }
+    }
 
     #[test]
     fn runs_are_counted_by_phase_and_unknown_reasons_share_a_series() {
