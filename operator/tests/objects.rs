@@ -434,7 +434,7 @@ fn resource_names_quantities_and_alternatives_are_checked() {
     assert_eq!(either("resourceClaims", json!({"name": "a", "resourceClaimName": "x"})), 0);
     assert_eq!(either("resourceClaims", json!({"name": "a"})), 1);
     let mount = schema(&format!("{workers}/volumes/items/properties/mountPath"));
-    assert_eq!(broken(&mount, &json!("/cache"), None).len(), 1);
+    assert_eq!(broken(&mount, &json!(simsiam_contract::names::CACHE_FOLDER), None).len(), 1);
 }
 
 #[test]

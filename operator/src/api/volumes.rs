@@ -75,6 +75,7 @@ fn ca_key() -> String {
 const PATH: &str = "self.startsWith('/') && !self.contains('..')";
 const PATH_TEXT: &str = "must be an absolute path";
 
+/// The folders are those of `build::volumes` and [`CACHE_FOLDER`](simsiam_contract::names::CACHE_FOLDER); a test compares.
 const VOLUME: &[Rule] = &[
     Rule::on("mountPath", PATH, PATH_TEXT),
     Rule::on(

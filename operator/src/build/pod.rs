@@ -12,13 +12,13 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use simsiam_contract::WorkerCommand;
-use simsiam_contract::names::{HEALTH_PATH, METRICS_PORT, RENDEZVOUS_PORT, env};
+use simsiam_contract::names::{CACHE_FOLDER, HEALTH_PATH, METRICS_PORT, RENDEZVOUS_PORT, env};
 use simsiam_recipe::Stage;
 
 use super::config_map::FILE;
 use super::settings::Settings;
 use super::shape::Shape;
-use super::volumes::{CACHE, CLAIMS, RUN_FOLDER};
+use super::volumes::{CLAIMS, RUN_FOLDER};
 use super::{gang, resources, volumes};
 use crate::api::{Attempt, EnvSource, KeyReference, Operator, SecurityContext as SecurityIds, ValidatedRun, Workers};
 use crate::names;
@@ -195,7 +195,7 @@ fn environment(workers: &Workers, shape: Shape) -> Vec<EnvVar> {
         field("JOB_COMPLETION_INDEX", &format!("metadata.annotations['{}']", names::COMPLETION_INDEX)),
         field("NODE_NAME", "spec.nodeName"),
         literal("HOME", "/tmp"),
-        literal("CUDA_CACHE_PATH", &format!("{CACHE}/cuda")),
+        literal("CUDA_CACHE_PATH", &format!("{CACHE_FOLDER}/cuda")),
     ];
     if shape.gpus > 0 {
         variables.push(literal(env::GPUS, &shape.gpus.to_string()));

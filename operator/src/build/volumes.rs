@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
     SecretVolumeSource, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use simsiam_contract::names::CACHE_FOLDER;
 
 use crate::api::{CacheVolume, ValidatedRun, Workers};
 use crate::names;
@@ -15,8 +16,6 @@ use crate::names;
 pub const RUN_FOLDER: &str = "/etc/simsiam";
 /// Where persistent volume claims are mounted, each in a folder of its name.
 pub const CLAIMS: &str = "/mnt/claims";
-/// Where the cache is mounted.
-pub const CACHE: &str = "/cache";
 /// The certificate authorities of `workers.caBundle`.
 pub const CA_FILE: &str = "/etc/simsiam-ca/ca.crt";
 const CA_FOLDER: &str = "/etc/simsiam-ca";
@@ -117,7 +116,7 @@ pub fn mounts(workers: &Workers, claims: &BTreeSet<String>) -> Vec<VolumeMount> 
     };
     let mut mounts = vec![
         VolumeMount { read_only: Some(true), ..mount("run", RUN_FOLDER) },
-        mount("cache", CACHE),
+        mount("cache", CACHE_FOLDER),
         mount("tmp", "/tmp"),
         mount("shm", "/dev/shm"),
     ];

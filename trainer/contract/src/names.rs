@@ -14,6 +14,9 @@ pub const HEALTH_PATH: &str = "/healthz";
 /// Where Kubernetes reads a container's [`TerminationMessage`](crate::TerminationMessage).
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 
+/// Folder of a pod in which the cache's volume is mounted.
+pub const CACHE_FOLDER: &str = "/cache";
+
 /// Environment variables that torchrun and Slurm set for a rank, and an agent for its ranks.
 pub mod env {
     /// Global rank, from 0.

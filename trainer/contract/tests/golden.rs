@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use simsiam_contract::names::{self, env, label};
 use simsiam_contract::{
     Checkpoint, ClassifierScore, ExitCode, Exported, FailureReason, KnnScore, Progress, RankPhase, StageResult,
     TerminationMessage, WorkerCommand,
@@ -163,6 +164,15 @@ fn names_match_their_golden_file() {
     };
     let names = serde_json::json!({
         "reasons": reasons, "phases": phases, "exitCodes": codes, "workerCommand": command.to_args(),
+        "ports": [names::METRICS_PORT, names::RENDEZVOUS_PORT],
+        "paths": [
+            names::METRICS_PATH, names::PROGRESS_PATH, names::HEALTH_PATH, names::TERMINATION_LOG, names::CACHE_FOLDER,
+        ],
+        "environment": [
+            env::RANK, env::WORLD_SIZE, env::LOCAL_RANK, env::MASTER_ADDR, env::MASTER_PORT, env::ATTEMPT, env::GPUS,
+        ],
+        "group": names::GROUP,
+        "labels": [label::RUN, label::STAGE, label::ATTEMPT],
     });
     assert_golden("names.json", &names);
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use simsiam_contract::names::CACHE_FOLDER;
 use simsiam_data::cache::Cache;
 use simsiam_data::pack::{self, PackOptions};
 use simsiam_data::storage::{Storage, StorageErrorKind, StorageOptions, local_folder};
@@ -12,9 +13,7 @@ use tokio::runtime::Handle;
 
 use crate::error::Error;
 
-/// Default folder for a node's copies of remote images: the volume that pods have, or else the user's cache.
-const POD_CACHE: &str = "/cache";
-/// Environment variable that overrides it.
+/// Environment variable that overrides the default folder for a node's copies of remote images.
 pub const CACHE_VARIABLE: &str = "SIMSIAM_CACHE";
 /// Folder of the packed data sets in a run's output.
 const PACKED: &str = "packed";
@@ -209,8 +208,8 @@ pub fn cache_folder() -> PathBuf {
     if let Some(folder) = std::env::var_os(CACHE_VARIABLE) {
         return folder.into();
     }
-    if Path::new(POD_CACHE).is_dir() {
-        return Path::new(POD_CACHE).join("data");
+    if Path::new(CACHE_FOLDER).is_dir() {
+        return Path::new(CACHE_FOLDER).join("data");
     }
     let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
