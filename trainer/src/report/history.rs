@@ -1,7 +1,9 @@
 //! The journals of all attempts as one history, as if the run had never been interrupted.
 
 use simsiam_contract::KnnScore;
+use simsiam_recipe::Stage;
 
+use crate::telemetry::EncoderKind;
 use crate::telemetry::journal::{Record, Training, What};
 use crate::telemetry::metric::Metric;
 use crate::telemetry::values::Values;
@@ -76,19 +78,20 @@ impl History {
                     history.training.push(Point { step, epoch, value, during_training, attempt });
                 }
                 What::Checkpoint { .. } => {}
-                What::Knn { features, scores } => match features.as_str() {
-                    "untrained" => history.untrained = Some(scores),
-                    "trained" => {
+                What::Knn { features, scores } => match features {
+                    EncoderKind::Untrained => history.untrained = Some(scores),
+                    EncoderKind::Trained => {
                         history.knn.retain(|p| p.step != step);
                         history.knn.push(Point { step, epoch, value: scores, during_training, attempt });
                     }
-                    _ => {}
+                    EncoderKind::Pixels => {}
                 },
                 What::Linear { caveat, values, .. } => {
-                    let points = match record.stage.as_str() {
-                        "linear" => &mut history.linear,
-                        "linear untrained" => &mut history.linear_untrained,
-                        "finetune" => &mut history.finetune,
+                    let (stage, encoder) = EncoderKind::of_stage_name(&record.stage);
+                    let points = match (stage.parse(), encoder) {
+                        (Ok(Stage::Linear), EncoderKind::Trained) => &mut history.linear,
+                        (Ok(Stage::Linear), EncoderKind::Untrained) => &mut history.linear_untrained,
+                        (Ok(Stage::Finetune), EncoderKind::Trained) => &mut history.finetune,
                         _ => continue,
                     };
                     points.retain(|p| p.attempt == attempt || p.epoch < epoch);
@@ -118,7 +121,10 @@ mod tests {
     }
 
     fn knn(top1: f64) -> What {
-        What::Knn { features: "trained".into(), scores: vec![KnnScore { k: 1, temperature: 0.1, top1, caveat: None }] }
+        What::Knn {
+            features: EncoderKind::Trained,
+            scores: vec![KnnScore { k: 1, temperature: 0.1, top1, caveat: None }],
+        }
     }
 
     fn linear(top1: f64) -> What {
@@ -155,7 +161,7 @@ mod tests {
             record("linear", 1, 10, linear(1.0)),
             record("linear", 1, 20, linear(2.0)),
             record("linear", 2, 20, linear(20.0)),
-            record("linear untrained", 2, 30, linear(3.0)),
+            record(&EncoderKind::Untrained.stage_name("linear"), 2, 30, linear(3.0)),
             record("linear", 2, 30, linear(30.0)),
         ]);
         let top1: Vec<_> = history.linear.iter().map(|p| p.value.get(&metric_table::LINEAR_TOP1)).collect();

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::eval::knn::{Evaluation, FeatureSource};
 use crate::model::SimSiam;
 use crate::storage::Storage;
-use crate::telemetry::Event;
+use crate::telemetry::{EncoderKind, Event};
 use crate::weights::Weights;
 
 /// Evaluates the encoder of `weights`, or else of the latest checkpoint, beside the untrained encoder and, with
@@ -54,17 +54,17 @@ pub fn run(
             (found.uri, found.state.epoch, Some(found.state.step))
         }
     };
-    let report = |features: &str, epoch, step, scores: &Vec<KnnScore>| {
-        rank.sink.send(&Event::Knn { epoch, step, features: features.into(), scores: scores.clone() });
+    let report = |features: EncoderKind, epoch, step, scores: &Vec<KnnScore>| {
+        rank.sink.send(&Event::Knn { epoch, step, features, scores: scores.clone() });
     };
     let untrained = SimSiam::new(pretrain, Kind::Float, rank.device)?;
     let untrained = evaluation.run(rank, &FeatureSource::Backbone(&untrained))?;
-    report("untrained", 0, 0, &untrained);
+    report(EncoderKind::Untrained, 0, 0, &untrained);
     let trained = evaluation.run(rank, &FeatureSource::Backbone(&model))?;
-    report("trained", epoch, step.unwrap_or(0), &trained);
+    report(EncoderKind::Trained, epoch, step.unwrap_or(0), &trained);
     let pixels = if pixels {
         let scores = evaluation.run(rank, &FeatureSource::Pixels)?;
-        report("pixels", 0, 0, &scores);
+        report(EncoderKind::Pixels, 0, 0, &scores);
         Some(scores)
     } else {
         None

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use simsiam_contract::{FailureReason, KnnScore, RankPhase, StageResult};
 
+use super::encoder_kind::EncoderKind;
 use super::values::Values;
 
 /// A measurement of training over the steps since the previous one.
@@ -98,14 +99,14 @@ pub enum Event {
         epoch: u64,
         /// Finished optimiser steps.
         step: u64,
-        /// The features: `trained`, `untrained` or `pixels`.
-        features: String,
+        /// Whose features.
+        features: EncoderKind,
         /// One score per protocol; the first is the headline.
         scores: Vec<KnnScore>,
     },
     /// Accuracy of a classifier after an epoch of `linear` or `finetune`.
     Linear {
-        /// The stage's name.
+        /// The stage's name, with that of the encoder: see [`EncoderKind::stage_name`].
         stage: String,
         /// Finished epochs.
         epoch: u64,

@@ -4,6 +4,7 @@
 //! the journal, TensorBoard, the report's charts and the table in `docs/metrics.md` follow from the row;
 //! `UPDATE_GOLDEN=1 cargo test -p simsiam-trainer --lib metric_table` rewrites the documentation.
 
+use super::encoder_kind::EncoderKind;
 use super::event::{Event, Step};
 use super::metric::{Chart, Curve, Kind, Metric, Read, RecordKind, Series};
 
@@ -186,7 +187,7 @@ table! {
         tag: Some("knn/top1"),
         curve: Some(Curve { untrained: Some("kNN, untrained encoder"), ..curve("kNN accuracy", "kNN") }),
         ..metric("knnTop1", "percent", Read::Event(|_, event, emit| {
-            if let Event::Knn { features, scores, .. } = event && features == "trained" {
+            if let Event::Knn { features: EncoderKind::Trained, scores, .. } = event {
                 for score in scores {
                     emit(&format!("k={},T={}", score.k, score.temperature), score.top1);
                 }

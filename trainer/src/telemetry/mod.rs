@@ -5,6 +5,7 @@
 //! [`journal`]. What is measured is defined once, in the [`metric_table`].
 
 pub mod display;
+pub mod encoder_kind;
 pub mod event;
 pub mod journal;
 pub mod metric;
@@ -14,6 +15,7 @@ pub mod progress;
 pub mod sink;
 pub mod values;
 
+pub use encoder_kind::EncoderKind;
 pub use event::Event;
 pub use metrics::Metrics;
 pub use progress::ProgressTracker;

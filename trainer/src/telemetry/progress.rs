@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use simsiam_contract::{Checkpoint, Progress, RankPhase};
 
+use super::encoder_kind::EncoderKind;
 use super::event::{Event, Step};
 use super::metric::{Metric, RecordKind};
 use super::metric_table;
@@ -76,7 +77,7 @@ impl ProgressTracker {
             Event::Checkpoint { step, uri, .. } => {
                 document.checkpoint = Some(Checkpoint { step: *step, uri: uri.clone() });
             }
-            Event::Knn { features, scores, .. } if features == "trained" => {
+            Event::Knn { features: EncoderKind::Trained, scores, .. } => {
                 let top1 = scores.first().map(|s| s.top1);
                 document.knn_top1 = top1;
                 self.keep(RecordKind::Knn, |_| top1);
@@ -176,7 +177,7 @@ mod tests {
             Event::Linear { stage: stage.into(), epoch: 1, epochs: 2, caveat: None, values }
         };
         progress.update(0, &epoch("linear", 39.0));
-        progress.update(0, &epoch("linear untrained", 3.0));
+        progress.update(0, &epoch(&EncoderKind::Untrained.stage_name("linear"), 3.0));
         let document = progress.document();
         let metrics: Vec<_> = document.metrics.iter().map(|(key, value)| (key.as_str(), *value)).collect();
         let expected = [("bestTop1", 40.0), ("dataWait", 0.0), ("effectiveRank", 31.0), ("imagesPerSecond", 150.0)];

@@ -25,6 +25,7 @@ use crate::eval::extraction::needs_classes;
 use crate::model::classifier::CLASSIFIER;
 use crate::model::{Classifier, Params, Pass};
 use crate::storage::Storage;
+use crate::telemetry::EncoderKind;
 use crate::telemetry::event::{Event, Step};
 use crate::telemetry::metric_table;
 use crate::telemetry::values::Values;
@@ -156,10 +157,11 @@ impl<'a> ClassifyTask<'a> {
 
     /// The stage's name in progress and metrics.
     fn name(&self) -> String {
-        match self.request.encoder {
-            Encoder::Trained | Encoder::Other(_) => self.protocol().name().to_owned(),
-            Encoder::Untrained => format!("{} untrained", self.protocol().name()),
-        }
+        let kind = match self.request.encoder {
+            Encoder::Trained | Encoder::Other(_) => EncoderKind::Trained,
+            Encoder::Untrained => EncoderKind::Untrained,
+        };
+        kind.stage_name(self.protocol().name())
     }
 
     fn result(self) -> StageResult {

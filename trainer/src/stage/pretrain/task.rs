@@ -23,6 +23,7 @@ use crate::eval::knn::{Evaluation, FeatureSource};
 use crate::model::simsiam::{effective_rank, output_std};
 use crate::model::{Outputs, Params, Pass, SimSiam, flops};
 use crate::storage::Storage;
+use crate::telemetry::EncoderKind;
 use crate::telemetry::event::{Event, Step};
 use crate::telemetry::metric_table;
 use crate::training::clock::Clock;
@@ -361,7 +362,7 @@ impl Task for PretrainTask<'_> {
         };
         let scores = evaluation.run(self.rank, &FeatureSource::Backbone(&self.model))?;
         if self.rank.is_first() {
-            let features = "trained".into();
+            let features = EncoderKind::Trained;
             self.rank.sink.send(&Event::Knn { epoch: clock.epoch(), step: clock.step, features, scores });
         }
         Ok(EpochEnd::Continue)

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use simsiam_contract::KnnScore;
 
+use crate::telemetry::encoder_kind::EncoderKind;
 use crate::telemetry::event::{Event, Step};
 use crate::telemetry::metric::{Metric, RecordKind};
 use crate::telemetry::metric_table;
@@ -48,8 +49,8 @@ pub enum What {
     },
     /// kNN accuracy.
     Knn {
-        /// The features: `trained`, `untrained` or `pixels`.
-        features: String,
+        /// Whose features.
+        features: EncoderKind,
         /// One score per protocol; the first is the headline.
         scores: Vec<KnnScore>,
     },
@@ -133,7 +134,7 @@ impl RecordBuilder {
                 vec![self.record(time, *step, *step as f64 * self.epochs_per_step, what)]
             }
             Event::Knn { step, epoch, features, scores } => {
-                let what = What::Knn { features: features.clone(), scores: scores.clone() };
+                let what = What::Knn { features: *features, scores: scores.clone() };
                 vec![self.record(time, *step, *epoch as f64, what)]
             }
             Event::Linear { stage, epoch, epochs, caveat, values } => {

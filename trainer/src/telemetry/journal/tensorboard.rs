@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::crc32c::masked;
 use super::record::{Record, What};
+use crate::telemetry::encoder_kind::EncoderKind;
 use crate::telemetry::metric::RecordKind;
 use crate::telemetry::metric_table;
 use crate::telemetry::values::Values;
@@ -115,8 +116,10 @@ fn scalars(record: &Record) -> Vec<(String, f64)> {
         }
         What::Knn { features, scores } => {
             let tag = metric_table::KNN_TOP1.tag.unwrap_or_default();
-            let tag =
-                if features == "trained" { tag.to_owned() } else { tag.replacen('/', &format!("/{features}/"), 1) };
+            let tag = match features {
+                EncoderKind::Trained => tag.to_owned(),
+                other => tag.replacen('/', &format!("/{other}/"), 1),
+            };
             let first = scores.first().map(|score| (tag.clone(), score.top1));
             let each = scores.iter().map(|s| (format!("{tag}_k{}_T{}", s.k, s.temperature), s.top1));
             first.into_iter().chain(each).collect()

@@ -6,6 +6,7 @@ use simsiam_recipe::Output;
 
 use super::crc32c::masked;
 use super::*;
+use crate::telemetry::encoder_kind::EncoderKind;
 use crate::telemetry::event::Step;
 use crate::telemetry::metric_table;
 use crate::telemetry::values::Values;
@@ -97,7 +98,7 @@ fn step(step: u64) -> Event {
 
 fn knn(step: u64, epoch: u64) -> Event {
     let scores = vec![KnnScore { k: 20, temperature: 0.07, top1: 51.5, caveat: None }];
-    Event::Knn { step, epoch, features: "trained".into(), scores }
+    Event::Knn { step, epoch, features: EncoderKind::Trained, scores }
 }
 
 fn checkpoint(step: u64) -> Event {
