@@ -10,6 +10,8 @@ pub struct Metric {
     pub key: &'static str,
     /// Its unit; `1` if it has none.
     pub unit: &'static str,
+    /// What it is, as Prometheus and the documentation say it; metrics that share a series have the same.
+    pub help: &'static str,
     /// The Prometheus series; several metrics may share one and differ in its label.
     pub series: Option<Series>,
     /// How the value is read from events.
@@ -38,8 +40,6 @@ pub enum RecordKind {
 pub struct Series {
     /// Name of the series.
     pub name: &'static str,
-    /// What it is, as Prometheus and the documentation say it.
-    pub help: &'static str,
     /// Its type.
     pub kind: Kind,
     /// Name of its label.

@@ -17,13 +17,13 @@ macro_rules! table {
     };
 }
 
-/// A row with its key and unit alone.
+/// A row with its key and unit alone; each gives its help.
 const fn metric(key: &'static str, unit: &'static str, read: Read) -> Metric {
-    Metric { key, unit, series: None, read, record: None, tag: None, curve: None }
+    Metric { key, unit, help: "", series: None, read, record: None, tag: None, curve: None }
 }
 
-const fn series(name: &'static str, help: &'static str, kind: Kind, label: Option<&'static str>) -> Option<Series> {
-    Some(Series { name, help, kind, label })
+const fn series(name: &'static str, kind: Kind, label: Option<&'static str>) -> Option<Series> {
+    Some(Series { name, kind, label })
 }
 
 const fn curve(chart: &'static str, name: &'static str) -> Curve {
@@ -40,23 +40,16 @@ const RATES_HELP: &str = "Learning rate.";
 table! {
     /// Time that gradients are reduced after backward.
     ALLREDUCE_SECONDS = Metric {
-        series: series(
-            "simsiam_allreduce_seconds",
+        help:
             "Time from the end of rank 0's backward pass until all gradients are reduced: the part of the all-reduce \
              that did not overlap with backward. Every step on CPUs; on GPUs the first ten and every hundredth.",
-            Kind::LateHistogram(0.0001),
-            None,
-        ),
+        series: series("simsiam_allreduce_seconds", Kind::LateHistogram(0.0001), None),
         ..metric("allreduceSeconds", "seconds", Read::Steps(|step| &step.allreduce_seconds))
     };
     /// Duration of writing a checkpoint.
     CHECKPOINT_SECONDS = Metric {
-        series: series(
-            "simsiam_checkpoint_seconds",
-            "From a checkpoint's snapshot to its manifest.",
-            Kind::Histogram(0.05),
-            None,
-        ),
+        help: "From a checkpoint's snapshot to its manifest.",
+        series: series("simsiam_checkpoint_seconds", Kind::Histogram(0.05), None),
         ..metric("checkpointSeconds", "seconds", Read::Event(|_, event, emit| {
             if let Event::Checkpoint { seconds, .. } = event {
                 emit("", *seconds);
@@ -65,12 +58,8 @@ table! {
     };
     /// Time that training waits for a checkpoint.
     CHECKPOINT_STALL_SECONDS = Metric {
-        series: series(
-            "simsiam_checkpoint_stall_seconds",
-            "Time that training waited for a checkpoint.",
-            Kind::Histogram(0.001),
-            None,
-        ),
+        help: "Time that training waited for a checkpoint.",
+        series: series("simsiam_checkpoint_stall_seconds", Kind::Histogram(0.001), None),
         ..metric("checkpointStallSeconds", "seconds", Read::Event(|_, event, emit| {
             if let Event::CheckpointStall { seconds } = event {
                 emit("", *seconds);
@@ -79,12 +68,8 @@ table! {
     };
     /// Step of the last checkpoint.
     CHECKPOINT_STEP = Metric {
-        series: series(
-            "simsiam_checkpoint_step",
-            "Finished steps of the last completed checkpoint.",
-            Kind::Gauge,
-            None,
-        ),
+        help: "Finished steps of the last completed checkpoint.",
+        series: series("simsiam_checkpoint_step", Kind::Gauge, None),
         ..metric("checkpointStep", "steps", Read::Event(|_, event, emit| {
             if let Event::Checkpoint { step, .. } = event {
                 emit("", *step as f64);
@@ -93,27 +78,20 @@ table! {
     };
     /// Replaced images.
     CORRUPT_IMAGES = Metric {
-        series: series(
-            "simsiam_corrupt_images",
-            "Images replaced in this attempt because they could not be read.",
-            Kind::Gauge,
-            Some("rank"),
-        ),
+        help: "Images replaced in this attempt because they could not be read.",
+        series: series("simsiam_corrupt_images", Kind::Gauge, Some("rank")),
         ..metric("corrupt", "images", Read::EachRank(|step| Some(step.corrupt as f64)))
     };
     /// Time waited for data.
     DATA_WAIT_SECONDS = Metric {
-        series: series(
-            "simsiam_data_wait_seconds_total",
-            "Time that a rank waited for data in this attempt.",
-            Kind::Counter,
-            Some("rank"),
-        ),
+        help: "Time that a rank waited for data in this attempt.",
+        series: series("simsiam_data_wait_seconds_total", Kind::Counter, Some("rank")),
         // A counter refuses negative increments.
         ..metric("dataWaitSeconds", "seconds", Read::EachRank(|step| Some(step.data_wait.max(0.0))))
     };
     /// Share of the time that rank 0 waited for data, 0 to 1.
     DATA_WAIT = Metric {
+        help: "Share of the time that rank 0 waited for data, 0 to 1.",
         record: Some(RecordKind::Training),
         tag: Some("throughput/data_wait_share"),
         curve: Some(Curve { scale: 100.0, ..curve("Waiting for data", "waiting") }),
@@ -121,12 +99,8 @@ table! {
     };
     /// Effective rank of z.
     EFFECTIVE_RANK = Metric {
-        series: series(
-            "simsiam_effective_rank",
-            "Effective rank of the projections of rank 0's batch, once per epoch.",
-            Kind::Gauge,
-            None,
-        ),
+        help: "Effective rank of the projections of rank 0's batch, once per epoch.",
+        series: series("simsiam_effective_rank", Kind::Gauge, None),
         record: Some(RecordKind::Training),
         tag: Some("pretrain/effective_rank"),
         curve: line("Effective rank", "effective rank"),
@@ -134,32 +108,20 @@ table! {
     };
     /// Finished epochs.
     EPOCH = Metric {
-        series: series(
-            "simsiam_epoch",
-            "Finished epochs.",
-            Kind::Gauge,
-            None,
-        ),
+        help: "Finished epochs.",
+        series: series("simsiam_epoch", Kind::Gauge, None),
         ..metric("epoch", "epochs", Read::Step(|step| Some(step.finished_epochs() as f64)))
     };
     /// GPU memory.
     GPU_MEMORY = Metric {
-        series: series(
-            "simsiam_gpu_memory_bytes",
-            "GPU memory that a rank holds.",
-            Kind::Gauge,
-            Some("rank"),
-        ),
+        help: "GPU memory that a rank holds.",
+        series: series("simsiam_gpu_memory_bytes", Kind::Gauge, Some("rank")),
         ..metric("gpuMemory", "bytes", Read::EachRank(|step| step.gpu_memory.map(|bytes| bytes as f64)))
     };
     /// Throughput of the last interval.
     IMAGES_PER_SECOND = Metric {
-        series: series(
-            "simsiam_images_per_second",
-            "Images per second over the last interval and all ranks.",
-            Kind::Gauge,
-            None,
-        ),
+        help: "Images per second over the last interval and all ranks.",
+        series: series("simsiam_images_per_second", Kind::Gauge, None),
         record: Some(RecordKind::Training),
         tag: Some("throughput/images_per_second"),
         curve: line("Throughput", "images/s"),
@@ -167,22 +129,14 @@ table! {
     };
     /// Images trained on.
     IMAGES = Metric {
-        series: series(
-            "simsiam_images_total",
-            "Images trained on in this attempt, two views each, over all ranks.",
-            Kind::Counter,
-            None,
-        ),
+        help: "Images trained on in this attempt, two views each, over all ranks.",
+        series: series("simsiam_images_total", Kind::Counter, None),
         ..metric("images", "images", Read::Step(|step| Some(step.images as f64)))
     };
     /// kNN accuracy of the trained encoder.
     KNN_TOP1 = Metric {
-        series: series(
-            "simsiam_knn_top1",
-            "kNN top-1 accuracy in percent.",
-            Kind::Gauge,
-            Some("protocol"),
-        ),
+        help: "kNN top-1 accuracy in percent.",
+        series: series("simsiam_knn_top1", Kind::Gauge, Some("protocol")),
         record: Some(RecordKind::Knn),
         tag: Some("knn/top1"),
         curve: Some(Curve { untrained: Some("kNN, untrained encoder"), ..curve("kNN accuracy", "kNN") }),
@@ -196,12 +150,8 @@ table! {
     };
     /// Learning rate of the backbone and projector.
     LR_ENCODER = Metric {
-        series: series(
-            RATES,
-            RATES_HELP,
-            Kind::Gauge,
-            Some("group"),
-        ),
+        help: RATES_HELP,
+        series: series(RATES, Kind::Gauge, Some("group")),
         record: Some(RecordKind::Training),
         tag: Some("pretrain/lr/encoder"),
         curve: line("Learning rate", "encoder"),
@@ -209,12 +159,8 @@ table! {
     };
     /// Learning rate of the predictor.
     LR_PREDICTOR = Metric {
-        series: series(
-            RATES,
-            RATES_HELP,
-            Kind::Gauge,
-            Some("group"),
-        ),
+        help: RATES_HELP,
+        series: series(RATES, Kind::Gauge, Some("group")),
         record: Some(RecordKind::Training),
         tag: Some("pretrain/lr/predictor"),
         curve: line("Learning rate", "predictor"),
@@ -222,16 +168,13 @@ table! {
     };
     /// Learning rate of the classifier.
     LR_CLASSIFIER = Metric {
-        series: series(
-            RATES,
-            RATES_HELP,
-            Kind::Gauge,
-            Some("group"),
-        ),
+        help: RATES_HELP,
+        series: series(RATES, Kind::Gauge, Some("group")),
         ..metric("lrClassifier", "1", Read::Labelled("classifier"))
     };
     /// Cross-entropy of a classifier.
     LINEAR_LOSS = Metric {
+        help: "Mean cross-entropy of the stage's classifier on the training images of an epoch.",
         record: Some(RecordKind::Linear),
         tag: Some("loss"),
         curve: line("Loss", "loss"),
@@ -239,6 +182,7 @@ table! {
     };
     /// Learning rate of a classifier's epoch.
     LINEAR_LR = Metric {
+        help: "Learning rate of the classifier in the epoch.",
         record: Some(RecordKind::Linear),
         tag: Some("lr"),
         curve: line("Learning rate", "classifier"),
@@ -246,12 +190,8 @@ table! {
     };
     /// Top-1 accuracy of a classifier.
     LINEAR_TOP1 = Metric {
-        series: series(
-            "simsiam_linear_top1",
-            "Top-1 accuracy of the stage's classifier after its last epoch, in percent.",
-            Kind::Gauge,
-            Some("stage"),
-        ),
+        help: "Top-1 accuracy of the stage's classifier after its last epoch, in percent.",
+        series: series("simsiam_linear_top1", Kind::Gauge, Some("stage")),
         record: Some(RecordKind::Linear),
         tag: Some("top1"),
         curve: Some(Curve { untrained: Some("top-1, untrained encoder"), ..curve("Accuracy", "top-1") }),
@@ -259,12 +199,8 @@ table! {
     };
     /// Top-5 accuracy of a classifier.
     LINEAR_TOP5 = Metric {
-        series: series(
-            "simsiam_linear_top5",
-            "Top-5 accuracy of the stage's classifier after its last epoch, in percent.",
-            Kind::Gauge,
-            Some("stage"),
-        ),
+        help: "Top-5 accuracy of the stage's classifier after its last epoch, in percent.",
+        series: series("simsiam_linear_top5", Kind::Gauge, Some("stage")),
         record: Some(RecordKind::Linear),
         tag: Some("top5"),
         curve: line("Accuracy", "top-5"),
@@ -272,18 +208,15 @@ table! {
     };
     /// Best top-1 accuracy of a classifier so far.
     LINEAR_BEST_TOP1 = Metric {
+        help: "Best top-1 accuracy of the stage's classifier so far, in percent.",
         record: Some(RecordKind::Linear),
         tag: Some("best_top1"),
         ..metric("bestTop1", "percent", Read::Epoch)
     };
     /// Mean loss.
     LOSS = Metric {
-        series: series(
-            "simsiam_loss",
-            "Mean loss over the last interval and all ranks: -1 to 1 in pre-training, above 0 for cross-entropy.",
-            Kind::Gauge,
-            None,
-        ),
+        help: "Mean loss over the last interval and all ranks: -1 to 1 in pre-training, above 0 for cross-entropy.",
+        series: series("simsiam_loss", Kind::Gauge, None),
         record: Some(RecordKind::Training),
         tag: Some("pretrain/loss"),
         curve: line("Loss", "loss"),
@@ -291,22 +224,14 @@ table! {
     };
     /// Model FLOP/s utilisation.
     MODEL_FLOPS_UTILIZATION = Metric {
-        series: series(
-            "simsiam_model_flops_utilization",
-            "FLOP/s of the network divided by the peak of the devices in this precision, 0 to 1.",
-            Kind::LateGauge,
-            None,
-        ),
+        help: "FLOP/s of the network divided by the peak of the devices in this precision, 0 to 1.",
+        series: series("simsiam_model_flops_utilization", Kind::LateGauge, None),
         ..metric("modelFlopsUtilization", "ratio", Read::Value)
     };
     /// Standard deviation of the outputs.
     OUTPUT_STD = Metric {
-        series: series(
-            "simsiam_output_std",
-            "Mean per-channel standard deviation of the l2-normalised projections; 0 is collapse.",
-            Kind::Gauge,
-            None,
-        ),
+        help: "Mean per-channel standard deviation of the l2-normalised projections; 0 is collapse.",
+        series: series("simsiam_output_std", Kind::Gauge, None),
         record: Some(RecordKind::Training),
         tag: Some("pretrain/output_std"),
         curve: line("Output std", "output std"),
@@ -314,12 +239,8 @@ table! {
     };
     /// Standard deviation of healthy outputs.
     OUTPUT_STD_HEALTHY = Metric {
-        series: series(
-            "simsiam_output_std_healthy",
-            "1/sqrt(dim), the value of simsiam_output_std in a healthy run.",
-            Kind::Gauge,
-            None,
-        ),
+        help: "1/sqrt(dim), the value of simsiam_output_std in a healthy run.",
+        series: series("simsiam_output_std_healthy", Kind::Gauge, None),
         record: Some(RecordKind::Training),
         tag: Some("pretrain/output_std_healthy"),
         curve: Some(Curve { reference: true, ..curve("Output std", "healthy, 1/√dim") }),
@@ -327,12 +248,8 @@ table! {
     };
     /// Finished steps.
     STEP = Metric {
-        series: series(
-            "simsiam_step",
-            "Finished optimiser steps of the run.",
-            Kind::Gauge,
-            None,
-        ),
+        help: "Finished optimiser steps of the run.",
+        series: series("simsiam_step", Kind::Gauge, None),
         ..metric("step", "steps", Read::Event(|rank, event, emit| match event {
             Event::Resumed { step, .. } => emit("", *step as f64),
             Event::Step(Step { step, .. }) if rank == 0 => emit("", *step as f64),
@@ -341,12 +258,8 @@ table! {
     };
     /// Duration of a step.
     STEP_SECONDS = Metric {
-        series: series(
-            "simsiam_step_seconds",
-            "Wall time of an optimiser step.",
-            Kind::Histogram(0.01),
-            None,
-        ),
+        help: "Wall time of an optimiser step.",
+        series: series("simsiam_step_seconds", Kind::Histogram(0.01), None),
         ..metric("stepSeconds", "seconds", Read::Steps(|step| &step.step_seconds))
     };
 }
@@ -443,25 +356,22 @@ pub const CHARTS: &[Chart] = &[
 /// The tables of `docs/metrics.md`: every series, then every name in the journal and in TensorBoard.
 pub fn documentation() -> String {
     let mut rows = std::collections::BTreeMap::new();
-    for series in ALL.iter().filter_map(|metric| metric.series.as_ref()) {
+    for (series, help) in ALL.iter().filter_map(|metric| Some((metric.series.as_ref()?, metric.help))) {
         let label = series.label.map_or(String::new(), |label| format!("`{label}`"));
-        rows.insert(
-            series.name,
-            format!("| `{}` | {} | {label} | {} |\n", series.name, series.kind.name(), series.help),
-        );
+        rows.insert(series.name, format!("| `{}` | {} | {label} | {help} |\n", series.name, series.kind.name()));
     }
     let mut text = String::from("| name | type | labels | description |\n|---|---|---|---|\n");
     text.extend(rows.into_values());
     text += "\nThese values are in the journal, TensorBoard and `/progress`, grouped by kind of journal record:\n\n";
-    text += "| kind | key | unit | TensorBoard | Prometheus |\n|---|---|---|---|---|\n";
+    text += "| kind | key | unit | TensorBoard | Prometheus | description |\n|---|---|---|---|---|---|\n";
     let code = |name: Option<&str>| name.map_or(String::new(), |name| format!("`{name}`"));
     for (kind, name) in [(RecordKind::Training, "training"), (RecordKind::Knn, "knn"), (RecordKind::Linear, "linear")] {
         for metric in of_record(kind) {
             let series = code(metric.series.as_ref().map(|series| series.name));
             let tag =
                 metric.tag.map(|tag| if kind == RecordKind::Linear { format!("linear/{tag}") } else { tag.into() });
-            let (key, unit) = (metric.key, metric.unit);
-            text += &format!("| `{name}` | `{key}` | {unit} | {} | {series} |\n", code(tag.as_deref()));
+            let (key, unit, help) = (metric.key, metric.unit, metric.help);
+            text += &format!("| `{name}` | `{key}` | {unit} | {} | {series} | {help} |\n", code(tag.as_deref()));
         }
     }
     text
@@ -489,10 +399,12 @@ mod tests {
                 let named = metric.series.as_ref().is_some_and(|series| series.name.contains(unit));
                 assert_eq!(metric.unit == unit, named, "the series of {} names its unit", metric.key);
             }
-            let others = ALL.iter().filter_map(|other| other.series.as_ref());
-            for (one, other) in metric.series.iter().flat_map(|one| others.clone().map(move |other| (one, other))) {
-                if one.name == other.name {
-                    assert_eq!((one.help, one.kind, one.label), (other.help, other.kind, other.label));
+            assert!(!metric.help.is_empty(), "{}", metric.key);
+            for other in ALL {
+                if let (Some(one), Some(two)) = (&metric.series, &other.series)
+                    && one.name == two.name
+                {
+                    assert_eq!((metric.help, one.kind, one.label), (other.help, two.kind, two.label));
                 }
             }
         }

@@ -31,9 +31,10 @@ impl Metrics {
     pub fn new() -> Result<Self, Error> {
         let registry = Registry::new();
         let mut series = BTreeMap::new();
-        for row in metric_table::ALL.iter().filter_map(|metric| metric.series.as_ref()) {
+        for metric in metric_table::ALL {
+            let Some(row) = &metric.series else { continue };
             if !series.contains_key(row.name) {
-                let registered = Registered::new(&registry, row)
+                let registered = Registered::new(&registry, row, metric.help)
                     .map_err(|e| Error::Internal(format!("the metric {}: {e}", row.name)))?;
                 series.insert(row.name, registered);
             }
@@ -63,18 +64,16 @@ impl Metrics {
 }
 
 impl Registered {
-    fn new(registry: &Registry, row: &Series) -> prometheus::Result<Self> {
+    fn new(registry: &Registry, row: &Series, help: &str) -> prometheus::Result<Self> {
         let labels: Vec<&str> = row.label.into_iter().collect();
         let registered = match row.kind {
             Kind::Gauge | Kind::LateGauge => {
-                Self::Gauge(register(registry, GaugeVec::new(Opts::new(row.name, row.help), &labels)?)?)
+                Self::Gauge(register(registry, GaugeVec::new(Opts::new(row.name, help), &labels)?)?)
             }
-            Kind::Counter => {
-                Self::Counter(register(registry, CounterVec::new(Opts::new(row.name, row.help), &labels)?)?)
-            }
+            Kind::Counter => Self::Counter(register(registry, CounterVec::new(Opts::new(row.name, help), &labels)?)?),
             Kind::Histogram(first) | Kind::LateHistogram(first) => {
                 let buckets = (0..14).map(|i| first * f64::from(1 << i)).collect();
-                let options = HistogramOpts::new(row.name, row.help).buckets(buckets);
+                let options = HistogramOpts::new(row.name, help).buckets(buckets);
                 Self::Histogram(register(registry, HistogramVec::new(options, &labels)?)?)
             }
         };
