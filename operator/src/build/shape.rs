@@ -1,6 +1,6 @@
 //! The pods that each stage needs.
 
-use simsiam_recipe::Stage;
+use simsiam_recipe::{Stage, StageRanks};
 
 use crate::api::ValidatedRun;
 
@@ -23,14 +23,16 @@ impl Shape {
     pub fn of(run: &ValidatedRun, stage: Stage) -> Self {
         let workers = &run.cluster.workers;
         let gpus = workers.gpus_per_node;
-        match stage {
-            Stage::Pretrain | Stage::Linear | Stage::Finetune => {
+        // Packing and exporting compute nothing.
+        let devices = !matches!(stage, Stage::Prepare | Stage::Export);
+        let gpus = if devices { gpus } else { 0 };
+        match stage.ranks() {
+            StageRanks::All => {
                 let procs = workers.procs_per_node.unwrap_or_else(|| gpus.max(1));
-                Self { nodes: workers.nodes, gpus, procs, devices: true }
+                Self { nodes: workers.nodes, gpus, procs, devices }
             }
-            Stage::Knn => Self { nodes: 1, gpus, procs: gpus.max(1), devices: true },
-            Stage::Report => Self { nodes: 1, gpus: gpus.min(1), procs: 1, devices: true },
-            Stage::Prepare | Stage::Export => Self { nodes: 1, gpus: 0, procs: 1, devices: false },
+            StageRanks::OneNode => Self { nodes: 1, gpus, procs: gpus.max(1), devices },
+            StageRanks::One => Self { nodes: 1, gpus: gpus.min(1), procs: 1, devices },
         }
     }
 }

@@ -95,6 +95,13 @@ impl Default for Linear {
     }
 }
 
+impl Linear {
+    /// The peak learning rate: base × global batch / 256.
+    pub fn peak_lr(&self) -> f64 {
+        self.lr * f64::from(self.batch_size) / 256.0
+    }
+}
+
 /// A published recipe for linear classification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -158,5 +165,17 @@ impl Default for Finetune {
             min_scale: 0.08,
             seed: 0,
         }
+    }
+}
+
+impl Finetune {
+    /// The peak learning rate of the backbone: base × global batch / 256.
+    pub fn peak_lr(&self) -> f64 {
+        self.lr * f64::from(self.batch_size) / 256.0
+    }
+
+    /// The peak learning rate of the classifier, scaled in the same way.
+    pub fn peak_classifier_lr(&self) -> f64 {
+        self.classifier_lr * f64::from(self.batch_size) / 256.0
     }
 }

@@ -69,5 +69,5 @@ pub use recipe::{CheckpointPolicy, ExportFormat, Output, Recipe};
 pub use recipe_schema::{schema, without_defaults};
 pub use report::Report;
 pub use run_file::{API_VERSION, CACHE_VOLUME, CLUSTER_ONLY, KIND, RunFile};
-pub use stage::Stage;
+pub use stage::{Stage, StageRanks};
 pub use validate::check_field;

@@ -98,6 +98,11 @@ impl Default for Pretrain {
 }
 
 impl Pretrain {
+    /// The peak learning rate: base × global batch / 256 (linear scaling, Goyal et al. 2017).
+    pub fn peak_lr(&self) -> f64 {
+        self.lr * f64::from(self.batch_size) / 256.0
+    }
+
     /// F, the backbone's feature width: 2048 for `resnet50`, 512 for `resnet18`, in proportion for a
     /// smaller `baseWidth`.
     pub fn feature_width(&self) -> u32 {

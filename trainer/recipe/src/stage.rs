@@ -46,6 +46,26 @@ impl Stage {
             Self::Report => "report",
         }
     }
+
+    /// The ranks that the stage uses.
+    pub fn ranks(self) -> StageRanks {
+        match self {
+            Self::Pretrain | Self::Linear | Self::Finetune => StageRanks::All,
+            Self::Knn => StageRanks::OneNode,
+            Self::Prepare | Self::Export | Self::Report => StageRanks::One,
+        }
+    }
+}
+
+/// The ranks that a stage uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StageRanks {
+    /// Those of all nodes.
+    All,
+    /// One per GPU of one node; one without GPUs.
+    OneNode,
+    /// One.
+    One,
 }
 
 impl FromStr for Stage {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use simsiam_contract::ExitCode;
 use simsiam_contract::names::{METRICS_PATH, METRICS_PORT};
-use simsiam_recipe::Stage;
+use simsiam_recipe::{Stage, StageRanks};
 
 use super::run_result::{self, RunResult};
 use super::topology::default_threads;
@@ -51,10 +51,10 @@ pub fn execute(requests: &[StageRequest], local: &Local) -> Result<(), Error> {
     for request in requests {
         let (stage, start) = (request.stage, Instant::now());
         status.begin(stage.name());
-        let ranks = match stage {
-            Stage::Prepare | Stage::Export | Stage::Report => 1,
-            Stage::Knn => device::count().min(nproc),
-            Stage::Pretrain | Stage::Linear | Stage::Finetune => nproc,
+        let ranks = match stage.ranks() {
+            StageRanks::One => 1,
+            StageRanks::OneNode => device::count().min(nproc),
+            StageRanks::All => nproc,
         };
         let threads = local.threads_per_rank.filter(|_| ranks == nproc);
         let spec = Spec {

@@ -94,7 +94,7 @@ pub fn validate(args: &FileArgs) -> Result<(), Error> {
     let run = RunFile::load_with(&args.file, &args.set)?;
     println!("{}: valid", args.file.display());
     if let Some(p) = &run.recipe.pretrain {
-        let peak = p.lr * f64::from(p.batch_size) / 256.0;
+        let peak = p.peak_lr();
         println!(
             "  pretrain: {} ({} features), {} epochs, batch {}, peak learning rate {peak} (base {} × {}/256), weight decay {}",
             p.arch,
@@ -110,7 +110,7 @@ pub fn validate(args: &FileArgs) -> Result<(), Error> {
         println!("  knn: yes");
     }
     if let Some(l) = &run.recipe.linear {
-        let peak = l.lr * f64::from(l.batch_size) / 256.0;
+        let peak = l.peak_lr();
         println!("  linear: {} epochs, batch {}, peak learning rate {peak}", l.epochs, l.batch_size);
     }
     if let Some(f) = &run.recipe.finetune {

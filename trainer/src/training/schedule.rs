@@ -30,10 +30,10 @@ pub struct LearningRate {
 }
 
 impl LearningRate {
-    /// Peak rate = base × global batch / 256 (linear scaling, Goyal et al. 2017).
+    /// The rates of a recipe, of which the highest is [`Pretrain::peak_lr`].
     pub fn new(recipe: &Pretrain, steps_per_epoch: u64) -> Self {
         Self {
-            peak: recipe.lr * f64::from(recipe.batch_size) / 256.0,
+            peak: recipe.peak_lr(),
             schedule: recipe.schedule,
             fix_predictor: recipe.fix_pred_lr,
             epochs: u64::from(recipe.epochs),

@@ -18,13 +18,13 @@ pub enum Protocol {
 impl Protocol {
     /// The linear stage of a recipe.
     pub fn linear(recipe: &Recipe) -> Result<Self, Error> {
-        let missing = || Error::config("spec.linear", "missing; this stage trains the classifier that it describes");
+        let missing = || Error::missing("spec.linear", "the linear stage");
         recipe.linear.clone().map(Self::Linear).ok_or_else(missing)
     }
 
     /// The finetune stage of a recipe.
     pub fn finetune(recipe: &Recipe) -> Result<Self, Error> {
-        let missing = || Error::config("spec.finetune", "missing; this stage trains the classifier that it describes");
+        let missing = || Error::missing("spec.finetune", "the finetune stage");
         recipe.finetune.clone().map(Self::Finetune).ok_or_else(missing)
     }
 
@@ -84,13 +84,11 @@ impl Protocol {
         matches!(self, Self::Linear(_))
     }
 
-    /// Peak learning rates of the parameter groups, base × batch / 256: the classifier's and, if it is trained, the
-    /// backbone's.
+    /// Peak learning rates of the parameter groups: the classifier's and, if it is trained, the backbone's.
     pub(super) fn peak_rates(&self) -> Vec<f64> {
-        let scale = f64::from(self.batch_size()) / 256.0;
         match self {
-            Self::Linear(l) => vec![l.lr * scale],
-            Self::Finetune(f) => vec![f.classifier_lr * scale, f.lr * scale],
+            Self::Linear(l) => vec![l.peak_lr()],
+            Self::Finetune(f) => vec![f.peak_classifier_lr(), f.peak_lr()],
         }
     }
 
