@@ -171,6 +171,11 @@ impl Error {
         Self::Config { field: field.into(), message: message.into() }
     }
 
+    /// A field that is not given, and what needs it, as in `the knn stage`.
+    pub fn missing(field: impl Into<String>, needed_by: &str) -> Self {
+        Self::config(field, format!("missing; {needed_by} needs it"))
+    }
+
     /// A failed file operation: `action` is a verb, as in `read`.
     pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();

@@ -55,10 +55,7 @@ impl<'a> Datasets<'a> {
             return self.open_original("spec.dataset.probe.val", &probe.val, Some(classes));
         }
         let Some(val) = &self.recipe.dataset.val else {
-            return Err(Error::config(
-                "spec.dataset.val",
-                "missing; the features are evaluated on the images of dataset.val",
-            ));
+            return Err(Error::missing("spec.dataset.val", "the evaluation"));
         };
         self.open("spec.dataset.val", "val", val, Some(classes))
     }
@@ -69,7 +66,7 @@ impl<'a> Datasets<'a> {
         match (&self.recipe.dataset.probe, &self.recipe.dataset.val) {
             (Some(probe), _) => self.open_original("spec.dataset.probe.val", &probe.val, None),
             (None, Some(val)) => self.open("spec.dataset.val", "val", val, None),
-            (None, None) => Err(Error::config("spec.dataset.val", "missing; embed needs it")),
+            (None, None) => Err(Error::missing("spec.dataset.val", "simsiam embed")),
         }
     }
 
@@ -128,12 +125,11 @@ impl<'a> Datasets<'a> {
         Ok(Cache::open(&cache_folder(), limit)?)
     }
 
-    /// Packs both sets into the output, if the recipe asks for it; `progress` receives the part, the number of images
-    /// done and the total.
+    /// Packs both sets into the output, if the recipe asks for it; `progress` receives the part, the number of images done and the total.
     pub fn prepare(&self, threads: usize, mut progress: impl FnMut(&str, usize, usize)) -> Result<(), Error> {
         let dataset = &self.recipe.dataset;
         let Some(settings) = &dataset.pack else {
-            return Err(Error::config("spec.dataset.pack", "missing; the prepare stage needs its settings"));
+            return Err(Error::missing("spec.dataset.pack", "the prepare stage"));
         };
         let options = PackOptions {
             size: target_size(settings),
@@ -172,7 +168,7 @@ impl<'a> Datasets<'a> {
     }
 }
 
-/// Logs what the listing skipped.
+/// Logs what the listing passed over.
 fn warn_of_remarks(field: &str, source: &dyn Source) {
     for line in source.remarks().lines() {
         tracing::warn!("{field}: {line}");
@@ -265,4 +261,14 @@ pub fn decode_mode(dataset: &Dataset) -> DecodeMode {
 /// Threads that decode and augment for one rank: `spec.dataset.loaderThreads`, or as many as libtorch uses.
 pub fn loader_threads(dataset: &Dataset, threads_per_rank: u32) -> usize {
     dataset.loader_threads.unwrap_or(threads_per_rank).max(1) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_views_of_the_default_recipe_are_those_of_the_paper() {
+        assert_eq!(two_views(&Augment::default()), TwoViews::default());
+    }
 }

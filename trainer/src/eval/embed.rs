@@ -73,7 +73,7 @@ impl Embed<'_> {
     ) -> Result<Embedded, Error> {
         let recipe = self.recipe;
         let Some(pretrain) = &recipe.pretrain else {
-            return Err(Error::config("spec.pretrain", "missing; it describes the encoder whose features are written"));
+            return Err(Error::missing("spec.pretrain", "simsiam embed"));
         };
         let storage = Storage::open(&recipe.output, runtime.clone())?;
         let datasets = Datasets::new(recipe, runtime.clone());

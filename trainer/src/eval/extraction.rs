@@ -90,7 +90,9 @@ impl FeatureExtraction<'_> {
         }
         let stop = f64::from(u8::from(rank.stop_requested()));
         let sums = rank.all_reduce_sum(&[stop, skipped_here as f64], self.what)?;
-        let &[stop, skipped] = &sums[..] else { return Err(Error::Internal("a sum lost its values".into())) };
+        let &[stop, skipped] = &sums[..] else {
+            return Err(Error::Internal("all_reduce_sum returned another number of values".into()));
+        };
         if stop > 0.0 {
             return Err(Error::Terminated);
         }

@@ -132,7 +132,7 @@ impl<'a> ReportBuilder<'a> {
     }
 
     fn pretrain(&self) -> Result<&'a Pretrain, Error> {
-        self.recipe.pretrain.as_ref().ok_or_else(|| Error::config("spec.pretrain", "missing; it describes the encoder"))
+        self.recipe.pretrain.as_ref().ok_or_else(|| Error::missing("spec.pretrain", "the report stage"))
     }
 
     fn summary(&self) -> String {

@@ -26,8 +26,8 @@ pub fn run(
     weights: Option<&Weights>,
     pixels: bool,
 ) -> Result<StageResult, Error> {
-    let missing = |field| Error::config(field, "missing; kNN evaluates the encoder that spec.pretrain describes");
-    let pretrain = recipe.pretrain.as_ref().ok_or_else(|| missing("spec.pretrain"))?;
+    let missing = || Error::missing("spec.pretrain", "the knn stage");
+    let pretrain = recipe.pretrain.as_ref().ok_or_else(missing)?;
     let protocols = recipe.knn.clone().unwrap_or_default();
     let datasets = Datasets::new(recipe, storage.runtime().clone());
     let train = datasets.labelled_train()?;

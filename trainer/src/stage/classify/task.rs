@@ -101,10 +101,7 @@ impl<'a> ClassifyTask<'a> {
     fn new(rank: &'a Rank, request: &'a Request<'a>) -> Result<(Self, String, TaskSpec), Error> {
         let (recipe, protocol) = (request.recipe, &request.protocol);
         let Some(pretrain) = &recipe.pretrain else {
-            return Err(Error::config(
-                "spec.pretrain",
-                format!("missing; {} evaluates the encoder that it describes", protocol.name()),
-            ));
+            return Err(Error::missing("spec.pretrain", &format!("the {} stage", protocol.name())));
         };
         let datasets = Datasets::new(recipe, request.storage.runtime().clone());
         let all = datasets.labelled_train()?;

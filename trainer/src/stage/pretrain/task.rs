@@ -66,7 +66,7 @@ pub fn run(rank: &Rank, request: Request) -> Result<StageResult, Error> {
     rank.sink.send(&Event::Phase { phase: RankPhase::Starting });
     let recipe = request.recipe;
     let Some(pretrain) = &recipe.pretrain else {
-        return Err(Error::config("spec.pretrain", "missing; this stage trains what it describes"));
+        return Err(Error::missing("spec.pretrain", "the pretrain stage"));
     };
     micro_batch(pretrain, rank.info.world)?;
     let datasets = Datasets::new(recipe, request.storage.runtime().clone());
