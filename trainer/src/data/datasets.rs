@@ -125,7 +125,8 @@ impl<'a> Datasets<'a> {
         Ok(Cache::open(&cache_folder(), limit)?)
     }
 
-    /// Packs both sets into the output, if the recipe asks for it; `progress` receives the part, the number of images done and the total.
+    /// Packs both sets into the output, if the recipe asks for it; `progress` receives the part, the number of images
+    /// done and the total.
     pub fn prepare(&self, threads: usize, mut progress: impl FnMut(&str, usize, usize)) -> Result<(), Error> {
         let dataset = &self.recipe.dataset;
         let Some(settings) = &dataset.pack else {

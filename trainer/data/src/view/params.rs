@@ -18,14 +18,6 @@ pub struct ViewParams {
     pub flip: bool,
 }
 
-impl ViewParams {
-    /// Only a crop.
-    #[must_use]
-    pub fn of_crop(crop: Crop) -> Self {
-        Self { crop, jitter: None, grayscale: false, blur: None, flip: false }
-    }
-}
-
 /// The view for evaluation: shorter side to `resize`, the centre `crop` × `crop`, normalised; nothing random.
 #[derive(Debug, Clone)]
 pub struct EvalView {

@@ -168,10 +168,6 @@ TCHX int32_t tchx_cuda_event_synchronize(Event* event, char** message) {
   return guarded(message, [&] { event->event.synchronize(); });
 }
 
-TCHX int32_t tchx_cuda_event_elapsed_ms(Event* start, Event* end, double* ms, char** message) {
-  return guarded(message, [&] { *ms = start->event.elapsed_time(end->event); });
-}
-
 TCHX void tchx_cuda_event_free(Event* event) {
   delete event;
 }

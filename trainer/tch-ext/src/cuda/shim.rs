@@ -63,7 +63,6 @@ table! {
     event_record: "tchx_cuda_event_record", fn(Raw, Raw, Message) -> i32;
     event_block: "tchx_cuda_event_block", fn(Raw, Raw, Message) -> i32;
     event_synchronize: "tchx_cuda_event_synchronize", fn(Raw, Message) -> i32;
-    event_elapsed_ms: "tchx_cuda_event_elapsed_ms", fn(Raw, Raw, *mut f64, Message) -> i32;
     event_free: "tchx_cuda_event_free", fn(Raw);
     pin: "tchx_cuda_pin", fn(RawTensor, *mut RawTensor, Message) -> i32;
     copy_async: "tchx_cuda_copy_async", fn(RawTensor, RawTensor, Message) -> i32;

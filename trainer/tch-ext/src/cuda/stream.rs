@@ -101,7 +101,7 @@ pub struct Event {
 unsafe impl Send for Event {}
 
 impl Event {
-    /// An event; only with `timing` can it be measured.
+    /// An event; only with `timing` can profilers measure it.
     ///
     /// # Errors
     /// As [`Stream::new`].
@@ -136,17 +136,6 @@ impl Event {
     pub fn synchronize(&self) -> Result<()> {
         // SAFETY: the handle is alive.
         check("synchronize event", |message| unsafe { (self.shim.event_synchronize)(self.raw, message) })
-    }
-
-    /// Milliseconds of device time from this mark to `end`, both with timing and both reached.
-    ///
-    /// # Errors
-    /// As [`Stream::new`].
-    pub fn elapsed_ms(&self, end: &Event) -> Result<f64> {
-        let mut ms = 0.0;
-        // SAFETY: both handles are alive and the place is valid.
-        check("elapsed time", |message| unsafe { (self.shim.event_elapsed_ms)(self.raw, end.raw, &mut ms, message) })?;
-        Ok(ms)
     }
 }
 
