@@ -287,14 +287,13 @@ fn recipe_subject(error: &simsiam_recipe::Error) -> Option<String> {
 fn data_subject(error: &simsiam_data::Error) -> Option<String> {
     use simsiam_data::Error as E;
     match error {
-        E::Io { path, .. }
-        | E::NotAFolder { path }
-        | E::EmptyFolder { path }
-        | E::NoImages { path, .. }
-        | E::MixedLayout { path, .. }
-        | E::UnknownClass { path, .. } => Some(path.display().to_string()),
+        E::Io { path, .. } | E::NotAFolder { path } => Some(path.display().to_string()),
         E::Storage { uri, .. } | E::Shard { uri, .. } => Some(uri.clone()),
-        E::Scheme { location, .. } => Some(location.clone()),
+        E::EmptyFolder { location }
+        | E::NoImages { location, .. }
+        | E::MixedLayout { location, .. }
+        | E::UnknownClass { location, .. }
+        | E::Scheme { location, .. } => Some(location.clone()),
         E::Decode { name, .. } | E::TooLarge { name, .. } | E::NothingReadable { name, .. } => Some(name.clone()),
         _ => error.option_name().map(|option| field_of(option).unwrap_or(option).to_owned()),
     }
@@ -308,7 +307,7 @@ mod tests {
     fn exit_code_of_a_stale_mount_is_temporary_and_of_a_missing_folder_bad_data() {
         let failed = |errno| {
             let source = std::io::Error::from_raw_os_error(errno);
-            Error::from(simsiam_data::Error::Io { path: "/data/a.jpg".into(), action: "read this file", source })
+            Error::from(simsiam_data::Error::Io { path: "/data/a.jpg".into(), action: "read", source })
         };
         for (errno, code) in
             [(nix::libc::ESTALE, 75), (nix::libc::EIO, 75), (nix::libc::EMFILE, 75), (nix::libc::ENOENT, 65)]

@@ -45,7 +45,7 @@ impl Cache {
     /// # Errors
     /// [`Error::Io`] if the folder cannot be made or listed.
     pub fn open(folder: &Path, limit: u64) -> Result<Self, Error> {
-        let fail = |source| Error::Io { path: folder.to_owned(), action: "open this cache", source };
+        let fail = |source| Error::Io { path: folder.to_owned(), action: "open", source };
         fs::create_dir_all(folder).map_err(fail)?;
         let cache = Self {
             folder: folder.to_owned(),
@@ -78,15 +78,16 @@ impl Cache {
         Some(path)
     }
 
-    /// Creates the copy under `key` from the `size` bytes that `write` writes. An error of `write` leaves nothing behind.
+    /// Creates the copy under `key` from the `size` bytes that `write` writes; it also gets the copy's path, for its errors.
+    /// An error of `write` leaves nothing behind.
     pub(crate) fn fill(
         &self,
         key: &str,
         size: u64,
-        write: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
+        write: impl FnOnce(&mut dyn Write, &Path) -> Result<(), Error>,
     ) -> Result<Filled, Error> {
         let path = self.path(key);
-        let fail = |source| Error::Io { path: path.clone(), action: "write this copy", source };
+        let fail = |source| Error::Io { path: path.clone(), action: "write", source };
         fs::create_dir_all(path.parent().unwrap_or(&self.folder)).map_err(fail)?;
         let lock = File::create(path.with_extension(LOCK)).map_err(fail)?;
         match lock.try_lock() {
@@ -107,9 +108,9 @@ impl Cache {
         &self,
         path: &Path,
         size: u64,
-        write: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
+        write: impl FnOnce(&mut dyn Write, &Path) -> Result<(), Error>,
     ) -> Result<Filled, Error> {
-        let fail = |source| Error::Io { path: path.to_owned(), action: "write this copy", source };
+        let fail = |source| Error::Io { path: path.to_owned(), action: "write", source };
         if path.exists() {
             return Ok(Filled::There(path.to_owned()));
         }
@@ -120,7 +121,7 @@ impl Cache {
         let part = path.with_extension(format!("{}-{serial}.{PART}", std::process::id()));
         let result = (|| {
             let mut file = File::create(&part).map_err(fail)?;
-            write(&mut file)?;
+            write(&mut file, path)?;
             let written = file.metadata().map_err(fail)?.len();
             if written != size {
                 let reason = format!("received {written} bytes instead of {size}");
@@ -217,8 +218,8 @@ mod tests {
     use std::time::Duration;
 
     fn put(cache: &Cache, key: &str, bytes: &[u8]) -> Filled {
-        let write = |to: &mut dyn Write| {
-            to.write_all(bytes).map_err(|source| Error::Io { path: key.into(), action: "write", source })
+        let write = |to: &mut dyn Write, path: &Path| {
+            to.write_all(bytes).map_err(|source| Error::Io { path: path.to_owned(), action: "write", source })
         };
         cache.fill(key, bytes.len() as u64, write).unwrap()
     }
@@ -230,13 +231,13 @@ mod tests {
         let key = Cache::key("s3://b/x", 3, "v1");
         assert_ne!(key, Cache::key("s3://b/x", 3, "v2"));
         assert_eq!(cache.find(&key), None);
-        let failed = cache.fill(&key, 3, |to| {
+        let failed = cache.fill(&key, 3, |to, _| {
             to.write_all(b"ab").unwrap();
             Err(Error::missing("x"))
         });
         assert!(failed.is_err());
         assert_eq!(cache.find(&key), None);
-        assert!(matches!(cache.fill(&key, 3, |_| Ok(())), Err(Error::Shard { .. })), "fewer bytes than announced");
+        assert!(matches!(cache.fill(&key, 3, |_, _| Ok(())), Err(Error::Shard { .. })), "fewer bytes than announced");
         assert_eq!(cache.files().unwrap().len(), 0, "nothing half-written stays");
         let Filled::There(path) = put(&cache, &key, b"abc") else { panic!("there is room") };
         assert_eq!(cache.find(&key), Some(path.clone()));
@@ -266,10 +267,10 @@ mod tests {
         let (inside, tried) = (Barrier::new(2), Barrier::new(2));
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let write = |to: &mut dyn Write| {
+                let write = |to: &mut dyn Write, path: &Path| {
                     inside.wait();
                     tried.wait();
-                    to.write_all(b"x").map_err(|source| Error::Io { path: "x".into(), action: "write", source })
+                    to.write_all(b"x").map_err(|source| Error::Io { path: path.to_owned(), action: "write", source })
                 };
                 assert!(matches!(caches[0].fill("0011", 1, write).unwrap(), Filled::There(_)));
             });

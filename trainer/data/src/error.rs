@@ -8,11 +8,11 @@ use crate::storage_error::StorageErrorKind;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder could not be read or written.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What failed, as a verb phrase: `open this folder`, `read this file`.
+        /// What was tried, as in `read`.
         action: &'static str,
         /// The operating system's error.
         source: std::io::Error,
@@ -57,21 +57,20 @@ pub enum Error {
     },
 
     /// The folder is empty.
-    #[error("{}: the folder is empty; expected <class>/<name>.jpg|png|…, or images without class folders", path.display())]
+    #[error("{location}: the folder is empty; expected <class>/<name>.jpg|png|…, or images without class folders")]
     EmptyFolder {
         /// The data set's root.
-        path: PathBuf,
+        location: String,
     },
 
     /// The folder has files, but none with the name of an image.
     #[error(
-        "{}: no images among {files} files{}; expected names ending in .jpg, .jpeg, .jfif, .jpe or .png, at the top or one folder deep",
-        path.display(),
+        "{location}: no images among {files} files{}; expected names ending in .jpg, .jpeg, .jfif, .jpe or .png, at the top or one folder deep",
         in_brackets(kinds)
     )]
     NoImages {
         /// The data set's root.
-        path: PathBuf,
+        location: String,
         /// Number of other files.
         files: usize,
         /// Their kinds, as `10 .webp, 1 .txt`.
@@ -80,12 +79,11 @@ pub enum Error {
 
     /// Images are both in class folders and beside them.
     #[error(
-        "{}: found {flat} images next to {classes} class folders (first: {first}); move them into a class folder or remove the folders",
-        path.display()
+        "{location}: found {flat} images next to {classes} class folders (first: {first}); move them into a class folder or remove the folders"
     )]
     MixedLayout {
         /// The data set's root.
-        path: PathBuf,
+        location: String,
         /// Number of images at the top.
         flat: usize,
         /// Number of class folders.
@@ -96,12 +94,11 @@ pub enum Error {
 
     /// An evaluation set has a class that the training set does not have.
     #[error(
-        "{}: class folder {class:?} is not among the {known} classes of the training set; rename or remove it",
-        path.display()
+        "{location}: class folder {class:?} is not among the {known} classes of the training set; rename or remove it"
     )]
     UnknownClass {
         /// The evaluation set's root.
-        path: PathBuf,
+        location: String,
         /// The class folder's name.
         class: String,
         /// Number of classes of the training set.

@@ -31,13 +31,13 @@ pub fn write(root: &Path, options: &SynthOptions, progress: &mut dyn FnMut(usize
     for (part, count) in [("train", options.train_per_class), ("val", options.val_per_class)] {
         for (class, (name, inside)) in CLASSES.iter().enumerate() {
             let folder = root.join(part).join(name);
-            std::fs::create_dir_all(&folder).map_err(failed(&folder, "create this folder"))?;
+            std::fs::create_dir_all(&folder).map_err(failed(&folder, "create"))?;
             for index in 0..count {
                 let mut rng = CounterRng::named(options.seed, &format!("synth {part} {class} {index}"));
                 let pixels = draw(&mut rng, options.size, *inside);
                 let path = folder.join(format!("{index:04}.jpg"));
-                let jpeg = encode(&pixels, options.size).map_err(failed(&path, "encode this image"))?;
-                std::fs::write(&path, jpeg).map_err(failed(&path, "write this file"))?;
+                let jpeg = encode(&pixels, options.size).map_err(failed(&path, "encode"))?;
+                std::fs::write(&path, jpeg).map_err(failed(&path, "write"))?;
                 done += 1;
                 progress(done, total);
             }

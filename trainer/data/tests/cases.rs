@@ -80,15 +80,12 @@ fn several_images_of_a_key_are_named_and_chosen() {
     let all = opened(&case("multi.tar"), None).unwrap();
     let remarks = all.remarks();
     assert_eq!(remarks.image_keys, ["left.jpg", "right.png"]);
-    assert!(remarks.lines().concat().contains("dataset.imageKey"), "{remarks:?}");
+    assert!(remarks.lines().concat().contains("each of them is a sample"), "{remarks:?}");
     let left = opened(&case("multi.tar"), Some("left.jpg")).unwrap();
     assert_eq!(left.len() * 2, all.len());
     assert!((0..left.len() as u64).all(|id| left.name(id).ends_with(".left.jpg")));
     let error = opened(&case("multi.tar"), Some("jpg")).err().unwrap().to_string();
-    assert!(
-        error.contains("no image has the ending jpg of dataset.imageKey; there are 6 left.jpg, 6 right.png"),
-        "{error}"
-    );
+    assert!(error.contains("no image has the chosen ending jpg; there are 6 left.jpg, 6 right.png"), "{error}");
 }
 
 #[test]

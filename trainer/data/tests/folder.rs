@@ -121,7 +121,7 @@ fn folder_without_usable_images_is_refused_by_name() {
             "",
             "ROOT: no images among 2 files (1 .csv, 1 .txt); expected names ending in .jpg, .jpeg, .jfif, .jpe or .png, at the top or one folder deep",
         ),
-        (&["a.jpg"], "none", "ROOT/none: cannot open this folder: No such file or directory (os error 2)"),
+        (&["a.jpg"], "none", "cannot open ROOT/none: No such file or directory (os error 2)"),
         (
             &["a.jpg"],
             "a.jpg",

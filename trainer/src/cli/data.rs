@@ -6,7 +6,7 @@ use std::sync::Arc;
 use simsiam_data::pack::{self, PackOptions};
 use simsiam_data::storage::{Storage, StorageOptions};
 use simsiam_data::synth::{self, SynthOptions};
-use simsiam_data::{Access, Source, TargetSize};
+use simsiam_data::{Access, Remarks, Source, TargetSize};
 use tokio::runtime::Runtime;
 
 use super::bar::Bar;
@@ -122,9 +122,7 @@ impl AccessArgs {
 
     fn open(&self, uri: &str, runtime: &Runtime) -> Result<Arc<dyn Source>, Error> {
         let source = simsiam_data::open(uri, None, &self.access(runtime))?;
-        for line in source.remarks().lines() {
-            eprintln!("{uri}: {line}");
-        }
+        show(uri, &source.remarks());
         Ok(source)
     }
 }
@@ -189,9 +187,7 @@ fn verify(at: &str, access: &AccessArgs) -> Result<(), Error> {
     let mut bar = Bar::new("shards and images read");
     let verified = inspect::verify(at, &access.access(&runtime), access.threads(), &mut |done, of| bar.show(done, of))?;
     bar.finish();
-    for line in verified.remarks.lines() {
-        eprintln!("{at}: {line}");
-    }
+    show(at, &verified.remarks);
     for fault in &verified.faults {
         println!("{}: {}", fault.name, fault.reason);
     }
@@ -228,6 +224,16 @@ fn stat(at: &str, json: bool, access: &AccessArgs) -> Result<(), Error> {
     println!("  mean     {width:.0}×{height:.0}, {megapixels:.2} megapixels, {kilobytes:.0} kB");
     println!("  of {} images inspected, {} cannot be decoded", s.looked_at, s.unreadable);
     Ok(())
+}
+
+/// Prints what the listing of `at` found beside images.
+fn show(at: &str, remarks: &Remarks) {
+    for line in remarks.lines() {
+        eprintln!("{at}: {line}");
+    }
+    if !remarks.image_keys.is_empty() {
+        eprintln!("{at}: `simsiam data pack --image-key ENDING` packs the images of one ending");
+    }
 }
 
 fn megabytes(bytes: u64) -> String {

@@ -47,11 +47,7 @@ impl ImageFolder {
 
     fn list(location: &Path, known: Option<&[String]>) -> Result<Self, Error> {
         let root = local_path(location)?;
-        let kind = fs::metadata(&root).map_err(|source| Error::Io {
-            path: root.clone(),
-            action: "open this folder",
-            source,
-        })?;
+        let kind = fs::metadata(&root).map_err(|source| Error::Io { path: root.clone(), action: "open", source })?;
         if !kind.is_dir() {
             return Err(Error::NotAFolder { path: root });
         }
@@ -59,7 +55,11 @@ impl ImageFolder {
         let folders = walk.top()?;
         let Walk { items, remarks, .. } = walk;
         if items.is_empty() && folders > 0 {
-            return Err(Error::NoImages { path: root, files: remarks.total(), kinds: remarks.kinds() });
+            return Err(Error::NoImages {
+                location: root.display().to_string(),
+                files: remarks.total(),
+                kinds: remarks.kinds(),
+            });
         }
         let (listing, _) = Listing::new(&root.display().to_string(), items, known, remarks)?;
         Ok(Self { root, listing })
@@ -84,7 +84,7 @@ impl Source for ImageFolder {
         buffer.clear();
         fs::File::open(&path).and_then(|mut file| file.read_to_end(buffer)).map_err(|source| Error::Io {
             path,
-            action: "read this image",
+            action: "read",
             source,
         })?;
         Ok(())
@@ -125,7 +125,7 @@ struct Entry {
 
 /// What a folder holds, sorted by bytes.
 fn entries(folder: &Path) -> Result<Vec<Entry>, Error> {
-    let fail = |source| Error::Io { path: folder.to_path_buf(), action: "list this folder", source };
+    let fail = |source| Error::Io { path: folder.to_path_buf(), action: "list", source };
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(fail)? {
         let entry = entry.map_err(fail)?;
@@ -137,7 +137,7 @@ fn entries(folder: &Path) -> Result<Vec<Entry>, Error> {
         // A name that is not UTF-8 would be ambiguous as a label and in messages.
         let name = entry.file_name().into_string().map_err(|name| Error::Io {
             path: folder.join(name),
-            action: "use this name",
+            action: "use the name of",
             source: std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8; rename it"),
         })?;
         if !name.starts_with('.') {
@@ -163,7 +163,7 @@ impl Walk<'_> {
     fn top(&mut self) -> Result<usize, Error> {
         let root = fs::metadata(self.root).map_err(|source| Error::Io {
             path: self.root.to_path_buf(),
-            action: "open this folder",
+            action: "open",
             source,
         })?;
         let mut above = vec![(root.dev(), root.ino())];

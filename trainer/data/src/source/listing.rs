@@ -1,7 +1,5 @@
 //! Names, classes and labels of a source's samples, in the order of their ids.
 
-use std::path::PathBuf;
-
 use super::remarks::Remarks;
 use crate::Error;
 
@@ -64,13 +62,13 @@ impl Listing {
         known: Option<&[String]>,
         mut remarks: Remarks,
     ) -> Result<(Self, Vec<T>), Error> {
-        let path = || PathBuf::from(uri);
+        let location = || uri.to_owned();
         remarks.wrapper = remarks.wrapper.take().or(unwrap(&mut items, known));
         items.sort_by(|a, b| (&a.class, &a.name).cmp(&(&b.class, &b.name)));
         let Some(first) = items.first() else {
             return Err(match remarks.total() {
-                0 => Error::EmptyFolder { path: path() },
-                files => Error::NoImages { path: path(), files, kinds: remarks.kinds() },
+                0 => Error::EmptyFolder { location: location() },
+                files => Error::NoImages { location: location(), files, kinds: remarks.kinds() },
             });
         };
         let mut own: Vec<String> = items.iter().filter_map(|item| item.class.clone()).collect();
@@ -78,13 +76,18 @@ impl Listing {
         // Without a class they sort first.
         let flat = items.iter().filter(|item| item.class.is_none()).count();
         if flat > 0 && !own.is_empty() {
-            return Err(Error::MixedLayout { path: path(), flat, classes: own.len(), first: first.name.clone() });
+            return Err(Error::MixedLayout {
+                location: location(),
+                flat,
+                classes: own.len(),
+                first: first.name.clone(),
+            });
         }
         let classes = if own.is_empty() { Vec::new() } else { known.map_or_else(|| own.clone(), <[String]>::to_vec) };
         let mut numbers = Vec::with_capacity(own.len());
         for class in &own {
             let number = classes.iter().position(|known| known == class).ok_or_else(|| Error::UnknownClass {
-                path: path(),
+                location: location(),
                 class: class.clone(),
                 known: classes.len(),
             })?;

@@ -76,8 +76,8 @@ impl Objects {
     fn keep(&self, entry: &ObjectEntry, bytes: &[u8]) {
         let Some(cache) = &self.cache else { return };
         // A copy that cannot be made costs the next epoch a request, nothing else.
-        let _ = cache.fill(&entry.key, sealed_size(bytes.len() as u64), |to| {
-            seal(bytes, to).map_err(|source| Error::Io { path: entry.key.clone().into(), action: "write", source })
+        let _ = cache.fill(&entry.key, sealed_size(bytes.len() as u64), |to, path| {
+            seal(bytes, to).map_err(|source| Error::Io { path: path.to_owned(), action: "write", source })
         });
     }
 }

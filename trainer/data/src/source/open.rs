@@ -1,6 +1,5 @@
 //! Finds out what is at an address and opens the source for it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::access::{Access, Source};
@@ -49,7 +48,7 @@ pub fn open(uri: &str, classes: Option<&[String]>, access: &Access) -> Result<Ar
     let (tars, others): (Vec<_>, Vec<_>) = top.into_iter().partition(|object| shards::is_tar(&object.name));
     match others.iter().find(|object| listing::is_image(&object.name)) {
         Some(image) if !tars.is_empty() => Err(Error::MixedLayout {
-            path: Path::new(uri).to_owned(),
+            location: uri.to_owned(),
             flat: others.len(),
             classes: tars.len(),
             first: image.name.clone(),

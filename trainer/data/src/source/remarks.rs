@@ -97,8 +97,8 @@ impl Remarks {
         }
         if !self.image_keys.is_empty() {
             lines.push(format!(
-                "several images share one WebDataset key (endings: {}), and each of them is a sample; set \
-                 dataset.imageKey to the ending of those to use",
+                "several images share one WebDataset key (endings: {}), and each of them is a sample; an image key \
+                 uses those of one ending alone",
                 self.image_keys.join(", ")
             ));
         }

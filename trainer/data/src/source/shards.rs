@@ -117,7 +117,7 @@ impl Shards {
         remarks.unusable(store.unusable_keys());
         if let (Some(wanted), true) = (&access.image_key, opened.iter().all(|(_, _, entries)| entries.is_empty())) {
             let found = kinds(&remarks.other_keys);
-            let reason = format!("no image has the ending {wanted} of dataset.imageKey; there are {found}");
+            let reason = format!("no image has the chosen ending {wanted}; there are {found}");
             if !found.is_empty() {
                 return Err(Error::Shard { uri: store.uri(""), reason });
             }
@@ -187,7 +187,7 @@ impl Shards {
                 Ok(false)
             }
             Ok(()) => Err(self.wrong_sum(shard, entry)),
-            Err(source) => Err(Error::Io { path: path.to_path_buf(), action: "read from this shard", source }),
+            Err(source) => Err(Error::Io { path: path.to_path_buf(), action: "read", source }),
         }
     }
 
@@ -297,7 +297,7 @@ impl Set {
         while !left.is_empty() && !stop.load(Ordering::Relaxed) {
             let mut busy = Vec::new();
             for shard in left {
-                match cache.fill(&shard.key, shard.bytes, |to| self.copy(shard, stop, to)) {
+                match cache.fill(&shard.key, shard.bytes, |to, path| self.copy(shard, stop, to, path)) {
                     Ok(Filled::There(path)) => shard.adopt(path),
                     Ok(Filled::Busy) => busy.push(shard),
                     Ok(Filled::NoRoom) => return,
@@ -313,7 +313,7 @@ impl Set {
         }
     }
 
-    fn copy(&self, shard: &Shard, stop: &AtomicBool, to: &mut dyn Write) -> Result<(), Error> {
+    fn copy(&self, shard: &Shard, stop: &AtomicBool, to: &mut dyn Write, path: &Path) -> Result<(), Error> {
         let uri = || self.store.uri(&shard.name);
         let mut sum = Sha256::new();
         let mut take = |piece: &[u8]| {
@@ -321,7 +321,7 @@ impl Set {
                 return Err(Error::Worker { what: "was asked to stop".into() });
             }
             sum.update(piece);
-            to.write_all(piece).map_err(|source| Error::Io { path: uri().into(), action: "copy this shard", source })
+            to.write_all(piece).map_err(|source| Error::Io { path: path.to_owned(), action: "write", source })
         };
         self.store.runtime().block_on(self.store.stream(&shard.name, &mut take))?;
         match &shard.sha256 {
@@ -339,7 +339,7 @@ fn local_shard(path: PathBuf, expected: u64) -> Result<PathBuf, Error> {
             uri: path.display().to_string(),
             reason: "this shard is missing; pack the data again".into(),
         },
-        _ => Error::Io { path: path.clone(), action: "open this shard", source: e },
+        _ => Error::Io { path: path.clone(), action: "open", source: e },
     })?;
     if found.len() == expected {
         return Ok(path);
@@ -358,7 +358,7 @@ fn table(
     cache: Option<&Cache>,
 ) -> Result<Contents, Error> {
     if let Some(path) = store.local_file(&tar.name) {
-        let file = File::open(&path).map_err(|source| Error::Io { path, action: "open this shard", source })?;
+        let file = File::open(&path).map_err(|source| Error::Io { path, action: "open", source })?;
         return images(uri, tar.size, image_key, std::io::BufReader::new(file));
     }
     // The version is that of what is read from a tar: older tables lack what was read since.
@@ -371,12 +371,8 @@ fn table(
         let Contents { entries, remarks } = contents;
         let index = Index { bytes: tar.size, sha256: "-".into(), of: remarks.to_word(), entries };
         let text = index.to_text();
-        let write = |to: &mut dyn Write| {
-            to.write_all(text.as_bytes()).map_err(|source| Error::Io {
-                path: uri.into(),
-                action: "keep the table of",
-                source,
-            })
+        let write = |to: &mut dyn Write, path: &Path| {
+            to.write_all(text.as_bytes()).map_err(|source| Error::Io { path: path.to_owned(), action: "write", source })
         };
         // Without it the table is read from the tar again next time.
         let _ = cache.fill(&key, text.len() as u64, write);
