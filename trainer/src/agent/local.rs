@@ -9,7 +9,7 @@ use simsiam_recipe::{Stage, StageRanks};
 
 use super::run_result::{self, RunResult};
 use super::topology::default_threads;
-use super::{Outcome, RunStatus, Spec, Timeouts, Topology, http, supervise};
+use super::{NodeStage, Outcome, RunStatus, Timeouts, Topology, http, supervise};
 use crate::dist::device;
 use crate::error::Error;
 use crate::runtime;
@@ -18,7 +18,7 @@ use crate::storage::Storage;
 
 /// How a run uses this machine.
 #[derive(Clone, Debug)]
-pub struct Local {
+pub struct LocalOptions {
     /// Number of ranks; `None` is one per GPU, or one.
     pub nproc: Option<usize>,
     /// GPUs that this machine must have.
@@ -35,7 +35,7 @@ pub struct Local {
 ///
 /// # Errors
 /// That of the first stage that failed.
-pub fn execute(requests: &[StageRequest], local: &Local) -> Result<(), Error> {
+pub fn execute(requests: &[StageRequest], local: &LocalOptions) -> Result<(), Error> {
     let Some(first) = requests.first() else { return Ok(()) };
     device::require(local.gpus, "--gpus")?;
     let nproc = local.nproc.unwrap_or_else(device::count);
@@ -57,7 +57,7 @@ pub fn execute(requests: &[StageRequest], local: &Local) -> Result<(), Error> {
             StageRanks::All => nproc,
         };
         let threads = local.threads_per_rank.filter(|_| ranks == nproc);
-        let spec = Spec {
+        let spec = NodeStage {
             request: request.clone(),
             topology: Topology::local(ranks),
             threads: threads.unwrap_or_else(|| default_threads(ranks)),

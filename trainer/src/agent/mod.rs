@@ -19,6 +19,6 @@ pub mod topology;
 
 pub use outcome::Outcome;
 pub use status::RunStatus;
-pub use supervise::{Spec, supervise};
+pub use supervise::{NodeStage, supervise};
 pub use timeouts::Timeouts;
 pub use topology::Topology;

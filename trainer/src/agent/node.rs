@@ -9,8 +9,8 @@ use simsiam_recipe::Stage;
 use tokio::runtime::Runtime;
 
 use super::run_result::RunResult;
-use super::topology::{Asked, default_threads};
-use super::{Outcome, RunStatus, Spec, Timeouts, Topology, http, supervise, termination};
+use super::topology::{TopologyArgs, default_threads};
+use super::{NodeStage, Outcome, RunStatus, Timeouts, Topology, http, supervise, termination};
 use crate::dist::device;
 use crate::error::Error;
 use crate::runtime;
@@ -23,7 +23,7 @@ pub struct Node {
     /// The stage.
     pub request: StageRequest,
     /// This node among all, as the command line and the environment describe it.
-    pub asked: Asked,
+    pub asked: TopologyArgs,
     /// GPUs that this node must have.
     pub gpus: usize,
     /// Intra-op threads of each rank; `None` is the node's cores divided by its ranks.
@@ -42,7 +42,10 @@ pub fn run(node: Result<Node, Error>, termination_log: &Path) -> Result<(), Erro
     let outcome = match node.and_then(|node| attempt(&node, termination_log)) {
         Ok(outcome) => outcome,
         Err(e) => {
-            termination::write(termination_log, &termination::message(&Outcome::from(&e), &Progress::default()));
+            termination::write_termination_message(
+                termination_log,
+                &termination::message(&Outcome::from(&e), &Progress::default()),
+            );
             return Err(e);
         }
     };
@@ -63,7 +66,7 @@ fn attempt(node: &Node, termination_log: &Path) -> Result<Outcome, Error> {
         pretrain::micro_batch(p, topology.world)?;
     }
     let threads = node.threads_per_rank.unwrap_or_else(|| default_threads(topology.nproc));
-    let spec = Spec { request: request.clone(), topology, threads, timeouts: node.timeouts };
+    let spec = NodeStage { request: request.clone(), topology, threads, timeouts: node.timeouts };
     let status = RunStatus::new(&request.run)?;
     status.begin(request.stage.name());
     let runtime = runtime::start()?;
@@ -74,7 +77,7 @@ fn attempt(node: &Node, termination_log: &Path) -> Result<Outcome, Error> {
         supervise(&spec, &status).await
     })?;
     status.end();
-    termination::write(termination_log, &termination::message(&outcome, &status.progress()));
+    termination::write_termination_message(termination_log, &termination::message(&outcome, &status.progress()));
     if outcome.code == ExitCode::Done && spec.topology.hosts_store() {
         // The stage is done and its results are in the termination message, whether or not this copy can be written.
         if let Err(e) = record(request, outcome.result.clone(), start.elapsed(), &runtime) {

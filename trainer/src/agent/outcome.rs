@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// How one rank ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
+pub struct RankExit {
     /// Its global rank.
     pub rank: usize,
     /// Its exit code, or `None` after a signal.
@@ -28,7 +28,7 @@ pub struct Ending {
     pub on_its_own: bool,
 }
 
-impl Ending {
+impl RankExit {
     /// Reads a wait status.
     pub fn new(rank: usize, status: ExitStatus, on_its_own: bool) -> Self {
         Self {
@@ -108,7 +108,7 @@ impl Outcome {
     ///
     /// The most specific code among ranks that ended on their own wins; of equal ones a crash, which is the cause where
     /// others only lost a peer; then the lowest rank's. If the agent itself was stopped, every ending counts.
-    pub fn of(endings: &[Ending], stopped: bool, result: StageResult) -> Self {
+    pub fn of(endings: &[RankExit], stopped: bool, result: StageResult) -> Self {
         let cause = endings
             .iter()
             .filter(|e| stopped || e.on_its_own)
@@ -154,9 +154,9 @@ impl From<&Error> for Outcome {
 mod tests {
     use super::*;
 
-    fn ending(rank: usize, code: u8, on_its_own: bool) -> Ending {
+    fn ending(rank: usize, code: u8, on_its_own: bool) -> RankExit {
         let (reason, message) = (Some(ExitCode::from_code(code).into()), Some(format!("rank {rank} says {code}")));
-        Ending {
+        RankExit {
             rank,
             code: Some(code),
             signal: None,
@@ -168,9 +168,9 @@ mod tests {
         }
     }
 
-    fn killed(rank: usize, signal: i32) -> Ending {
+    fn killed(rank: usize, signal: i32) -> RankExit {
         let (reason, message, subject) = (None, None, None);
-        Ending {
+        RankExit {
             rank,
             code: None,
             signal: Some(signal),
@@ -182,7 +182,7 @@ mod tests {
         }
     }
 
-    fn code(endings: &[Ending], stopped: bool) -> u8 {
+    fn code(endings: &[RankExit], stopped: bool) -> u8 {
         Outcome::of(endings, stopped, StageResult::default()).code.code()
     }
 
@@ -220,16 +220,16 @@ mod tests {
     #[test]
     fn outcome_of_a_crash_has_the_ranks_last_lines() {
         let last_lines = vec!["NCCL watchdog".to_owned(), "terminate called".to_owned()];
-        let outcome = Outcome::of(&[Ending { last_lines, ..killed(2, 6) }], false, StageResult::default());
+        let outcome = Outcome::of(&[RankExit { last_lines, ..killed(2, 6) }], false, StageResult::default());
         assert_eq!(outcome.message, "rank 2 crashed with signal 6; its last lines: NCCL watchdog | terminate called");
     }
 
     #[test]
     fn outcome_reason_is_the_ranks_unless_it_crashed() {
-        let collapsed = Ending { reason: Some(FailureReason::Collapsed), ..ending(0, 86, true) };
+        let collapsed = RankExit { reason: Some(FailureReason::Collapsed), ..ending(0, 86, true) };
         let outcome = Outcome::of(&[collapsed], false, StageResult::default());
         assert_eq!((outcome.code, outcome.reason), (ExitCode::Diverged, FailureReason::Collapsed));
-        let crashed = Ending { reason: Some(FailureReason::Crashed), ..ending(0, 1, true) };
+        let crashed = RankExit { reason: Some(FailureReason::Crashed), ..ending(0, 1, true) };
         assert_eq!(Outcome::of(&[crashed], false, StageResult::default()).reason, FailureReason::Temporary);
     }
 }

@@ -8,10 +8,10 @@ use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Process ids of the ranks, which are waited for elsewhere.
-pub type Own = Arc<Mutex<HashSet<i32>>>;
+pub type RankPids = Arc<Mutex<HashSet<i32>>>;
 
 /// Waits for orphans for as long as the runtime lives, if this is PID 1.
-pub fn orphans(own: Own) {
+pub fn orphans(own: RankPids) {
     if std::process::id() != 1 {
         return;
     }
@@ -26,7 +26,7 @@ pub fn orphans(own: Own) {
 }
 
 /// An ended child that is not a rank; it is not reaped yet.
-fn next_orphan(own: &Own) -> Option<Pid> {
+fn next_orphan(own: &RankPids) -> Option<Pid> {
     let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     let pid = match waitid(Id::All, look) {
         Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => pid,

@@ -19,15 +19,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::outcome::{Ending, Outcome};
+use super::outcome::{Outcome, RankExit};
 use super::{RunStatus, Timeouts, Topology, reap, rendezvous};
 use crate::error::Error;
-use crate::stage::{StageRequest, environment};
+use crate::stage::{StageRequest, rank_environment};
 use crate::telemetry::Event;
 
 /// A stage on one node, as its agent runs it.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub struct NodeStage {
     /// What each rank does.
     pub request: StageRequest,
     /// The ranks of this node.
@@ -39,7 +39,7 @@ pub struct Spec {
 }
 
 /// Runs the stage's ranks on this node until all have ended.
-pub async fn supervise(spec: &Spec, status: &RunStatus) -> Result<Outcome, Error> {
+pub async fn supervise(spec: &NodeStage, status: &RunStatus) -> Result<Outcome, Error> {
     let topology = &spec.topology;
     let address = |port| format!("{}:{port}", topology.master_addr);
     // First of all: PID 1 of a container ignores SIGTERM until it has a handler.
@@ -92,14 +92,14 @@ struct Gang {
     relays: JoinSet<()>,
     last_lines: HashMap<usize, LastLines>,
     reports: mpsc::UnboundedReceiver<(usize, Event)>,
-    own: reap::Own,
+    own: reap::RankPids,
     listener: tokio::task::JoinHandle<()>,
     open: Arc<AtomicUsize>,
     _folder: tempfile::TempDir,
 }
 
 impl Gang {
-    fn start(spec: &Spec, status: &RunStatus, port: u16) -> Result<Self, Error> {
+    fn start(spec: &NodeStage, status: &RunStatus, port: u16) -> Result<Self, Error> {
         let folder = tempfile::Builder::new()
             .prefix("simsiam-")
             .tempdir()
@@ -111,7 +111,7 @@ impl Gang {
         let (sender, reports) = mpsc::unbounded_channel();
         let open = Arc::new(AtomicUsize::new(0));
         let listener = tokio::spawn(listen(listener, status.clone(), sender, open.clone()));
-        let own = reap::Own::default();
+        let own = reap::RankPids::default();
         reap::orphans(own.clone());
         let (mut ranks, mut relays, mut pids) = (JoinSet::new(), JoinSet::new(), HashMap::new());
         let mut last_lines = HashMap::new();
@@ -135,8 +135,8 @@ impl Gang {
         Ok(Self { ranks, pids, relays, last_lines, reports, own, listener, open, _folder: folder })
     }
 
-    async fn watch(mut self, spec: &Spec, status: &RunStatus, signals: &mut Signals) -> Result<Outcome, Error> {
-        let mut endings: Vec<Ending> = Vec::new();
+    async fn watch(mut self, spec: &NodeStage, status: &RunStatus, signals: &mut Signals) -> Result<Outcome, Error> {
+        let mut endings: Vec<RankExit> = Vec::new();
         let mut stopped = false;
         let mut stalled = None;
         let mut kill_at: Option<tokio::time::Instant> = None;
@@ -147,7 +147,7 @@ impl Gang {
                     let Ok((rank, status)) = ended else { continue };
                     let status = status.map_err(Error::system("wait for a rank"))?;
                     self.forget(rank);
-                    let ending = Ending::new(rank, status, kill_at.is_none() || stopped);
+                    let ending = RankExit::new(rank, status, kill_at.is_none() || stopped);
                     if !ending.is_done() && kill_at.is_none() && !self.ranks.is_empty() {
                         self.signal_all(Signal::SIGTERM);
                         kill_at = Some(tokio::time::Instant::now() + Timeouts::FAILURE_GRACE);
@@ -205,7 +205,7 @@ impl Gang {
     }
 
     /// Stops all ranks, which then have time for a checkpoint; returns when that time is over.
-    fn stop(&self, spec: &Spec) -> tokio::time::Instant {
+    fn stop(&self, spec: &NodeStage) -> tokio::time::Instant {
         self.signal_all(Signal::SIGTERM);
         tokio::time::Instant::now() + spec.timeouts.stop_grace
     }
@@ -259,7 +259,7 @@ fn remember(lines: &LastLines, line: &str) {
     lines.push_back(line.chars().take(LAST_LINE_CHARS).collect());
 }
 
-fn start_rank(spec: &Spec, index: usize, port: u16, socket: &Path, request: &Path) -> Result<Child, Error> {
+fn start_rank(spec: &NodeStage, index: usize, port: u16, socket: &Path, request: &Path) -> Result<Child, Error> {
     let program: PathBuf = std::env::current_exe().map_err(Error::system("find the path of this program"))?;
     let topology = &spec.topology;
     let mut command = Command::new(&program);
@@ -271,10 +271,10 @@ fn start_rank(spec: &Spec, index: usize, port: u16, socket: &Path, request: &Pat
         .env(env::WORLD_SIZE, topology.world.to_string())
         .env(env::MASTER_ADDR, &topology.master_addr)
         .env(env::MASTER_PORT, port.to_string())
-        .env(environment::AGENT_SOCKET, socket)
-        .env(environment::AGENT_PID, std::process::id().to_string())
-        .env(environment::THREADS, spec.threads.to_string())
-        .env(environment::TIMEOUT, spec.timeouts.rendezvous.as_secs().to_string())
+        .env(rank_environment::AGENT_SOCKET, socket)
+        .env(rank_environment::AGENT_PID, std::process::id().to_string())
+        .env(rank_environment::THREADS, spec.threads.to_string())
+        .env(rank_environment::TIMEOUT, spec.timeouts.rendezvous.as_secs().to_string())
         // libtorch reads it before the rank can set the number itself.
         .env("OMP_NUM_THREADS", spec.threads.to_string())
         .envs(REPRODUCIBLE.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()))

@@ -24,7 +24,7 @@ pub fn message(outcome: &Outcome, progress: &Progress) -> TerminationMessage {
 
 /// Writes the message to `path`, if a container runtime or the user made a place for it. A failure is a warning, since
 /// the exit code still says how the stage ended.
-pub fn write(path: &Path, message: &TerminationMessage) {
+pub fn write_termination_message(path: &Path, message: &TerminationMessage) {
     // Kubernetes creates the default file; outside a container /dev is not ours to write into.
     let expected = path.exists() || !path.starts_with("/dev");
     if !expected || !path.parent().is_some_and(Path::exists) {

@@ -6,7 +6,7 @@ use crate::error::Error;
 
 /// What the command line and the environment say about the topology.
 #[derive(Clone, Debug, Default)]
-pub struct Asked {
+pub struct TopologyArgs {
     /// `--nnodes`.
     pub nnodes: Option<usize>,
     /// `--node-rank`.
@@ -31,7 +31,7 @@ pub struct Asked {
     pub env_local_rank: Option<usize>,
 }
 
-impl Asked {
+impl TopologyArgs {
     /// Adds what torchrun or Slurm set in the environment.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Topology {
     }
 
     /// Resolves what was asked; `devices` is the default number of ranks.
-    pub fn resolve(asked: &Asked, devices: usize) -> Result<Self, Error> {
+    pub fn resolve(asked: &TopologyArgs, devices: usize) -> Result<Self, Error> {
         let usage = |text: String| Err(Error::Usage(text));
         let torchrun = asked.nnodes.is_some() || asked.node_rank.is_some() || asked.nproc.is_some();
         let reference = asked.dist_url.is_some() || asked.world_size.is_some() || asked.rank.is_some();
@@ -145,7 +145,7 @@ impl Topology {
     }
 
     /// One rank, as torchrun or Slurm started it.
-    fn from_environment(asked: &Asked) -> Result<Self, Error> {
+    fn from_environment(asked: &TopologyArgs) -> Result<Self, Error> {
         let missing = |name: &str| {
             Error::Usage(format!(
                 "{name} is not set; with RANK or WORLD_SIZE in the environment, RANK, WORLD_SIZE, MASTER_ADDR and \
@@ -188,40 +188,44 @@ mod tests {
 
     #[test]
     fn topology_of_flags_counts_nodes_and_of_environment_counts_ranks() {
-        let flags = Asked {
+        let flags = TopologyArgs {
             nnodes: Some(2),
             node_rank: Some(1),
             nproc: Some(4),
             master_addr: Some("a".into()),
-            ..Asked::default()
+            ..TopologyArgs::default()
         };
         let there = Topology::resolve(&flags, 1).unwrap();
         assert_eq!((there.first_rank, there.nproc, there.world, there.master_port), (4, 4, 8, 29500));
-        let reference =
-            Asked { dist_url: Some("tcp://[::1]:4000".into()), world_size: Some(2), rank: Some(0), ..Asked::default() };
+        let reference = TopologyArgs {
+            dist_url: Some("tcp://[::1]:4000".into()),
+            world_size: Some(2),
+            rank: Some(0),
+            ..TopologyArgs::default()
+        };
         let there = Topology::resolve(&reference, 3).unwrap();
         assert_eq!((there.nproc, there.world, there.master_addr.as_str(), there.master_port), (3, 6, "::1", 4000));
-        let environment = Asked {
+        let environment = TopologyArgs {
             env_rank: Some(5),
             env_world_size: Some(8),
             env_local_rank: Some(1),
             master_addr: Some("a".into()),
             master_port: Some(1),
-            ..Asked::default()
+            ..TopologyArgs::default()
         };
         let there = Topology::resolve(&environment, 4).unwrap();
         assert_eq!((there.first_rank, there.first_local_rank, there.nproc, there.world), (5, 1, 1, 8));
-        assert_eq!(Topology::resolve(&Asked::default(), 2).unwrap(), Topology::local(2));
+        assert_eq!(Topology::resolve(&TopologyArgs::default(), 2).unwrap(), Topology::local(2));
     }
 
     #[test]
     fn topology_of_contradicting_flags_is_bad_usage() {
-        let some = |f: fn(&mut Asked)| {
-            let mut asked = Asked::default();
+        let some = |f: fn(&mut TopologyArgs)| {
+            let mut asked = TopologyArgs::default();
             f(&mut asked);
             Topology::resolve(&asked, 1).unwrap_err()
         };
-        type Case = (fn(&mut Asked), &'static str);
+        type Case = (fn(&mut TopologyArgs), &'static str);
         let cases: [Case; 6] = [
             (|a| (a.env_rank, a.nnodes) = (Some(0), Some(1)), "names one process"),
             (|a| (a.world_size, a.nnodes) = (Some(2), Some(2)), "only one pair"),

@@ -6,7 +6,7 @@ use simsiam_recipe::Stage;
 
 use super::stage::{StageArgs, TimeoutArgs, at_least_one, threads};
 use super::weights::WeightsArgs;
-use crate::agent::local::{self, Local};
+use crate::agent::local::{self, LocalOptions};
 use crate::error::Error;
 
 /// Arguments of `simsiam run`, and of `linear` and `finetune` with others.
@@ -60,7 +60,7 @@ fn start(args: &Args, only: Option<Stage>, weights: &WeightsArgs) -> Result<(), 
     let requests = stages.into_iter().map(request).collect::<Result<Vec<_>, _>>()?;
     local::execute(
         &requests,
-        &Local {
+        &LocalOptions {
             nproc: args.nproc.or((args.gpus > 0).then_some(args.gpus)),
             gpus: args.gpus,
             threads_per_rank: args.threads_per_rank.or(run.threads_per_rank()),

@@ -9,7 +9,7 @@ use simsiam_recipe::Stage;
 
 use super::stage::{StageArgs, TimeoutArgs, at_least_one, threads};
 use crate::agent::node::{self, Node};
-use crate::agent::topology::Asked;
+use crate::agent::topology::TopologyArgs;
 use crate::error::Error;
 use crate::stage::{self, StageRequest};
 
@@ -74,7 +74,7 @@ pub fn execute(args: &Args) -> Result<(), Error> {
 impl Args {
     fn node(&self) -> Result<Node, Error> {
         let run = self.stage_args.file.load()?;
-        let asked = Asked {
+        let asked = TopologyArgs {
             nnodes: self.nnodes,
             node_rank: self.node_rank,
             nproc: self.nproc_per_node,
@@ -83,7 +83,7 @@ impl Args {
             dist_url: self.dist_url.clone(),
             world_size: self.world_size,
             rank: self.rank,
-            ..Asked::default()
+            ..TopologyArgs::default()
         };
         Ok(Node {
             request: self.stage_args.request(&run, self.stage, None)?,

@@ -11,4 +11,4 @@ pub mod rank;
 pub mod testing;
 
 pub use bucket_sizes::BucketSizes;
-pub use rank::{Rank, RankInfo, lost};
+pub use rank::{Rank, RankInfo, peer_lost};

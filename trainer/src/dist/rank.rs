@@ -114,13 +114,13 @@ impl Rank {
     pub fn all_reduce_sum(&self, values: &[f64], during: &str) -> Result<Vec<f64>, Error> {
         let Some(group) = &self.group else { return Ok(values.to_vec()) };
         let tensor = Tensor::f_from_slice(values)?.f_to_device(self.device)?;
-        group.all_reduce(&tensor, Op::Sum).map_err(lost(during))?;
+        group.all_reduce(&tensor, Op::Sum).map_err(peer_lost(during))?;
         Ok(Vec::<f64>::try_from(&tensor.f_to_device(Device::Cpu)?)?)
     }
 
     /// Waits until every rank has called this.
     pub fn barrier(&self, during: &str) -> Result<(), Error> {
-        self.group.as_ref().map_or(Ok(()), |group| group.barrier().map_err(lost(during)))
+        self.group.as_ref().map_or(Ok(()), |group| group.barrier().map_err(peer_lost(during)))
     }
 
     /// Sends an object from rank 0 to every rank; the others pass `None`. All ranks must make the same calls in the same
@@ -132,12 +132,12 @@ impl Rank {
         if let Some(own) = own {
             if let Some(store) = &self.store {
                 let text = serde_json::to_vec(&own).map_err(|e| lost_it(e.to_string()))?;
-                store.set(&key, &text).map_err(lost(during))?;
+                store.set(&key, &text).map_err(peer_lost(during))?;
             }
             return Ok(own);
         }
         let store = self.store.as_ref().ok_or_else(|| lost_it("rank 0 is this rank, and it sent nothing".into()))?;
-        let text = store.get(&key).map_err(lost(during))?;
+        let text = store.get(&key).map_err(peer_lost(during))?;
         serde_json::from_slice(&text).map_err(|e| lost_it(e.to_string()))
     }
 
@@ -158,7 +158,7 @@ impl Rank {
             order,
             ..ReducerOptions::default()
         };
-        Reducer::new(group, &trained, &options).map(Some).map_err(lost("creation of the Reducer"))
+        Reducer::new(group, &trained, &options).map(Some).map_err(peer_lost("creation of the Reducer"))
     }
 
     /// Overwrites `tensors` with those of rank 0.
@@ -168,10 +168,10 @@ impl Rank {
             let tensor = tensor.f_detach()?;
             if self.device.is_cuda() && tensor.device() == Device::Cpu {
                 let staged = tensor.f_to_device(self.device)?;
-                group.broadcast(&staged, 0).map_err(lost(during))?;
+                group.broadcast(&staged, 0).map_err(peer_lost(during))?;
                 tensor.shallow_clone().f_copy_(&staged)?;
             } else {
-                group.broadcast(&tensor, 0).map_err(lost(during))?;
+                group.broadcast(&tensor, 0).map_err(peer_lost(during))?;
             }
         }
         Ok(())
@@ -183,7 +183,7 @@ impl Rank {
         let mine = rows.size()[0];
         let count = Tensor::f_from_slice(&[mine])?.f_to_device(self.device)?;
         let counts: Result<Vec<i64>, Error> =
-            group.all_gather(&count).map_err(lost(during))?.iter().map(|n| Ok(n.f_int64_value(&[0])?)).collect();
+            group.all_gather(&count).map_err(peer_lost(during))?.iter().map(|n| Ok(n.f_int64_value(&[0])?)).collect();
         let counts = counts?;
         let most = counts.iter().copied().max().unwrap_or(0);
         let mut shape = rows.size();
@@ -192,7 +192,7 @@ impl Rank {
         padded.f_narrow(0, 0, mine)?.f_copy_(rows)?;
         let parts: Result<Vec<_>, _> = group
             .all_gather(&padded)
-            .map_err(lost(during))?
+            .map_err(peer_lost(during))?
             .iter()
             .zip(counts)
             .map(|(part, n)| part.f_narrow(0, 0, n))
@@ -217,7 +217,7 @@ fn prepare(threads: u32, local_rank: usize) -> Result<Device, Error> {
 }
 
 /// A failed collective: almost always a lost peer. Memory that ran out is this rank's own failure.
-pub fn lost(during: &str) -> impl FnOnce(tch_ext::Error) -> Error {
+pub fn peer_lost(during: &str) -> impl FnOnce(tch_ext::Error) -> Error {
     let during = during.to_owned();
     move |e| match e {
         tch_ext::Error::OutOfMemory { .. } => Error::Ext(e),

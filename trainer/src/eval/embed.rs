@@ -6,8 +6,8 @@ use simsiam_recipe::Recipe;
 use tch::Kind;
 use tokio::runtime::Handle;
 
-use super::embedding::{Row, Table};
 use super::extraction::FeatureExtraction;
+use super::feature_file::{Row, Table};
 use crate::checkpoint::{Checkpoints, snapshot};
 use crate::data::datasets::{Datasets, eval_view, loader_threads};
 use crate::dist::rank::Rank;

@@ -1,8 +1,8 @@
 //! Evaluation of features: [`extraction`] computes those of a whole data set, [`knn`] and [`accuracy`] measure them,
-//! [`embedding`] writes them to a file.
+//! [`feature_file`] writes them to a file.
 
 pub mod accuracy;
 pub mod embed;
-pub mod embedding;
 pub mod extraction;
+pub mod feature_file;
 pub mod knn;

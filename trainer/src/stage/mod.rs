@@ -1,12 +1,12 @@
 //! A stage as one rank runs it: [`run()`] dispatches on the stage of its [`StageRequest`].
 
 pub mod classify;
-pub mod environment;
 pub mod export;
 mod gpu_memory;
 pub mod knn;
 pub mod prepare;
 pub mod pretrain;
+pub mod rank_environment;
 pub mod request;
 
 use simsiam_contract::StageResult;
@@ -29,7 +29,7 @@ use crate::weights;
 /// # Errors
 /// [`Error::AlreadyReported`] with the exit code, or what kept this rank from reaching its agent.
 pub fn run(request: &StageRequest) -> Result<(), Error> {
-    let (info, sink) = environment::connect()?;
+    let (info, sink) = rank_environment::connect()?;
     let result = dispatch(request, info, sink.clone()).map_err(|e| gpu_memory::explain(e, request.stage));
     match &result {
         Ok(result) => sink.send(&Event::Done(Box::new(result.clone()))),
@@ -64,7 +64,7 @@ fn dispatch(request: &StageRequest, info: RankInfo, sink: Sink) -> Result<StageR
         });
     match request.stage {
         Stage::Pretrain => {
-            pretrain::run(&rank, pretrain::Request { recipe, storage, attempt, buckets: request.bucket_sizes })
+            pretrain::run(&rank, pretrain::PretrainInput { recipe, storage, attempt, buckets: request.bucket_sizes })
         }
         Stage::Prepare => prepare::run(&rank, recipe, &storage),
         Stage::Knn => knn::run(&rank, recipe, &storage, None, false),
@@ -123,7 +123,7 @@ fn classify(
     let given = if request.weights.is_some() { Encoder::Other(weights.as_ref()) } else { Encoder::Trained };
     let on = |encoder| {
         let (storage, protocol) = (storage.clone(), protocol.clone());
-        classify::run(rank, classify::Request { recipe, storage, attempt, buckets, protocol, encoder })
+        classify::run(rank, classify::ClassifyInput { recipe, storage, attempt, buckets, protocol, encoder })
     };
     let untrained = match &protocol {
         Protocol::Linear(linear) if linear.untrained_too => on(Encoder::Untrained)?.linear_untrained,

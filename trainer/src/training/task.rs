@@ -14,7 +14,7 @@ use super::clock::Clock;
 use super::meter::Meter;
 use super::sgd::Sgd;
 use crate::checkpoint::EvalRecord;
-use crate::dist::{Rank, lost};
+use crate::dist::{Rank, peer_lost};
 use crate::error::Error;
 use crate::model::Params;
 use crate::telemetry::event::Step;
@@ -99,7 +99,7 @@ impl StepContext<'_> {
     /// Announces the forward pass whose backward pass will reduce the gradients.
     pub fn prepare_forward(&mut self) -> Result<(), Error> {
         if let Some(reducer) = &mut self.reducer {
-            reducer.prepare_forward().map_err(lost("a step"))?;
+            reducer.prepare_forward().map_err(peer_lost("a step"))?;
             self.meter.reduced(reducer.take_exposed());
         }
         Ok(())
@@ -109,7 +109,7 @@ impl StepContext<'_> {
     /// added to the local ones.
     pub fn backward_and_reduce(&mut self, loss: &Tensor) -> Result<(), Error> {
         match &mut self.reducer {
-            Some(reducer) => reducer.backward(loss).map_err(lost("a step")),
+            Some(reducer) => reducer.backward(loss).map_err(peer_lost("a step")),
             None => Ok(tch_ext::backward(loss)?),
         }
     }

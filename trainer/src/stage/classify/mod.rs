@@ -12,4 +12,4 @@ mod task;
 
 pub use encoder::Encoder;
 pub use protocol::Protocol;
-pub use task::{Request, run};
+pub use task::{ClassifyInput, run};

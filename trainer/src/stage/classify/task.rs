@@ -18,7 +18,7 @@ use super::frozen_check::Fingerprint;
 use super::protocol::Protocol;
 use crate::checkpoint::{Checkpoints, EvalRecord, snapshot};
 use crate::data::datasets::{Datasets, decode_mode, eval_view, loader_threads};
-use crate::dist::{BucketSizes, Rank, device, lost};
+use crate::dist::{BucketSizes, Rank, device, peer_lost};
 use crate::error::Error;
 use crate::eval::accuracy::Validation;
 use crate::eval::extraction::needs_classes;
@@ -36,7 +36,7 @@ use crate::training::sgd::Sgd;
 use crate::training::task::{EpochEnd, LossReduction, StepContext, Task, TaskSpec};
 
 /// What the stage works on.
-pub struct Request<'a> {
+pub struct ClassifyInput<'a> {
     /// The run.
     pub recipe: &'a Recipe,
     /// Its output.
@@ -55,7 +55,7 @@ pub struct Request<'a> {
 const BEST: &str = "model_best.safetensors";
 
 /// Runs the stage to its end.
-pub fn run(rank: &Rank, request: Request) -> Result<StageResult, Error> {
+pub fn run(rank: &Rank, request: ClassifyInput) -> Result<StageResult, Error> {
     rank.sink.send(&Event::Phase { phase: RankPhase::Starting });
     let protocol = &request.protocol;
     let batch = protocol.batch_size() as usize;
@@ -80,7 +80,7 @@ pub fn run(rank: &Rank, request: Request) -> Result<StageResult, Error> {
 
 struct ClassifyTask<'a> {
     rank: &'a Rank,
-    request: &'a Request<'a>,
+    request: &'a ClassifyInput<'a>,
     pretrain: &'a Pretrain,
     source: Arc<dyn Source>,
     validation: Validation,
@@ -98,7 +98,7 @@ struct ClassifyTask<'a> {
 
 impl<'a> ClassifyTask<'a> {
     /// The task, the folder of its checkpoints, and its facts.
-    fn new(rank: &'a Rank, request: &'a Request<'a>) -> Result<(Self, String, TaskSpec), Error> {
+    fn new(rank: &'a Rank, request: &'a ClassifyInput<'a>) -> Result<(Self, String, TaskSpec), Error> {
         let (recipe, protocol) = (request.recipe, &request.protocol);
         let Some(pretrain) = &recipe.pretrain else {
             return Err(Error::missing("spec.pretrain", &format!("the {} stage", protocol.name())));
@@ -322,7 +322,7 @@ impl Task for ClassifyTask<'_> {
                 let loss = cross_entropy(&self.network.classify(&features)?, &batch.classes)?.f_div_scalar(images)?;
                 tch_ext::backward(&loss)?;
                 if let Some(group) = self.rank.peers() {
-                    context.sgd.all_reduce_gradients(group).map_err(lost("a step"))?;
+                    context.sgd.all_reduce_gradients(group).map_err(peer_lost("a step"))?;
                 }
                 loss
             }

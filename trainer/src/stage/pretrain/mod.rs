@@ -9,4 +9,4 @@ mod collapse;
 mod origin;
 mod task;
 
-pub use task::{Request, micro_batch, run};
+pub use task::{PretrainInput, micro_batch, run};

@@ -34,7 +34,7 @@ use crate::training::task::{EpochEnd, LossReduction, Start, StepContext, Task, T
 use crate::weights;
 
 /// What the stage works on.
-pub struct Request<'a> {
+pub struct PretrainInput<'a> {
     /// The run.
     pub recipe: &'a Recipe,
     /// Its output.
@@ -62,7 +62,7 @@ pub fn micro_batch(pretrain: &Pretrain, world: usize) -> Result<usize, Error> {
 }
 
 /// Runs the stage from the latest valid checkpoint, or from the beginning, to its end.
-pub fn run(rank: &Rank, request: Request) -> Result<StageResult, Error> {
+pub fn run(rank: &Rank, request: PretrainInput) -> Result<StageResult, Error> {
     rank.sink.send(&Event::Phase { phase: RankPhase::Starting });
     let recipe = request.recipe;
     let Some(pretrain) = &recipe.pretrain else {
