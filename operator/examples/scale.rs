@@ -1,7 +1,7 @@
 //! Benchmark of the operator with many runs: `cargo xtask bench operator`.
 //!
 //! It uses a real API server without kubelets, scheduler and controllers: this program acts as the Job controller and the
-//! kubelets, creates the pods of every Job and reports them as running. One stub serves the progress of all leaders.
+//! kubelets, creates the pods of every Job and reports them as running. One stub serves the progress of all first pods.
 //! Measured are the operator's own process (its histograms, requests and memory) and the API server's count of LISTs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
@@ -109,7 +109,7 @@ async fn prepare(client: &Client) {
     panic!("the definition was not established");
 }
 
-/// The progress of every leader: one step per second.
+/// The progress of every first pod: one step per second.
 async fn stub() -> SocketAddr {
     let begun = Instant::now();
     let answer = move || async move {

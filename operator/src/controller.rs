@@ -103,7 +103,7 @@ impl Context {
     }
 
     fn forget(&self, key: &RunKey) {
-        self.poller.set_leader(key, None);
+        self.poller.set_first_pod(key, None);
         self.metrics.set_run(key, None);
         lock(&self.validated).remove(key);
         lock(&self.failures).remove(key);
@@ -333,7 +333,7 @@ async fn reconcile_once(
         now: Timestamp::now(),
     };
     let mut plan = plan::plan(&input);
-    context.poller.set_leader(key, plan.leader.clone());
+    context.poller.set_first_pod(key, plan.first_pod.clone());
     let policy = input.run.ok().map(|run| &run.cluster.restart_policy);
     if let Some(gauges) = RunGauges::of(&plan.status, policy) {
         context.metrics.set_run(key, Some(gauges));

@@ -70,6 +70,6 @@ pub fn suffix(uid: &str) -> String {
 }
 
 /// The DNS name of a Job's first pod.
-pub fn leader(run: &str, job: &str, namespace: &str) -> String {
+pub fn first_pod_address(run: &str, job: &str, namespace: &str) -> String {
     format!("{job}-0.{}.{namespace}.svc", service(run))
 }

@@ -169,7 +169,7 @@ fn command(
         nnodes: shape.nodes,
         node_rank: "$(JOB_COMPLETION_INDEX)".into(),
         nproc_per_node: shape.procs,
-        master_addr: names::leader(run.name(), &attempt.job, run.namespace()),
+        master_addr: names::first_pod_address(run.name(), &attempt.job, run.namespace()),
         master_port: RENDEZVOUS_PORT,
         stall_timeout: policy.stall().as_secs(),
         rendezvous_timeout: policy.rendezvous().as_secs(),

@@ -11,7 +11,7 @@ use super::time::{after, whole_seconds};
 use crate::api::{ProgressStatus, RunPhase, WorkersStatus};
 use crate::build::Shape;
 use crate::observe::{EVENTS_DELAY, JobFacts, Observed, PodFacts};
-use crate::progress::{LeaderPod, LiveProgress};
+use crate::progress::{FirstPod, LiveProgress};
 
 /// The shortest time between two writes of the status for progress alone.
 const WRITE_INTERVAL: Duration = Duration::from_secs(15);
@@ -55,7 +55,7 @@ impl Planner<'_> {
         let message = if all { String::new() } else { format!("{ready} of {} pods are ready", job.pods) };
         self.condition("PodsReady", all, if all { "AllReady" } else { "NotAllReady" }, &message);
         let leader = present.iter().find(|pod| pod.index == 0 && pod.running);
-        self.plan.leader = leader.and_then(|pod| pod.ip.clone()).map(|ip| LeaderPod { ip, job: job.name.clone() });
+        self.plan.first_pod = leader.and_then(|pod| pod.ip.clone()).map(|ip| FirstPod { ip, job: job.name.clone() });
         let live = self.input.observed.progress.as_ref().filter(|live| live.is_of(stage, &job.name));
         let before = self.plan.status.phase;
         let (phase, reason) = phase_of(stage, live);

@@ -9,7 +9,7 @@ use super::time::whole_seconds;
 use crate::api::{Condition, ConditionStatus, RunPhase, SimSiamRun, Status, ValidatedRun};
 use crate::build::Settings;
 use crate::observe::Observed;
-use crate::progress::LeaderPod;
+use crate::progress::FirstPod;
 
 /// What planning reads.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ pub struct Plan {
     /// When to reconcile again even if nothing happens.
     pub requeue_at: Option<Timestamp>,
     /// The pod to poll for progress.
-    pub leader: Option<LeaderPod>,
+    pub first_pod: Option<FirstPod>,
 }
 
 /// A change to the cluster.

@@ -30,7 +30,7 @@ fn run_goes_through_its_stages() {
         world.reports(phase, 10);
         let plan = world.step();
         assert_phase(&world, expected, reason);
-        assert_eq!(plan.leader.unwrap().ip, "10.0.0.1");
+        assert_eq!(plan.first_pod.unwrap().ip, "10.0.0.1");
     }
     let progress = world.status().progress.unwrap();
     assert_eq!((progress.step, progress.images_per_second), (10, Some(1234.6)));
