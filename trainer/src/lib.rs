@@ -12,6 +12,16 @@
 //! - [`model`] is the network and its loss, [`data`] the images of a run, [`dist`] one rank among its peers;
 //! - [`telemetry`] is what ranks report while they run;
 //! - [`doctor`] checks this machine for a run.
+//!
+//! ```
+//! use simsiam::training::schedule::LearningRate;
+//! use simsiam_recipe::Pretrain;
+//!
+//! let recipe = Pretrain { warmup_epochs: 0, ..Pretrain::default() };
+//! let rates = LearningRate::new(&recipe, 100); // steps per epoch
+//! assert_eq!(rates.at(0).encoder, recipe.peak_lr());
+//! assert!(rates.at(9_999).encoder < rates.at(0).encoder);
+//! ```
 
 pub mod agent;
 pub mod checkpoint;

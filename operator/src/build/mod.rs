@@ -3,6 +3,7 @@
 //! ```
 //! use simsiam_operator::api::{Attempt, AttemptState, SimSiamRun, ValidatedRun};
 //! use simsiam_operator::build::{Objects, Settings};
+//! use simsiam_operator::names;
 //! use simsiam_recipe::Stage;
 //!
 //! let object: SimSiamRun = serde_json::from_value(serde_json::json!({
@@ -12,8 +13,9 @@
 //! }))?;
 //! let run = ValidatedRun::read(&object)?;
 //! let created = "2026-01-01T00:00:00Z".parse()?;
+//! let job = names::job("cats", "8b1f", Stage::Pretrain, 1);
 //! let state = AttemptState::Creating;
-//! let attempt = Attempt { number: 1, job: "cats-pretrain-1".into(), state, generation: 1, avoid_nodes: vec![], created, ended: None };
+//! let attempt = Attempt { number: 1, job, state, generation: 1, avoid_nodes: vec![], created, ended: None };
 //! let objects = Objects::of(&run, Stage::Pretrain, &attempt, &Settings::default());
 //! assert_eq!(objects.job.spec.unwrap().completions, Some(4));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

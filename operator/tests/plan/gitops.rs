@@ -11,9 +11,9 @@ use super::world::{World, spec};
 const PAGE: &str = include_str!("../../../docs/gitops.md");
 
 /// What a run looks like to each tool: the condition that is true, Argo CD's health, and Flux's result.
-type Verdict = (Option<String>, String, &'static str);
+type Health = (Option<String>, String, &'static str);
 
-fn verdict(world: &World) -> Verdict {
+fn health(world: &World) -> Health {
     let conditions = world.status().conditions;
     for condition in &conditions {
         assert_eq!(Some(condition.observed_generation), world.object.metadata.generation, "{condition:?}");
@@ -50,7 +50,7 @@ fn flux(object: &Value) -> &'static str {
     ["inProgress", "failed", "current"].into_iter().find(|name| holds(name)).unwrap_or("inProgress")
 }
 
-fn is(condition: Option<&str>, health: &str, flux: &'static str) -> Verdict {
+fn is(condition: Option<&str>, health: &str, flux: &'static str) -> Health {
     (condition.map(str::to_owned), health.to_owned(), flux)
 }
 
@@ -59,32 +59,32 @@ fn run_in_each_state_has_the_conditions_of_kstatus() {
     let mut world = World::new(&spec());
     assert_eq!(argo(&serde_json::to_value(&world.object).unwrap()), "Progressing", "without a status");
     world.step();
-    assert_eq!(verdict(&world), is(Some("Reconciling"), "Progressing", "inProgress"));
+    assert_eq!(health(&world), is(Some("Reconciling"), "Progressing", "inProgress"));
     world.run();
     world.reports("training", 10);
     world.step();
-    assert_eq!(verdict(&world), is(Some("Reconciling"), "Progressing", "current"));
+    assert_eq!(health(&world), is(Some("Reconciling"), "Progressing", "current"));
     world.set("suspend", json!(true));
     let outdated = serde_json::to_value(&world.object).unwrap();
     assert_eq!((argo(&outdated).as_str(), flux(&outdated)), ("Progressing", "inProgress"), "of another generation");
     world.step();
-    assert_eq!(verdict(&world), is(Some("Reconciling"), "Progressing", "current"), "its pods are being stopped");
+    assert_eq!(health(&world), is(Some("Reconciling"), "Progressing", "current"), "its pods are being stopped");
     world.cleared();
     world.step();
-    assert_eq!(verdict(&world), is(None, "Suspended", "current"));
+    assert_eq!(health(&world), is(None, "Suspended", "current"));
     world.set("suspend", json!(false));
     for _ in 0..3 {
         world.step();
         world.after(60);
     }
-    assert_eq!(verdict(&world), is(Some("Reconciling"), "Progressing", "inProgress"));
+    assert_eq!(health(&world), is(Some("Reconciling"), "Progressing", "inProgress"));
     for _ in 0..3 {
         world.run();
         world.succeeds(&json!({}));
         world.step();
     }
     assert_eq!(world.status().phase, Some(RunPhase::Succeeded));
-    assert_eq!(verdict(&world), is(Some("Ready"), "Healthy", "current"));
+    assert_eq!(health(&world), is(Some("Ready"), "Healthy", "current"));
 }
 
 #[test]
@@ -95,12 +95,12 @@ fn run_that_cannot_go_on_is_stalled() {
     world.gives_up_for(0);
     world.step();
     assert_eq!(world.status().phase, Some(RunPhase::Failed));
-    assert_eq!(verdict(&world), stalled);
+    assert_eq!(health(&world), stalled);
 
     let mut world = World::new(&spec());
     world.set("pretrain.epochs", json!(0));
     world.step();
-    assert_eq!(verdict(&world), stalled, "with an invalid spec");
+    assert_eq!(health(&world), stalled, "with an invalid spec");
 
     let mut world = World::training(&spec());
     let mut newer = world.object.status.as_ref().unwrap().value();

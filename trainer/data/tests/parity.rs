@@ -81,34 +81,34 @@ fn check_factors(operation: &str, apply: impl Fn(&mut [u8], &RgbImage, f64)) {
 }
 
 #[test]
-fn brightness() {
+fn brightness_matches_pillow() {
     check_factors("brightness", |planes, _, factor| ops::brightness(planes, factor as f32));
 }
 
 #[test]
-fn contrast() {
+fn contrast_matches_pillow() {
     check_factors("contrast", |planes, _, factor| ops::contrast(planes, factor as f32));
 }
 
 #[test]
-fn saturation() {
+fn saturation_matches_pillow() {
     check_factors("saturation", |planes, _, factor| ops::saturation(planes, factor as f32));
 }
 
 #[test]
-fn hue() {
+fn hue_matches_pillow() {
     check_factors("hue", |planes, _, factor| ops::hue(planes, factor));
 }
 
 #[test]
-fn blur() {
+fn blur_matches_pillow() {
     check_factors("blur", |planes, image, sigma| {
         Blur::default().apply(planes, image.width, image.height, sigma as f32);
     });
 }
 
 #[test]
-fn grayscale() {
+fn grayscale_matches_pillow() {
     for case in cases("grayscale") {
         let [source, expected] = &case[..] else { panic!("{case:?}") };
         let mut ours = planes(&image(source).pixels);

@@ -26,6 +26,14 @@ use crate::weights;
 
 /// Runs a stage in this process, started by an agent, and reports to it how the stage ended.
 ///
+/// ```no_run
+/// use simsiam::stage::{self, StageRequest};
+///
+/// let request = StageRequest::read("/tmp/simsiam-1/request.json".as_ref())?;
+/// stage::run(&request)?;
+/// # Ok::<(), simsiam::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::AlreadyReported`] with the exit code, or what kept this rank from reaching its agent.
 pub fn run(request: &StageRequest) -> Result<(), Error> {

@@ -51,6 +51,19 @@ pub struct Trained {
 ///
 /// Returns the task as training left it.
 ///
+/// ```no_run
+/// use simsiam::Error;
+/// use simsiam::dist::Rank;
+/// use simsiam::training::task::{Task, TaskSpec};
+/// use simsiam::training::{Options, Sgd, train};
+///
+/// fn stage<T: Task>(rank: &Rank, task: T, spec: TaskSpec, sgd: Sgd, options: Options) -> Result<T, Error> {
+///     let (task, trained) = train(rank, task, spec, sgd, options)?;
+///     println!("{} steps, SHA-256 of the weights {:?}", trained.step, trained.weights_sha256);
+///     Ok(task)
+/// }
+/// ```
+///
 /// # Errors
 /// [`Error::Preempted`] on every rank, after a checkpoint, if one of them was asked to stop; [`Error::NotFinite`] on
 /// every rank; those of the task.

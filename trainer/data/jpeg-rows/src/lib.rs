@@ -3,6 +3,18 @@
 //! The crate `turbojpeg` builds and links the library and wraps it safely, but its wrapper has no cropping region
 //! (`tj3SetCroppingRegion`), and so this crate calls the same C functions itself. They catch libjpeg's own errors
 //! (`setjmp`) before they return, so that nothing jumps or unwinds through Rust.
+//!
+//! ```no_run
+//! use simsiam_jpeg::{Jpeg, Region, Request, Scale};
+//!
+//! let bytes = std::fs::read("photo.jpg")?;
+//! let jpeg = Jpeg::open(&bytes, 100)?;
+//! let (width, height) = (jpeg.header().width.div_ceil(2), 16);
+//! let region = Some(Region { left: 0, top: 0, width, height });
+//! let mut pixels = vec![0; width * height * 3];
+//! jpeg.decode(&Request { region, scale: Scale::Half, ..Request::default() }, &mut pixels)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;

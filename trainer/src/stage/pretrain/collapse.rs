@@ -37,7 +37,7 @@ impl CollapseWatch {
         }
         let steps = step - *self.since.get_or_insert(step);
         match self.patience_steps {
-            Some(patience) if steps >= patience => {
+            Some(limit) if steps >= limit => {
                 Err(Error::Collapsed { std, bound: self.bound, healthy: self.healthy, steps })
             }
             _ => Ok(()),

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn published_values() {
+    fn crc32c_matches_published_values() {
         // RFC 3720, B.4.
         let ascending: Vec<u8> = (0..32).collect();
         for (bytes, crc) in
