@@ -4,7 +4,7 @@ use simsiam_contract::KnnScore;
 use simsiam_recipe::Stage;
 
 use crate::telemetry::EncoderKind;
-use crate::telemetry::journal::{Record, Training, What};
+use crate::telemetry::journal::{Measurement, Record, Training};
 use crate::telemetry::metric::Metric;
 use crate::telemetry::values::Values;
 
@@ -69,16 +69,16 @@ impl History {
                 history.attempts = history.attempts.max(attempt);
             }
             match record.what {
-                What::Start | What::Training(_) if !during_training => {}
-                What::Start => {
+                Measurement::Start | Measurement::Training(_) if !during_training => {}
+                Measurement::Start => {
                     history.training.retain(|p| p.step <= step);
                     history.knn.retain(|p| !p.during_training || p.step <= step);
                 }
-                What::Training(value) => {
+                Measurement::Training(value) => {
                     history.training.push(Point { step, epoch, value, during_training, attempt });
                 }
-                What::Checkpoint { .. } => {}
-                What::Knn { features, scores } => match features {
+                Measurement::Checkpoint { .. } => {}
+                Measurement::Knn { features, scores } => match features {
                     EncoderKind::Untrained => history.untrained = Some(scores),
                     EncoderKind::Trained => {
                         history.knn.retain(|p| p.step != step);
@@ -86,7 +86,7 @@ impl History {
                     }
                     EncoderKind::Pixels => {}
                 },
-                What::Linear { caveat, values, .. } => {
+                Measurement::Linear { caveat, values, .. } => {
                     let (stage, encoder) = EncoderKind::of_stage_name(&record.stage);
                     let points = match (stage.parse(), encoder) {
                         (Ok(Stage::Linear), EncoderKind::Trained) => &mut history.linear,
@@ -110,40 +110,40 @@ mod tests {
     use super::*;
     use crate::telemetry::metric_table;
 
-    fn record(stage: &str, attempt: u32, step: u64, what: What) -> Record {
+    fn record(stage: &str, attempt: u32, step: u64, what: Measurement) -> Record {
         Record { time: String::new(), stage: stage.into(), attempt, step, epoch: step as f64 / 10.0, what }
     }
 
-    fn training(loss: f64) -> What {
+    fn training(loss: f64) -> Measurement {
         let mut training = Training { steps: 40, epochs: 4, ..Training::default() };
         training.values.set(metric_table::LOSS.key, loss);
-        What::Training(training)
+        Measurement::Training(training)
     }
 
-    fn knn(top1: f64) -> What {
-        What::Knn {
+    fn knn(top1: f64) -> Measurement {
+        Measurement::Knn {
             features: EncoderKind::Trained,
             scores: vec![KnnScore { k: 1, temperature: 0.1, top1, caveat: None }],
         }
     }
 
-    fn linear(top1: f64) -> What {
+    fn linear(top1: f64) -> Measurement {
         let mut values = Values::default();
         values.set(metric_table::LINEAR_TOP1.key, top1);
-        What::Linear { epochs: 3, caveat: None, values }
+        Measurement::Linear { epochs: 3, caveat: None, values }
     }
 
     #[test]
     fn later_attempt_replaces_repeated_steps() {
         let history = History::of(vec![
             record("knn", 1, 40, knn(9.0)),
-            record("pretrain", 1, 0, What::Start),
+            record("pretrain", 1, 0, Measurement::Start),
             record("pretrain", 1, 10, training(1.0)),
             record("pretrain", 1, 20, training(2.0)),
             record("pretrain", 1, 20, knn(2.0)),
             record("pretrain", 1, 30, training(3.0)),
             record("pretrain", 1, 30, knn(3.0)),
-            record("pretrain", 2, 20, What::Start),
+            record("pretrain", 2, 20, Measurement::Start),
             record("pretrain", 2, 30, training(30.0)),
             record("pretrain", 2, 40, training(40.0)),
         ]);

@@ -15,7 +15,7 @@ pub struct Metric {
     /// The Prometheus series; several metrics may share one and differ in its label.
     pub series: Option<Series>,
     /// How the value is read from events.
-    pub read: Read,
+    pub read: ValueSource,
     /// The journal's records that keep it. A tag and a curve need that.
     pub record: Option<RecordKind>,
     /// TensorBoard's tag; a classifier's follows its stage, as in `linear/top1`.
@@ -74,7 +74,7 @@ impl Kind {
 
 /// How a value is read from the events of the ranks.
 #[derive(Clone, Copy, Debug)]
-pub enum Read {
+pub enum ValueSource {
     /// The value that rank 0's steps carry under the metric's key.
     Value,
     /// The same, for this value of the series' label.
@@ -130,29 +130,31 @@ impl Metric {
     /// The value of one of rank 0's steps, if it has one.
     pub fn of_step(&self, step: &Step) -> Option<f64> {
         match self.read {
-            Read::Value | Read::Labelled(_) => step.values.get(self.key),
-            Read::Step(read) | Read::EachRank(read) => read(step),
-            Read::Steps(_) | Read::Epoch | Read::Event(_) => None,
+            ValueSource::Value | ValueSource::Labelled(_) => step.values.get(self.key),
+            ValueSource::Step(read) | ValueSource::EachRank(read) => read(step),
+            ValueSource::Steps(_) | ValueSource::Epoch | ValueSource::Event(_) => None,
         }
     }
 
     /// Calls `emit` with each value that an event of `rank` has for the series.
     pub fn of_event(&self, rank: usize, event: &Event, emit: &mut Emit) {
         match (self.read, event) {
-            (Read::Event(read), _) => read(rank, event, emit),
-            (Read::EachRank(read), Event::Step(step)) => {
+            (ValueSource::Event(read), _) => read(rank, event, emit),
+            (ValueSource::EachRank(read), Event::Step(step)) => {
                 if let Some(value) = read(step) {
                     emit(&rank.to_string(), value);
                 }
             }
-            (Read::Steps(read), Event::Step(step)) if rank == 0 => read(step).iter().for_each(|value| emit("", *value)),
-            (Read::Epoch, Event::Linear { stage, values, .. }) if rank == 0 => {
+            (ValueSource::Steps(read), Event::Step(step)) if rank == 0 => {
+                read(step).iter().for_each(|value| emit("", *value))
+            }
+            (ValueSource::Epoch, Event::Linear { stage, values, .. }) if rank == 0 => {
                 if let Some(value) = values.get(self.key) {
                     emit(stage, value);
                 }
             }
             (_, Event::Step(step)) if rank == 0 => {
-                let label = if let Read::Labelled(label) = self.read { label } else { "" };
+                let label = if let ValueSource::Labelled(label) = self.read { label } else { "" };
                 if let Some(value) = self.of_step(step) {
                     emit(label, value);
                 }

@@ -6,7 +6,7 @@
 
 use super::encoder_kind::EncoderKind;
 use super::event::{Event, Step};
-use super::metric::{Chart, Curve, Kind, Metric, Read, RecordKind, Series};
+use super::metric::{Chart, Curve, Kind, Metric, RecordKind, Series, ValueSource};
 
 macro_rules! table {
     ($($(#[$meta:meta])* $name:ident = $metric:expr;)+) => {
@@ -18,7 +18,7 @@ macro_rules! table {
 }
 
 /// A row with its key and unit alone; each gives its help.
-const fn metric(key: &'static str, unit: &'static str, read: Read) -> Metric {
+const fn metric(key: &'static str, unit: &'static str, read: ValueSource) -> Metric {
     Metric { key, unit, help: "", series: None, read, record: None, tag: None, curve: None }
 }
 
@@ -44,13 +44,13 @@ table! {
             "Time from the end of rank 0's backward pass until all gradients are reduced: the part of the all-reduce \
              that did not overlap with backward. Every step on CPUs; on GPUs the first ten and every hundredth.",
         series: series("simsiam_allreduce_seconds", Kind::LateHistogram(0.0001), None),
-        ..metric("allreduceSeconds", "seconds", Read::Steps(|step| &step.allreduce_seconds))
+        ..metric("allreduceSeconds", "seconds", ValueSource::Steps(|step| &step.allreduce_seconds))
     };
     /// Duration of writing a checkpoint.
     CHECKPOINT_SECONDS = Metric {
         help: "From a checkpoint's snapshot to its manifest.",
         series: series("simsiam_checkpoint_seconds", Kind::Histogram(0.05), None),
-        ..metric("checkpointSeconds", "seconds", Read::Event(|_, event, emit| {
+        ..metric("checkpointSeconds", "seconds", ValueSource::Event(|_, event, emit| {
             if let Event::Checkpoint { seconds, .. } = event {
                 emit("", *seconds);
             }
@@ -60,7 +60,7 @@ table! {
     CHECKPOINT_STALL_SECONDS = Metric {
         help: "Time that training waited for a checkpoint.",
         series: series("simsiam_checkpoint_stall_seconds", Kind::Histogram(0.001), None),
-        ..metric("checkpointStallSeconds", "seconds", Read::Event(|_, event, emit| {
+        ..metric("checkpointStallSeconds", "seconds", ValueSource::Event(|_, event, emit| {
             if let Event::CheckpointStall { seconds } = event {
                 emit("", *seconds);
             }
@@ -70,7 +70,7 @@ table! {
     CHECKPOINT_STEP = Metric {
         help: "Finished steps of the last completed checkpoint.",
         series: series("simsiam_checkpoint_step", Kind::Gauge, None),
-        ..metric("checkpointStep", "steps", Read::Event(|_, event, emit| {
+        ..metric("checkpointStep", "steps", ValueSource::Event(|_, event, emit| {
             if let Event::Checkpoint { step, .. } = event {
                 emit("", *step as f64);
             }
@@ -80,14 +80,14 @@ table! {
     CORRUPT_IMAGES = Metric {
         help: "Images replaced in this attempt because they could not be read.",
         series: series("simsiam_corrupt_images", Kind::Gauge, Some("rank")),
-        ..metric("corrupt", "images", Read::EachRank(|step| Some(step.corrupt as f64)))
+        ..metric("corrupt", "images", ValueSource::EachRank(|step| Some(step.corrupt as f64)))
     };
     /// Time waited for data.
     DATA_WAIT_SECONDS = Metric {
         help: "Time that a rank waited for data in this attempt.",
         series: series("simsiam_data_wait_seconds_total", Kind::Counter, Some("rank")),
         // A counter refuses negative increments.
-        ..metric("dataWaitSeconds", "seconds", Read::EachRank(|step| Some(step.data_wait.max(0.0))))
+        ..metric("dataWaitSeconds", "seconds", ValueSource::EachRank(|step| Some(step.data_wait.max(0.0))))
     };
     /// Share of the time that rank 0 waited for data, 0 to 1.
     DATA_WAIT = Metric {
@@ -95,7 +95,7 @@ table! {
         record: Some(RecordKind::Training),
         tag: Some("throughput/data_wait_share"),
         curve: Some(Curve { scale: 100.0, ..curve("Waiting for data", "waiting") }),
-        ..metric("dataWait", "ratio", Read::Step(|step| Some(step.data_wait / step.duration())))
+        ..metric("dataWait", "ratio", ValueSource::Step(|step| Some(step.data_wait / step.duration())))
     };
     /// Effective rank of z.
     EFFECTIVE_RANK = Metric {
@@ -104,19 +104,19 @@ table! {
         record: Some(RecordKind::Training),
         tag: Some("pretrain/effective_rank"),
         curve: line("Effective rank", "effective rank"),
-        ..metric("effectiveRank", "dimensions", Read::Value)
+        ..metric("effectiveRank", "dimensions", ValueSource::Value)
     };
     /// Finished epochs.
     EPOCH = Metric {
         help: "Finished epochs.",
         series: series("simsiam_epoch", Kind::Gauge, None),
-        ..metric("epoch", "epochs", Read::Step(|step| Some(step.finished_epochs() as f64)))
+        ..metric("epoch", "epochs", ValueSource::Step(|step| Some(step.finished_epochs() as f64)))
     };
     /// GPU memory.
     GPU_MEMORY = Metric {
         help: "GPU memory that a rank holds.",
         series: series("simsiam_gpu_memory_bytes", Kind::Gauge, Some("rank")),
-        ..metric("gpuMemory", "bytes", Read::EachRank(|step| step.gpu_memory.map(|bytes| bytes as f64)))
+        ..metric("gpuMemory", "bytes", ValueSource::EachRank(|step| step.gpu_memory.map(|bytes| bytes as f64)))
     };
     /// Throughput of the last interval.
     IMAGES_PER_SECOND = Metric {
@@ -125,13 +125,13 @@ table! {
         record: Some(RecordKind::Training),
         tag: Some("throughput/images_per_second"),
         curve: line("Throughput", "images/s"),
-        ..metric("imagesPerSecond", "images/s", Read::Step(|step| Some(step.images as f64 / step.duration())))
+        ..metric("imagesPerSecond", "images/s", ValueSource::Step(|step| Some(step.images as f64 / step.duration())))
     };
     /// Images trained on.
     IMAGES = Metric {
         help: "Images trained on in this attempt, two views each, over all ranks.",
         series: series("simsiam_images_total", Kind::Counter, None),
-        ..metric("images", "images", Read::Step(|step| Some(step.images as f64)))
+        ..metric("images", "images", ValueSource::Step(|step| Some(step.images as f64)))
     };
     /// kNN accuracy of the trained encoder.
     KNN_TOP1 = Metric {
@@ -140,7 +140,7 @@ table! {
         record: Some(RecordKind::Knn),
         tag: Some("knn/top1"),
         curve: Some(Curve { untrained: Some("kNN, untrained encoder"), ..curve("kNN accuracy", "kNN") }),
-        ..metric("knnTop1", "percent", Read::Event(|_, event, emit| {
+        ..metric("knnTop1", "percent", ValueSource::Event(|_, event, emit| {
             if let Event::Knn { features: EncoderKind::Trained, scores, .. } = event {
                 for score in scores {
                     emit(&format!("k={},T={}", score.k, score.temperature), score.top1);
@@ -155,7 +155,7 @@ table! {
         record: Some(RecordKind::Training),
         tag: Some("pretrain/lr/encoder"),
         curve: line("Learning rate", "encoder"),
-        ..metric("lrEncoder", "1", Read::Labelled("encoder"))
+        ..metric("lrEncoder", "1", ValueSource::Labelled("encoder"))
     };
     /// Learning rate of the predictor.
     LR_PREDICTOR = Metric {
@@ -164,13 +164,13 @@ table! {
         record: Some(RecordKind::Training),
         tag: Some("pretrain/lr/predictor"),
         curve: line("Learning rate", "predictor"),
-        ..metric("lrPredictor", "1", Read::Labelled("predictor"))
+        ..metric("lrPredictor", "1", ValueSource::Labelled("predictor"))
     };
     /// Learning rate of the classifier.
     LR_CLASSIFIER = Metric {
         help: RATES_HELP,
         series: series(RATES, Kind::Gauge, Some("group")),
-        ..metric("lrClassifier", "1", Read::Labelled("classifier"))
+        ..metric("lrClassifier", "1", ValueSource::Labelled("classifier"))
     };
     /// Cross-entropy of a classifier.
     LINEAR_LOSS = Metric {
@@ -178,7 +178,7 @@ table! {
         record: Some(RecordKind::Linear),
         tag: Some("loss"),
         curve: line("Loss", "loss"),
-        ..metric("loss", "1", Read::Epoch)
+        ..metric("loss", "1", ValueSource::Epoch)
     };
     /// Learning rate of a classifier's epoch.
     LINEAR_LR = Metric {
@@ -186,7 +186,7 @@ table! {
         record: Some(RecordKind::Linear),
         tag: Some("lr"),
         curve: line("Learning rate", "classifier"),
-        ..metric("lr", "1", Read::Epoch)
+        ..metric("lr", "1", ValueSource::Epoch)
     };
     /// Top-1 accuracy of a classifier.
     LINEAR_TOP1 = Metric {
@@ -195,7 +195,7 @@ table! {
         record: Some(RecordKind::Linear),
         tag: Some("top1"),
         curve: Some(Curve { untrained: Some("top-1, untrained encoder"), ..curve("Accuracy", "top-1") }),
-        ..metric("top1", "percent", Read::Epoch)
+        ..metric("top1", "percent", ValueSource::Epoch)
     };
     /// Top-5 accuracy of a classifier.
     LINEAR_TOP5 = Metric {
@@ -204,14 +204,14 @@ table! {
         record: Some(RecordKind::Linear),
         tag: Some("top5"),
         curve: line("Accuracy", "top-5"),
-        ..metric("top5", "percent", Read::Epoch)
+        ..metric("top5", "percent", ValueSource::Epoch)
     };
     /// Best top-1 accuracy of a classifier so far.
     LINEAR_BEST_TOP1 = Metric {
         help: "Best top-1 accuracy of the stage's classifier so far, in percent.",
         record: Some(RecordKind::Linear),
         tag: Some("best_top1"),
-        ..metric("bestTop1", "percent", Read::Epoch)
+        ..metric("bestTop1", "percent", ValueSource::Epoch)
     };
     /// Mean loss.
     LOSS = Metric {
@@ -220,13 +220,13 @@ table! {
         record: Some(RecordKind::Training),
         tag: Some("pretrain/loss"),
         curve: line("Loss", "loss"),
-        ..metric("loss", "1", Read::Step(|step| Some(step.loss)))
+        ..metric("loss", "1", ValueSource::Step(|step| Some(step.loss)))
     };
     /// Model FLOP/s utilisation.
     MODEL_FLOPS_UTILIZATION = Metric {
         help: "FLOP/s of the network divided by the peak of the devices in this precision, 0 to 1.",
         series: series("simsiam_model_flops_utilization", Kind::LateGauge, None),
-        ..metric("modelFlopsUtilization", "ratio", Read::Value)
+        ..metric("modelFlopsUtilization", "ratio", ValueSource::Value)
     };
     /// Standard deviation of the outputs.
     OUTPUT_STD = Metric {
@@ -235,7 +235,7 @@ table! {
         record: Some(RecordKind::Training),
         tag: Some("pretrain/output_std"),
         curve: line("Output std", "output std"),
-        ..metric("outputStd", "1", Read::Value)
+        ..metric("outputStd", "1", ValueSource::Value)
     };
     /// Standard deviation of healthy outputs.
     OUTPUT_STD_HEALTHY = Metric {
@@ -244,13 +244,13 @@ table! {
         record: Some(RecordKind::Training),
         tag: Some("pretrain/output_std_healthy"),
         curve: Some(Curve { reference: true, ..curve("Output std", "healthy, 1/√dim") }),
-        ..metric("healthyStd", "1", Read::Value)
+        ..metric("healthyStd", "1", ValueSource::Value)
     };
     /// Finished steps.
     STEP = Metric {
         help: "Finished optimiser steps of the run.",
         series: series("simsiam_step", Kind::Gauge, None),
-        ..metric("step", "steps", Read::Event(|rank, event, emit| match event {
+        ..metric("step", "steps", ValueSource::Event(|rank, event, emit| match event {
             Event::Resumed { step, .. } => emit("", *step as f64),
             Event::Step(Step { step, .. }) if rank == 0 => emit("", *step as f64),
             _ => {}
@@ -260,7 +260,7 @@ table! {
     STEP_SECONDS = Metric {
         help: "Wall time of an optimiser step.",
         series: series("simsiam_step_seconds", Kind::Histogram(0.01), None),
-        ..metric("stepSeconds", "seconds", Read::Steps(|step| &step.step_seconds))
+        ..metric("stepSeconds", "seconds", ValueSource::Steps(|step| &step.step_seconds))
     };
 }
 

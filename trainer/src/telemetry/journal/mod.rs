@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-pub use record::{Record, Training, What};
+pub use record::{Measurement, Record, Training};
 
 use super::event::Event;
 use crate::error::Error;

@@ -27,13 +27,13 @@ pub struct Record {
     pub epoch: f64,
     /// What was measured.
     #[serde(flatten)]
-    pub what: What,
+    pub what: Measurement,
 }
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "kind")]
-pub enum What {
+pub enum Measurement {
     /// Training begins after `step`: records of earlier attempts beyond it are void.
     Start,
     /// An interval of training.
@@ -117,35 +117,35 @@ impl RecordBuilder {
         match event {
             Event::Resumed { step, .. } => {
                 self.started = true;
-                vec![self.record(time, *step, 0.0, What::Start)]
+                vec![self.record(time, *step, 0.0, Measurement::Start)]
             }
             Event::Step(step) => {
                 self.epochs_per_step = step.epochs as f64 / step.steps.max(1) as f64;
                 let mut records = Vec::new();
                 if !std::mem::replace(&mut self.started, true) {
-                    records.push(self.record(time, 0, 0.0, What::Start));
+                    records.push(self.record(time, 0, 0.0, Measurement::Start));
                 }
                 let epoch = step.step as f64 * self.epochs_per_step;
-                records.push(self.record(time, step.step, epoch, What::Training(training(step))));
+                records.push(self.record(time, step.step, epoch, Measurement::Training(training(step))));
                 records
             }
             Event::Checkpoint { step, uri, seconds, bytes } => {
-                let what = What::Checkpoint { uri: uri.clone(), seconds: *seconds, bytes: *bytes };
+                let what = Measurement::Checkpoint { uri: uri.clone(), seconds: *seconds, bytes: *bytes };
                 vec![self.record(time, *step, *step as f64 * self.epochs_per_step, what)]
             }
             Event::Knn { step, epoch, features, scores } => {
-                let what = What::Knn { features: *features, scores: scores.clone() };
+                let what = Measurement::Knn { features: *features, scores: scores.clone() };
                 vec![self.record(time, *step, *epoch as f64, what)]
             }
             Event::Linear { stage, epoch, epochs, caveat, values } => {
-                let what = What::Linear { epochs: *epochs, caveat: caveat.clone(), values: values.clone() };
+                let what = Measurement::Linear { epochs: *epochs, caveat: caveat.clone(), values: values.clone() };
                 vec![Record { stage: stage.clone(), ..self.record(time, 0, *epoch as f64, what) }]
             }
             _ => Vec::new(),
         }
     }
 
-    fn record(&self, time: SystemTime, step: u64, epoch: f64, what: What) -> Record {
+    fn record(&self, time: SystemTime, step: u64, epoch: f64, what: Measurement) -> Record {
         let time = jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |t| format!("{t:.3}"));
         Record { time, stage: self.stage.clone(), attempt: self.attempt, step, epoch, what }
     }

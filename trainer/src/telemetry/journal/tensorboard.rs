@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::crc32c::masked;
-use super::record::{Record, What};
+use super::record::{Measurement, Record};
 use crate::telemetry::encoder_kind::EncoderKind;
 use crate::telemetry::metric::RecordKind;
 use crate::telemetry::metric_table;
@@ -50,7 +50,7 @@ impl EventFile {
         let mut event = Message::default();
         event.double(1, seconds(time));
         // A start voids every tag beyond its step, so a classifier's start is not written.
-        if record.what == What::Start && record.stage == "pretrain" {
+        if record.what == Measurement::Start && record.stage == "pretrain" {
             event.varint(2, record.step + 1);
             let mut log = Message::default();
             log.varint(1, START);
@@ -97,7 +97,7 @@ impl Default for EventFile {
 /// Pre-training counts optimiser steps, and so does the kNN of its checkpoints; a classifier's training counts epochs.
 fn step(record: &Record) -> u64 {
     match record.what {
-        What::Linear { .. } => record.epoch as u64,
+        Measurement::Linear { .. } => record.epoch as u64,
         _ => record.step,
     }
 }
@@ -107,14 +107,14 @@ fn scalars(record: &Record) -> Vec<(String, f64)> {
     // Tags have no spaces: "linear untrained".
     let stage = &record.stage.replace(' ', "_");
     match &record.what {
-        What::Start | What::Checkpoint { .. } => Vec::new(),
+        Measurement::Start | Measurement::Checkpoint { .. } => Vec::new(),
         // A classifier is logged by epoch: its steps are not those of pre-training, which use the same axis.
-        What::Training(_) if stage != "pretrain" => Vec::new(),
-        What::Training(training) => {
+        Measurement::Training(_) if stage != "pretrain" => Vec::new(),
+        Measurement::Training(training) => {
             let epoch = ("pretrain/epoch".to_owned(), record.epoch);
             std::iter::once(epoch).chain(tagged(RecordKind::Training, &training.values, "")).collect()
         }
-        What::Knn { features, scores } => {
+        Measurement::Knn { features, scores } => {
             let tag = metric_table::KNN_TOP1.tag.unwrap_or_default();
             let tag = match features {
                 EncoderKind::Trained => tag.to_owned(),
@@ -124,7 +124,7 @@ fn scalars(record: &Record) -> Vec<(String, f64)> {
             let each = scores.iter().map(|s| (format!("{tag}_k{}_T{}", s.k, s.temperature), s.top1));
             first.into_iter().chain(each).collect()
         }
-        What::Linear { values, .. } => tagged(RecordKind::Linear, values, &format!("{stage}/")).collect(),
+        Measurement::Linear { values, .. } => tagged(RecordKind::Linear, values, &format!("{stage}/")).collect(),
     }
 }
 

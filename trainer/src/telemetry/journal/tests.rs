@@ -153,7 +153,7 @@ fn journal_of_two_attempts_is_read_back() {
         kinds,
         [(1, 0, 0.0), (1, 10, 1.0), (1, 10, 1.0), (1, 20, 2.0), (2, 10, 0.0), (2, 20, 2.0), (2, 20, 2.0)]
     );
-    let What::Training(t) = &records[1].what else { panic!("{records:?}") };
+    let Measurement::Training(t) = &records[1].what else { panic!("{records:?}") };
     let values = [
         metric_table::LOSS,
         metric_table::IMAGES_PER_SECOND,
@@ -220,7 +220,7 @@ fn journal_with_nan_and_a_torn_line_keeps_the_other_records() {
     storage.put(&name, lines).unwrap();
     let records = read(storage).unwrap();
     assert_eq!(records.len(), 3);
-    let What::Linear { epochs, values, .. } = &records[0].what else { panic!("{records:?}") };
+    let Measurement::Linear { epochs, values, .. } = &records[0].what else { panic!("{records:?}") };
     assert!(values.get(metric_table::LINEAR_LOSS.key).is_some_and(f64::is_nan), "{records:?}");
     assert_eq!((*epochs, values.get(metric_table::LINEAR_LR.key)), (9, Some(1.6)));
     assert_eq!(values.get("epochs"), None, "{records:?}");
