@@ -33,6 +33,7 @@ const CREATING: usize = 16;
 const PLAYING: usize = 2;
 const NAMESPACE: &str = "scale";
 
+/// `cargo xtask bench operator` gives all of them; the defaults are there.
 #[derive(Parser)]
 struct Options {
     /// The kubeconfig of the API server
@@ -41,16 +42,16 @@ struct Options {
     /// The operator's program
     #[arg(long)]
     operator: PathBuf,
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long)]
     runs: usize,
     /// Pods of each run
-    #[arg(long, default_value_t = 8)]
+    #[arg(long)]
     pods: usize,
     /// Runs created per second; 0 creates them as fast as the API server accepts them
-    #[arg(long, default_value_t = 5)]
+    #[arg(long)]
     rate: u64,
     /// Seconds of steady training to measure
-    #[arg(long, default_value_t = 60)]
+    #[arg(long)]
     steady: u64,
     /// Print one JSON object
     #[arg(long)]

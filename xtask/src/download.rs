@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
+use simsiam_cluster::oci::hex;
 
 use crate::error::{Error, Result};
 use crate::pins::{GLIBC_MINORS, PLATFORM, Wheel};
@@ -121,7 +122,7 @@ pub fn sha256(path: &Path) -> Result<String> {
         }
         hasher.update(&buffer[..n]);
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hasher.finalize()))
 }
 
 fn find_wheel(folder: &Path) -> Option<PathBuf> {

@@ -7,15 +7,8 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder could not be read, written, created or removed.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// The failed action: `read`, `write`, `create` …
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The operating system's error.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] simsiam_cache::IoError),
     /// A program could not be started.
     #[error("cannot start `{program}`: {source}")]
     Start {
@@ -123,8 +116,8 @@ pub enum Error {
 impl Error {
     /// Returns a constructor of [`Error::Io`] for `map_err`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_path_buf();
-        move |source| Self::Io { action, path, source }
+        let failed = simsiam_cache::IoError::at(action, path);
+        move |source| Self::Io(failed(source))
     }
 }
 

@@ -204,7 +204,7 @@ fn relative(path: &Path) -> PathBuf {
 }
 
 /// The bytes of a digest as text.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -2,19 +2,32 @@
 
 use std::path::{Path, PathBuf};
 
+/// A file or folder could not be read, written, created, moved or removed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", path.display())]
+pub struct IoError {
+    /// The failed action: `read`, `write`, `create` …
+    pub action: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// The operating system's error.
+    pub source: std::io::Error,
+}
+
+impl IoError {
+    /// Returns a constructor of this error for `map_err`.
+    pub fn at(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
+        let path = path.to_path_buf();
+        move |source| Self { action, path, source }
+    }
+}
+
 /// An error of the cache.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder could not be read, created or moved.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// The failed action: `read`, `create`, `remove` …
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The operating system's error.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// No variable names the folder of the cache.
     #[error("none of SIMSIAM_CACHE, XDG_CACHE_HOME and HOME is set: set SIMSIAM_CACHE to a folder")]
     NoFolder,
@@ -36,8 +49,8 @@ pub enum Error {
 impl Error {
     /// Returns a constructor of [`Error::Io`] for `map_err`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_path_buf();
-        move |source| Self::Io { action, path, source }
+        let failed = IoError::at(action, path);
+        move |source| Self::Io(failed(source))
     }
 }
 

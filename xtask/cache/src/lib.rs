@@ -20,7 +20,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub use error::{Error, Result};
+pub use error::{Error, IoError, Result};
 
 const PARTIAL: &str = ".partial-";
 
