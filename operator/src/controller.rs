@@ -209,12 +209,7 @@ async fn watch_runs(
     let health = context.metrics.begin_watch("SimSiamRun");
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
-        match &event {
-            // Begins a listing, which may still fail.
-            Ok(watcher::Event::Init) => {}
-            Ok(_) => health.succeeded(),
-            Err(_) => health.failed(Instant::now()),
-        }
+        health.observe(&event);
         match event {
             Ok(watcher::Event::Apply(object)) => {
                 if let Some(key) = key_of(&object) {
@@ -259,11 +254,7 @@ async fn watch<F: Facts>(
     let kind = F::Object::kind(&());
     let health = context.metrics.begin_watch(&kind);
     while let Some(event) = events.next().await {
-        match &event {
-            Ok(watcher::Event::Init) => {}
-            Ok(_) => health.succeeded(),
-            Err(_) => health.failed(Instant::now()),
-        }
+        health.observe(&event);
         match event {
             Ok(event) => {
                 for key in index(&context.caches).apply(event) {

@@ -52,8 +52,7 @@ pub fn network_policy(run: &str) -> String {
 
 /// The ConfigMap with a run file, named by its content.
 pub fn config_map(run: &str, document: &str) -> String {
-    let digest: String = Sha256::digest(document).iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-    format!("{run}-recipe-{digest}")
+    format!("{run}-recipe-{}", simsiam_recipe::hex(&Sha256::digest(document)[..5]))
 }
 
 /// The Job of an attempt. It ends with a part of the run's uid, so that a run and a later one of the same name never share

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use kube::runtime::watcher;
+
 use crate::sync::lock;
 
 /// Failures further apart than this belong to different disturbances; a broken watch is retried at least every 30 s.
@@ -70,6 +72,16 @@ pub struct Watch<'a> {
 }
 
 impl Watch<'_> {
+    /// Takes note of an event, or of a failure.
+    pub fn observe<K>(&self, event: &watcher::Result<watcher::Event<K>>) {
+        match event {
+            // Begins a listing, which may still fail.
+            Ok(watcher::Event::Init) => {}
+            Ok(_) => self.succeeded(),
+            Err(_) => self.failed(Instant::now()),
+        }
+    }
+
     /// An event was received.
     pub fn succeeded(&self) {
         self.watches.change(&self.kind, |state| state.failures = None);

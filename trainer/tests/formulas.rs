@@ -6,9 +6,10 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use simsiam::model::SimSiam;
+use simsiam::training::fixture::Network;
 use simsiam::training::larc;
 use simsiam::training::schedule::LearningRate;
-use simsiam_recipe::{Arch, Pretrain, Projector, Stem};
+use simsiam_recipe::Pretrain;
 use tch::{Device, Kind, Tensor};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -137,20 +138,9 @@ fn lars_updates_match_the_reference() -> Result<()> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Model {
-    arch: Arch,
-    stem: Stem,
-    base_width: u32,
-    projector: Heads,
-    dim: u32,
-    pred_dim: u32,
+    #[serde(flatten)]
+    network: Network,
     entries: Vec<(String, Vec<i64>, Start)>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Heads {
-    layers: u32,
-    hidden_dim: Option<u32>,
 }
 
 /// What a tensor is drawn from.
@@ -199,19 +189,11 @@ impl Start {
 #[test]
 fn initial_values_follow_their_distributions() -> Result<()> {
     for case in read::<Cases<Model>>("initialisation.json")?.cases {
-        let recipe = Pretrain {
-            arch: case.arch,
-            stem: case.stem,
-            base_width: case.base_width,
-            projector: Projector { layers: case.projector.layers, hidden_dim: case.projector.hidden_dim },
-            dim: case.dim,
-            pred_dim: case.pred_dim,
-            ..Pretrain::default()
-        };
+        let recipe = case.network.pretrain();
         let model = SimSiam::new(&recipe, Kind::Float, Device::Cpu)?;
         let ours: Vec<_> = model.params().entries().iter().map(|e| (e.name.as_str(), e.tensor.size())).collect();
         let theirs: Vec<_> = case.entries.iter().map(|(name, shape, _)| (name.as_str(), shape.clone())).collect();
-        assert_eq!(ours, theirs, "{}: names, shapes and order", case.arch);
+        assert_eq!(ours, theirs, "{}: names, shapes and order", recipe.arch);
         for (entry, (name, _, start)) in model.params().entries().iter().zip(&case.entries) {
             start.check(name, &entry.tensor)?;
         }

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 
 use crate::Error;
+use crate::hex::hex;
 
 /// A folder of copies.
 #[derive(Debug)]
@@ -61,8 +62,7 @@ impl Cache {
 
     /// The key of an object.
     pub(crate) fn key(uri: &str, size: u64, version: &str) -> String {
-        let digest = Sha256::digest(format!("{uri}\n{size}\n{version}"));
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        hex(&Sha256::digest(format!("{uri}\n{size}\n{version}"))[..16])
     }
 
     fn path(&self, key: &str) -> PathBuf {

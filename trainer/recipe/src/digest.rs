@@ -49,7 +49,16 @@ impl Recipe {
 pub fn digest_of(document: &Value) -> String {
     let mut text = String::new();
     canonical(document, &mut text);
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
+/// Bytes, such as those of a digest, in lower-case hex.
+///
+/// ```
+/// assert_eq!(simsiam_recipe::hex(&[0, 171]), "00ab");
+/// ```
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes `value` with sorted keys, whichever order serde_json's maps keep in this build.

@@ -59,7 +59,7 @@ mod yaml;
 
 pub use augment::{Augment, AugmentDevice};
 pub use dataset::{Cache, Dataset, Decode, Pack, Probe};
-pub use digest::digest_of;
+pub use digest::{digest_of, hex};
 pub use error::{Error, Position, Violation, ViolationKind};
 pub use evaluation::{Finetune, Knn, KnnProtocol, Linear, LinearOptimizer, LinearPreset};
 pub use pretrain::{

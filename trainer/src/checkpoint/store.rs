@@ -46,7 +46,7 @@ impl FileDigest {
 /// assert!(digest.starts_with("ba7816bf") && digest.len() == 64);
 /// ```
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    simsiam_recipe::hex(&Sha256::digest(bytes))
 }
 
 /// The name of a checkpoint's directory.

@@ -23,18 +23,26 @@ pub type Tensors = BTreeMap<String, Tensor>;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Case {
-    arch: Arch,
-    stem: Stem,
-    base_width: u32,
-    projector: Heads,
-    dim: u32,
-    pred_dim: u32,
+    #[serde(flatten)]
+    network: Network,
     momentum: f64,
     weight_decay: f64,
     encoder_lr: Vec<f64>,
     predictor_lr: f64,
     /// Name of the parameter that is not trained.
     pub frozen: String,
+}
+
+/// The network of a fixture.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    arch: Arch,
+    stem: Stem,
+    base_width: u32,
+    projector: Heads,
+    dim: u32,
+    pred_dim: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -67,7 +75,7 @@ impl Fixture {
     /// `z1`, `z2`, `p1`, `p2` and `grad.<name>` of the first step; `after.<name>` and `momentum.<name>` of the last.
     pub fn train(&self, kind: Kind, device: Device) -> Result<Tensors, Error> {
         let case = &self.case;
-        let model = SimSiam::new(&case.pretrain(), kind, device)?;
+        let model = SimSiam::new(&case.network.pretrain(), kind, device)?;
         self.load(model.params())?;
         let mut sgd = Sgd::simsiam(model.params(), case.momentum, case.weight_decay)?;
         let host = |tensor: &Tensor| tensor.f_detach_copy()?.f_to_device(Device::Cpu);
@@ -127,8 +135,9 @@ impl Fixture {
     }
 }
 
-impl Case {
-    fn pretrain(&self) -> Pretrain {
+impl Network {
+    /// The recipe of this network; all else has its default.
+    pub fn pretrain(&self) -> Pretrain {
         Pretrain {
             arch: self.arch,
             stem: self.stem,
