@@ -5,9 +5,9 @@
 //! planned from. So no attempt is created or counted twice, however stale the caches are and wherever the operator is
 //! stopped.
 //!
-//! [`plan()`] decides what the run needs; `attempt` takes its current stage a step further; `classify` says how an attempt
-//! ended, `budget` whether another may follow; `cleanup`, `conditions`, `display`, `finish`, `missing`, `results` and `summary` do one
-//! thing each.
+//! [`plan()`] decides what the run needs; `attempt` takes its current stage a step further; `classify` says how an
+//! attempt ended, `budget` whether another may follow; `cleanup`, `conditions`, `display`, `finish`, `missing`,
+//! `results` and `summary` do one thing each.
 
 mod attempt;
 mod budget;

@@ -88,7 +88,7 @@ impl History {
                 },
                 Measurement::Linear { caveat, values, .. } => {
                     let (stage, encoder) = EncoderKind::of_stage_name(&record.stage);
-                    let points = match (stage.parse(), encoder) {
+                    let points = match (stage.parse::<Stage>(), encoder) {
                         (Ok(Stage::Linear), EncoderKind::Trained) => &mut history.linear,
                         (Ok(Stage::Linear), EncoderKind::Untrained) => &mut history.linear_untrained,
                         (Ok(Stage::Finetune), EncoderKind::Trained) => &mut history.finetune,
