@@ -4,13 +4,13 @@
 //! a local disk or in object storage.
 
 mod access;
-mod ahead;
 mod folder;
 pub(crate) mod index;
 mod listing;
 mod objects;
 mod open;
 pub(crate) mod packed;
+mod prefetch;
 mod remarks;
 mod shards;
 mod subset;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::access::{Access, Source};
-use super::ahead::Ahead;
 use super::listing::{Item, Listing, is_image};
+use super::prefetch::Prefetcher;
 use super::remarks::Remarks;
 use crate::Error;
 use crate::cache::{Cache, seal, sealed_size, unseal};
@@ -20,7 +20,7 @@ pub struct Objects {
     store: Storage,
     listing: Listing,
     entries: Vec<ObjectEntry>,
-    ahead: Ahead,
+    prefetcher: Prefetcher,
     cache: Option<Arc<Cache>>,
 }
 
@@ -48,8 +48,8 @@ impl Objects {
         remarks.unusable(store.unusable_keys());
         remarks.empty_classes = folders.into_iter().collect();
         let (listing, entries) = Listing::new(&store.uri(""), items, known, remarks)?;
-        let ahead = Ahead::new(store.runtime().clone());
-        Ok(Self { store, listing, entries, ahead, cache: access.cache.clone() })
+        let prefetcher = Prefetcher::new(store.runtime().clone());
+        Ok(Self { store, listing, entries, prefetcher, cache: access.cache.clone() })
     }
 
     fn entry(&self, id: u64) -> Result<&ObjectEntry, Error> {
@@ -95,7 +95,7 @@ impl Source for Objects {
 
     fn read_into(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
         let entry = self.entry(id)?;
-        let fetched = self.ahead.take(id);
+        let fetched = self.prefetcher.take(id);
         if fetched.is_none() && self.read_copy(entry, buffer) {
             return Ok(());
         }
@@ -118,7 +118,7 @@ impl Source for Objects {
                 continue;
             }
             let (store, name) = (self.store.clone(), self.name(id).to_owned());
-            self.ahead.start(id, async move { store.fetch(&name, None).await });
+            self.prefetcher.start(id, async move { store.fetch(&name, None).await });
         }
     }
 

@@ -15,10 +15,10 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::access::{Access, Source};
-use super::ahead::Ahead;
 use super::index::{Entry, Index};
 use super::listing::{Item, Listing};
 use super::packed::Manifest;
+use super::prefetch::Prefetcher;
 use super::remarks::{Remarks, kinds};
 use super::tar::{Contents, RangeReader, images};
 use crate::Error;
@@ -32,7 +32,7 @@ pub struct Shards {
     set: Arc<Set>,
     listing: Listing,
     entries: Vec<ShardEntry>,
-    ahead: Ahead,
+    prefetcher: Prefetcher,
     stop: Arc<AtomicBool>,
 }
 
@@ -153,7 +153,7 @@ impl Shards {
             shards.push(Shard { name: tar.name, bytes: tar.size, sha256, key, file: RwLock::new(file) });
         }
         let (listing, entries) = Listing::new(&store.uri(""), items, known, remarks)?;
-        let (ahead, local) = (Ahead::new(store.runtime().clone()), store.local_file("").is_some());
+        let (prefetcher, local) = (Prefetcher::new(store.runtime().clone()), store.local_file("").is_some());
         let set = Arc::new(Set { store, local, shards });
         let stop = Arc::new(AtomicBool::new(false));
         if let (false, Some(cache)) = (local, &access.cache) {
@@ -163,7 +163,7 @@ impl Shards {
                 .spawn(move || set.fill(&cache, &stop))
                 .map_err(|e| Error::Worker { what: format!("could not be started: {e}") })?;
         }
-        Ok(Self { set, listing, entries, ahead, stop })
+        Ok(Self { set, listing, entries, prefetcher, stop })
     }
 
     fn entry(&self, id: u64) -> Result<(&Shard, ShardEntry), Error> {
@@ -213,7 +213,7 @@ impl Source for Shards {
 
     fn read_into(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
         let (shard, entry) = self.entry(id)?;
-        let fetched = self.ahead.take(id);
+        let fetched = self.prefetcher.take(id);
         if fetched.is_none() && self.read_file(shard, entry, buffer)? {
             return Ok(());
         }
@@ -240,7 +240,7 @@ impl Source for Shards {
             }
             let (store, name) = (self.set.store.clone(), shard.name.clone());
             let range = entry.offset..entry.offset + u64::from(entry.size);
-            self.ahead.start(id, async move { store.fetch(&name, Some(range)).await });
+            self.prefetcher.start(id, async move { store.fetch(&name, Some(range)).await });
         }
     }
 

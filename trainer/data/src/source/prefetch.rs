@@ -18,13 +18,13 @@ type Answer = oneshot::Receiver<Result<Vec<u8>, Error>>;
 
 /// Samples on their way.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(super) struct Prefetcher {
     runtime: Handle,
     permits: Arc<Semaphore>,
     answers: Mutex<HashMap<u64, Answer>>,
 }
 
-impl Ahead {
+impl Prefetcher {
     pub(super) fn new(runtime: Handle) -> Self {
         Self { runtime, permits: Arc::new(Semaphore::new(REQUESTS)), answers: Mutex::default() }
     }
