@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::access::Source;
-use super::listing::{Item, Listing, is_image};
+use super::listing::{Item, Listing, is_image, source_of_listing};
 use super::remarks::Remarks;
 use crate::Error;
 
@@ -67,9 +67,7 @@ impl ImageFolder {
 }
 
 impl Source for ImageFolder {
-    fn len(&self) -> usize {
-        self.listing.len()
-    }
+    source_of_listing!();
 
     fn read(&self, id: u64) -> Result<Vec<u8>, Error> {
         let mut buffer = Vec::new();
@@ -88,22 +86,6 @@ impl Source for ImageFolder {
             source,
         })?;
         Ok(())
-    }
-
-    fn name(&self, id: u64) -> &str {
-        self.listing.name(id)
-    }
-
-    fn label(&self, id: u64) -> Option<u32> {
-        self.listing.label(id)
-    }
-
-    fn classes(&self) -> &[String] {
-        self.listing.classes()
-    }
-
-    fn remarks(&self) -> Remarks {
-        self.listing.remarks().clone()
     }
 }
 

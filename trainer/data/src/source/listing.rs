@@ -41,6 +41,32 @@ impl Names {
     }
 }
 
+/// The methods of a [`Source`](super::Source) that its field `listing` answers.
+macro_rules! source_of_listing {
+    () => {
+        fn len(&self) -> usize {
+            self.listing.len()
+        }
+
+        fn name(&self, id: u64) -> &str {
+            self.listing.name(id)
+        }
+
+        fn label(&self, id: u64) -> Option<u32> {
+            self.listing.label(id)
+        }
+
+        fn classes(&self) -> &[String] {
+            self.listing.classes()
+        }
+
+        fn remarks(&self) -> $crate::Remarks {
+            self.listing.remarks().clone()
+        }
+    };
+}
+pub(super) use source_of_listing;
+
 /// The names and labels of a source's samples.
 #[derive(Debug)]
 pub(super) struct Listing {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::access::{Access, Source};
-use super::listing::{Item, Listing, is_image};
+use super::listing::{Item, Listing, is_image, source_of_listing};
 use super::prefetch::Prefetcher;
 use super::remarks::Remarks;
 use crate::Error;
@@ -83,9 +83,7 @@ impl Objects {
 }
 
 impl Source for Objects {
-    fn len(&self) -> usize {
-        self.listing.len()
-    }
+    source_of_listing!();
 
     fn read(&self, id: u64) -> Result<Vec<u8>, Error> {
         let mut buffer = Vec::new();
@@ -120,21 +118,5 @@ impl Source for Objects {
             let (store, name) = (self.store.clone(), self.name(id).to_owned());
             self.prefetcher.start(id, async move { store.fetch(&name, None).await });
         }
-    }
-
-    fn name(&self, id: u64) -> &str {
-        self.listing.name(id)
-    }
-
-    fn label(&self, id: u64) -> Option<u32> {
-        self.listing.label(id)
-    }
-
-    fn classes(&self) -> &[String] {
-        self.listing.classes()
-    }
-
-    fn remarks(&self) -> Remarks {
-        self.listing.remarks().clone()
     }
 }

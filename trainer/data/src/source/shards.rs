@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::access::{Access, Source};
 use super::index::{Entry, Index};
-use super::listing::{Item, Listing};
+use super::listing::{Item, Listing, source_of_listing};
 use super::packed::Manifest;
 use super::prefetch::Prefetcher;
 use super::remarks::{Remarks, kinds};
@@ -201,9 +201,7 @@ impl Shards {
 }
 
 impl Source for Shards {
-    fn len(&self) -> usize {
-        self.listing.len()
-    }
+    source_of_listing!();
 
     fn read(&self, id: u64) -> Result<Vec<u8>, Error> {
         let mut buffer = Vec::new();
@@ -242,22 +240,6 @@ impl Source for Shards {
             let range = entry.offset..entry.offset + u64::from(entry.size);
             self.prefetcher.start(id, async move { store.fetch(&name, Some(range)).await });
         }
-    }
-
-    fn name(&self, id: u64) -> &str {
-        self.listing.name(id)
-    }
-
-    fn label(&self, id: u64) -> Option<u32> {
-        self.listing.label(id)
-    }
-
-    fn classes(&self) -> &[String] {
-        self.listing.classes()
-    }
-
-    fn remarks(&self) -> Remarks {
-        self.listing.remarks().clone()
     }
 }
 
