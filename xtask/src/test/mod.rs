@@ -56,12 +56,7 @@ pub fn test(options: &Options) -> Result<()> {
     let mut steps = Steps::start();
     let mut counts = Counts::default();
     for need in needs::union(&chosen) {
-        match need {
-            Need::CudaLibtorch if options.fast => {
-                steps.run("CUDA libtorch", || Outcome::Skipped("--fast builds, links and loads nothing of CUDA".into()))
-            }
-            need => set_up(need, &mut steps),
-        }
+        set_up(need, &mut steps);
     }
     if !options.selects() {
         steps.run("format", format);
