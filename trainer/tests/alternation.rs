@@ -11,7 +11,7 @@ use simsiam::data::datasets::two_views;
 use simsiam::dist::BucketSizes;
 use simsiam::dist::rank::Rank;
 use simsiam::model::{Outputs, Pass, SimSiam};
-use simsiam::stage::pretrain::{self, Request};
+use simsiam::stage::pretrain::{self, PretrainInput};
 use simsiam::storage::Storage;
 use simsiam::training::schedule::LearningRate;
 use simsiam::training::sgd::Sgd;
@@ -59,8 +59,8 @@ fn stage(output: &Path, pretrain: Value) -> String {
     let rank = Rank::alone(1).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let storage = Storage::open(&recipe.output, runtime.handle().clone()).unwrap();
-    let job = Request { recipe: &recipe, storage, attempt: None, buckets: BucketSizes::default() };
-    pretrain::run(&rank, job).unwrap().weights_sha256.unwrap()
+    let input = PretrainInput { recipe: &recipe, storage, attempt: 1, buckets: BucketSizes::default() };
+    pretrain::run(&rank, input).unwrap().weights_sha256.unwrap()
 }
 
 fn trained(pretrain: Value) -> String {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fixture::distance;
 use simsiam::checkpoint::snapshot;
-use simsiam::eval::embedding::{Row, Table};
+use simsiam::eval::feature_file::{Row, Table};
 use simsiam::model::{Params, Pass, SimSiam};
 use simsiam::training::schedule::Rates;
 use simsiam::training::sgd::Sgd;

@@ -30,7 +30,7 @@ fn invalid_run_in_progress_trains_on_and_says_so() {
     assert_eq!(actions(&plan), [""; 0]);
     assert_phase(&world, RunPhase::Training, "");
     assert_eq!(world.status().progress.unwrap().step, 30, "it is still watched");
-    assert!(plan.leader.is_some());
+    assert!(plan.first_pod.is_some());
     assert_eq!(condition(&world, "Reconciled"), (ConditionStatus::False, "InvalidSpec".into()));
     assert_eq!(condition(&world, "Stalled").0, ConditionStatus::True);
     assert_eq!(plan.events.iter().filter(|event| event.reason == "InvalidSpec").count(), 1);

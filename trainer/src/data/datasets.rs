@@ -169,7 +169,7 @@ impl<'a> Datasets<'a> {
     }
 }
 
-/// Logs what the listing passed over.
+/// Logs what the listing skipped.
 fn warn_of_remarks(field: &str, source: &dyn Source) {
     for line in source.remarks().lines() {
         tracing::warn!("{field}: {line}");
