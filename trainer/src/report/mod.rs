@@ -367,7 +367,8 @@ fn settings(recipe: &Recipe) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::journal::{Record, What};
+    use crate::telemetry::EncoderKind;
+    use crate::telemetry::journal::{Measurement, Record};
 
     #[test]
     fn classes_beyond_the_limit_are_spread_evenly() {
@@ -386,7 +387,7 @@ mod tests {
             caveat: caveat.map(str::to_owned),
         };
         let notes = |caveat: Option<&str>| {
-            let what = What::Knn { features: "trained".into(), scores: vec![score(caveat)] };
+            let what = Measurement::Knn { features: EncoderKind::Trained, scores: vec![score(caveat)] };
             let record = Record { time: String::new(), stage: "knn".into(), attempt: 1, step: 5, epoch: 1.0, what };
             let history = History::of(vec![record]);
             let detail = figures(&history, None).into_iter().find(|figure| figure.label == "kNN top-1").unwrap().detail;
