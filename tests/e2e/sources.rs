@@ -128,8 +128,8 @@ fn samples_are_equal_in_every_layout() {
 }
 
 #[test]
-fn object_whose_key_cannot_be_used_is_passed_over_and_named() {
-    if !with_keys("object_whose_key_cannot_be_used_is_passed_over_and_named") {
+fn object_whose_key_cannot_be_used_is_skipped_and_named() {
+    if !with_keys("object_whose_key_cannot_be_used_is_skipped_and_named") {
         return;
     }
     let fixture = Fixture::new();

@@ -217,6 +217,15 @@ impl RunFile {
     }
 }
 
+/// A safetensors file without its metadata: names, types and places of the tensors, and their bytes.
+pub fn tensors(file: &Path) -> (Value, Vec<u8>) {
+    let bytes = std::fs::read(file).unwrap();
+    let length = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    header.as_object_mut().unwrap().remove("__metadata__").unwrap();
+    (header, bytes[8 + length..].to_vec())
+}
+
 /// Returns all fp32 tensors of a safetensors file, by name.
 pub fn weights(bytes: &[u8]) -> BTreeMap<String, Vec<f64>> {
     let file = safetensors::SafeTensors::deserialize(bytes).expect("safetensors");

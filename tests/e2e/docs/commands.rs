@@ -6,7 +6,7 @@ use std::path::Path;
 use simsiam_tests::root;
 
 use crate::kubernetes;
-use crate::page::{Page, passed_over};
+use crate::page::{Page, skipped};
 use crate::programs;
 use crate::shell::Command;
 
@@ -60,7 +60,7 @@ fn called(command: &Command, count: &mut Count) -> Vec<String> {
 fn folders() -> Vec<String> {
     let entries = fs::read_dir(root()).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_dir());
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| !passed_over(name)).collect()
+    names.filter(|name| !skipped(name)).collect()
 }
 
 /// Returns what is wrong with a word that is a path in the repository, which starts with one of its folders.

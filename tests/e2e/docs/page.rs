@@ -41,7 +41,7 @@ pub fn pages() -> BTreeMap<String, Page> {
 }
 
 /// Folders that are not searched: hidden ones and those in `.gitignore`.
-pub fn passed_over(name: &str) -> bool {
+pub fn skipped(name: &str) -> bool {
     name.starts_with('.') || ["target", "dist", "runs", "__pycache__"].contains(&name)
 }
 
@@ -50,7 +50,7 @@ fn collect(folder: &Path, prefix: &str, pages: &mut BTreeMap<String, Page>) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");
         let kind = entry.file_type().unwrap();
-        if kind.is_dir() && !passed_over(&name) {
+        if kind.is_dir() && !skipped(&name) {
             collect(&entry.path(), &format!("{path}/"), pages);
         } else if kind.is_file() && name.ends_with(".md") {
             let text = fs::read_to_string(entry.path()).unwrap();

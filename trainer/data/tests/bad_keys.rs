@@ -70,8 +70,8 @@ fn refusal(result: Result<impl Sized, Error>) -> String {
 }
 
 #[test]
-fn key_that_cannot_be_read_is_passed_over_by_name() {
-    if !with_credentials("key_that_cannot_be_read_is_passed_over_by_name") {
+fn key_that_cannot_be_read_is_skipped_by_name() {
+    if !with_credentials("key_that_cannot_be_read_is_skipped_by_name") {
         return;
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -116,7 +116,7 @@ fn files_that_are_no_samples_are_counted() {
 }
 
 #[test]
-fn link_loop_and_pipe_are_passed_over() {
+fn link_loop_and_pipe_are_skipped() {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name);
     for class in ["a", "b"] {

@@ -222,7 +222,7 @@ fn stat(at: &str, json: bool, access: &AccessArgs) -> Result<(), Error> {
     }
     let (width, height, megapixels, kilobytes) = (s.mean_width, s.mean_height, s.mean_pixels / 1e6, s.mean_bytes / 1e3);
     println!("  mean     {width:.0}×{height:.0}, {megapixels:.2} megapixels, {kilobytes:.0} kB");
-    println!("  of {} images inspected, {} cannot be decoded", s.looked_at, s.unreadable);
+    println!("  of {} images inspected, {} cannot be decoded", s.inspected, s.unreadable);
     Ok(())
 }
 

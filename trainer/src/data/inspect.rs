@@ -61,7 +61,7 @@ pub struct Statistics {
     /// Images of the largest class.
     pub most_in_a_class: Option<usize>,
     /// Images in the sample.
-    pub looked_at: usize,
+    pub inspected: usize,
     /// Images of the sample that cannot be decoded.
     pub unreadable: usize,
     /// Mean size of a file in bytes.
@@ -75,7 +75,7 @@ pub struct Statistics {
     /// Images of each class.
     pub images_by_class: BTreeMap<String, usize>,
     /// Files that are no samples, by ending or kind.
-    pub passed_over: BTreeMap<String, usize>,
+    pub skipped: BTreeMap<String, usize>,
     /// Class folders whose files were all skipped.
     pub empty_classes: Vec<String>,
 }
@@ -117,14 +117,14 @@ pub fn statistics(source: &dyn Source, progress: OnProgress) -> Result<Statistic
         classes: images_by_class.len(),
         fewest_in_a_class: images_by_class.values().min().copied(),
         most_in_a_class: images_by_class.values().max().copied(),
-        looked_at: ids.len(),
+        inspected: ids.len(),
         unreadable,
         mean_bytes: total as f64 / decoded,
         mean_width: mean(|s| s.0),
         mean_height: mean(|s| s.1),
         mean_pixels: mean(|s| s.0 * s.1),
         images_by_class,
-        passed_over: remarks.passed_over,
+        skipped: remarks.skipped,
         empty_classes: remarks.empty_classes,
     })
 }

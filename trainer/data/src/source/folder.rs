@@ -171,7 +171,7 @@ impl Walk<'_> {
         let name = format!("{below}{}", entry.name);
         match entry.kind {
             Kind::File if is_image(&entry.name) => self.items.push(Item::by_path(name, ())),
-            Kind::File => self.remarks.pass_over(&entry.name),
+            Kind::File => self.remarks.skip(&entry.name),
             Kind::Other => self.remarks.count("pipe, socket or device".into(), 1),
             Kind::Folder(id) if above.contains(&id) => self.remarks.count("link to a folder above it".into(), 1),
             Kind::Folder(_) if above.len() > MAX_DEPTH => self.remarks.count("folder nested too deep".into(), 1),

@@ -37,7 +37,7 @@ impl Objects {
         let mut items = Vec::new();
         for ListedObject { name, size, version } in store.list()? {
             if !is_image(&name) {
-                remarks.pass_over(&name);
+                remarks.skip(&name);
                 folders.extend(name.split_once('/').map(|(folder, _)| folder.to_owned()));
                 continue;
             }

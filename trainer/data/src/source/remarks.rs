@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remarks {
     /// Files that are not samples, by ending (`.webp`) or kind (`hard link`).
-    pub passed_over: BTreeMap<String, usize>,
+    pub skipped: BTreeMap<String, usize>,
     /// Class folders whose files were all skipped.
     pub empty_classes: Vec<String>,
     /// The folder that contains all others, below which the classes were found.
@@ -15,7 +15,7 @@ pub struct Remarks {
     pub image_keys: Vec<String>,
     /// Endings of images that were skipped for another of the same key, as the caller chose.
     pub other_keys: BTreeMap<String, usize>,
-    /// Keys in object storage that cannot be addressed; they are among [`Self::passed_over`].
+    /// Keys in object storage that cannot be addressed; they are among [`Self::skipped`].
     pub unusable_keys: Vec<String>,
 }
 
@@ -24,14 +24,14 @@ const MAX_KINDS: usize = 32;
 
 impl Remarks {
     /// Counts a file that is not a sample, by its name.
-    pub(super) fn pass_over(&mut self, name: &str) {
+    pub(super) fn skip(&mut self, name: &str) {
         self.count(ending(name), 1);
     }
 
     /// Counts files of a kind.
     pub(super) fn count(&mut self, kind: String, number: usize) {
-        let known = self.passed_over.contains_key(&kind) || self.passed_over.len() < MAX_KINDS;
-        *self.passed_over.entry(if known { kind } else { "other".into() }).or_default() += number;
+        let known = self.skipped.contains_key(&kind) || self.skipped.len() < MAX_KINDS;
+        *self.skipped.entry(if known { kind } else { "other".into() }).or_default() += number;
     }
 
     /// Counts objects whose keys cannot be addressed.
@@ -44,7 +44,7 @@ impl Remarks {
 
     /// Adds those of another part of the same set.
     pub(super) fn add(&mut self, other: Self) {
-        for (kind, number) in other.passed_over {
+        for (kind, number) in other.skipped {
             self.count(kind, number);
         }
         for (kind, number) in other.other_keys {
@@ -61,13 +61,13 @@ impl Remarks {
     /// Number of files that are not samples.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.passed_over.values().sum()
+        self.skipped.values().sum()
     }
 
     /// The files that are not samples, as `10 .webp, 1 .txt`; empty if there are none.
     #[must_use]
     pub fn kinds(&self) -> String {
-        kinds(&self.passed_over)
+        kinds(&self.skipped)
     }
 
     /// One line for each thing to know of; none for a set without any.
@@ -116,7 +116,7 @@ impl Remarks {
         let pairs = |mark: char, counts: &BTreeMap<String, usize>| {
             counts.iter().map(|(kind, number)| format!("{mark}{kind}={number}").replace(' ', "_")).collect::<Vec<_>>()
         };
-        let mut parts = pairs('-', &self.passed_over);
+        let mut parts = pairs('-', &self.skipped);
         parts.extend(pairs('+', &self.other_keys));
         parts.extend(self.image_keys.iter().map(|key| format!("*{key}")));
         if parts.is_empty() { "-".into() } else { parts.join(",") }
@@ -165,9 +165,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_passed_over_are_counted_by_ending() {
+    fn files_skipped_are_counted_by_ending() {
         let mut remarks = Remarks::default();
-        ["a/1.webp", "a/2.WEBP", "b/x.txt", "LICENSE", "v1.0 of it"].iter().for_each(|name| remarks.pass_over(name));
+        ["a/1.webp", "a/2.WEBP", "b/x.txt", "LICENSE", "v1.0 of it"].iter().for_each(|name| remarks.skip(name));
         remarks.count("hard link".into(), 2);
         assert_eq!(remarks.kinds(), "1 .txt, 2 .webp, 2 hard link, 2 without an ending");
         assert_eq!(remarks.total(), 7);

@@ -106,7 +106,7 @@ pub(crate) fn images(
             member.read_to_string(&mut label).map_err(broken)?;
             labels.insert(key(&name).to_owned(), label.trim().to_owned());
         } else {
-            remarks.pass_over(file);
+            remarks.skip(file);
         }
     }
     let mut by_name: HashMap<String, usize> = match links.is_empty() {
