@@ -44,6 +44,11 @@ impl Rule {
         Self { on: None, cel, message: Message::Cel(message), field_path: Some(field_path), required: false }
     }
 
+    /// As [`Rule::across`], with a message that needs no values.
+    pub const fn between(field_path: &'static str, cel: &'static str, text: &'static str) -> Self {
+        Self { on: None, cel, message: Message::Text(text), field_path: Some(field_path), required: false }
+    }
+
     /// A rule of an object that requires a field.
     pub const fn needs(field_path: &'static str, cel: &'static str, text: &'static str) -> Self {
         Self { on: None, cel, message: Message::Text(text), field_path: Some(field_path), required: true }
@@ -149,12 +154,12 @@ pub const RECIPE: &[Rule] = &[
         "!has(self.finetune) || has(self.dataset.val) || has(self.dataset.probe)",
         "finetune needs labelled validation images",
     ),
-    Rule::across(
+    Rule::between(
         ".export",
         "!has(self.export) || !('huggingface' in self.export) || !has(self.pretrain) \
             || ((!has(self.pretrain.stem) || self.pretrain.stem == 'imagenet') \
                 && (!has(self.pretrain.baseWidth) || self.pretrain.baseWidth == 64))",
-        "'huggingface needs stem imagenet and baseWidth 64: timm has no other ResNets; export onnx or safetensors'",
+        "huggingface needs stem imagenet and baseWidth 64: timm has no other ResNets; export onnx or safetensors",
     ),
 ];
 
