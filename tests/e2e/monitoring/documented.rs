@@ -69,17 +69,24 @@ pub fn in_source() -> BTreeMap<String, String> {
     let path = root().join("trainer/src/telemetry/metric_table.rs");
     let source = std::fs::read_to_string(&path).expect("the trainer's metrics");
     let code = source.split("#[cfg(test)]").next().unwrap_or_default();
-    // Strings may be broken over lines.
-    let strings: Vec<String> = code
-        .split('"')
-        .skip(1)
-        .step_by(2)
-        .map(|text| {
-            let lines: Vec<_> = text.split("\\\n").collect();
-            let rest = lines[1..].iter().map(|line| line.trim_start());
-            std::iter::once(lines[0]).chain(rest).collect()
-        })
-        .collect();
-    let pairs = strings.windows(2).filter(|pair| pair[0].starts_with("simsiam_"));
-    pairs.map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+    // The first text of a metric is its help, unless a constant that several share is.
+    let shared = strings(code.split("const RATES_HELP").nth(1).unwrap_or_default()).remove(0);
+    let metrics = code.split("= Metric {").skip(1).filter_map(|metric| {
+        let strings = strings(metric);
+        let name = strings.iter().find(|text| text.starts_with("simsiam_"))?;
+        let help = if metric.trim_start().starts_with("help: RATES_HELP") { &shared } else { &strings[0] };
+        Some((name.clone(), help.clone()))
+    });
+    metrics.collect()
+}
+
+/// The string literals of some code; a literal may be broken over lines.
+fn strings(code: &str) -> Vec<String> {
+    let literals = code.split('"').skip(1).step_by(2);
+    let joined = literals.map(|text| {
+        let lines: Vec<_> = text.split("\\\n").collect();
+        let rest = lines[1..].iter().map(|line| line.trim_start());
+        std::iter::once(lines[0]).chain(rest).collect()
+    });
+    joined.collect()
 }
