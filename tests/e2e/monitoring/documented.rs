@@ -69,13 +69,17 @@ pub fn in_source() -> BTreeMap<String, String> {
     let path = root().join("trainer/src/telemetry/metric_table.rs");
     let source = std::fs::read_to_string(&path).expect("the trainer's metrics");
     let code = source.split("#[cfg(test)]").next().unwrap_or_default();
-    // The first text of a metric is its help, unless a constant that several share is.
-    let shared = strings(code.split("const RATES_HELP").nth(1).unwrap_or_default()).remove(0);
+    // The first text of a metric is its help, unless several share the constants.
+    let constant = |name: &str| strings(code.split(&format!("const {name}:")).nth(1).unwrap_or_default()).remove(0);
+    let (rates, rates_help) = (constant("RATES"), constant("RATES_HELP"));
     let metrics = code.split("= Metric {").skip(1).filter_map(|metric| {
+        if metric.contains("series(RATES,") {
+            assert!(metric.trim_start().starts_with("help: RATES_HELP"), "{metric}");
+            return Some((rates.clone(), rates_help.clone()));
+        }
         let strings = strings(metric);
         let name = strings.iter().find(|text| text.starts_with("simsiam_"))?;
-        let help = if metric.trim_start().starts_with("help: RATES_HELP") { &shared } else { &strings[0] };
-        Some((name.clone(), help.clone()))
+        Some((name.clone(), strings[0].clone()))
     });
     metrics.collect()
 }
