@@ -143,7 +143,7 @@ fn object_whose_key_cannot_be_used_is_skipped_and_named() {
     let at = ["--endpoint", &fixture.server.endpoint(), "--region", "us-east-1"];
     let (code, out, err) = simsiam_tests::run(&[&["data", "verify", "s3://data/images/train"], &at[..]].concat());
     assert_eq!(code, 0, "{err}");
-    assert!(out.contains("60 images, all readable; 1 other files were passed over (1 unusable key)"), "{out}");
+    assert!(out.contains("60 images, all readable; 1 other files were skipped (1 unusable key)"), "{out}");
     assert!(err.contains(&format!("{named:?}")) && err.contains("rename"), "{err}");
 }
 
