@@ -61,7 +61,7 @@ pub enum Measurement {
         /// How it was trained, if not by the published protocol.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caveat: Option<String>,
-        /// The metrics of [`metric_table`](crate::telemetry::metric_table), by their keys.
+        /// The metrics of [`metric_table`], by their keys.
         #[serde(flatten)]
         values: Values,
     },
@@ -77,7 +77,7 @@ pub struct Training {
     pub epochs: u64,
     /// Images that rank 0 replaced in this attempt.
     pub corrupt: u64,
-    /// The metrics of [`metric_table`](crate::telemetry::metric_table), by their keys.
+    /// The metrics of [`metric_table`], by their keys.
     #[serde(flatten)]
     pub values: Values,
 }
