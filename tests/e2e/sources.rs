@@ -139,7 +139,7 @@ fn object_whose_key_cannot_be_used_is_skipped_and_named() {
     let remote = open("s3://data/images/train", None, &fixture.access(None, 20)).unwrap();
     assert_same(&*local, &*remote);
     let named = format!("{}/a\tb.jpg", local.classes()[0]);
-    assert_eq!(remote.remarks().unusable_keys, std::slice::from_ref(&named));
+    assert_eq!(remote.listing_report().unusable_keys, std::slice::from_ref(&named));
     let at = ["--endpoint", &fixture.server.endpoint(), "--region", "us-east-1"];
     let (code, out, err) = simsiam_tests::run(&[&["data", "verify", "s3://data/images/train"], &at[..]].concat());
     assert_eq!(code, 0, "{err}");

@@ -92,7 +92,7 @@ fn key_that_cannot_be_read_is_skipped_by_name() {
         let access = Access { storage: options, ..Access::new(runtime.handle().clone()) };
         let source = open("s3://b/train", None, &access).unwrap();
         assert_eq!((source.len(), source.name(0)), (1, "a/1.jpg"));
-        let (total, lines) = (source.remarks().total(), source.remarks().lines().concat());
+        let (total, lines) = (source.listing_report().total(), source.listing_report().lines().concat());
         assert!(total == 1 && lines.contains(&format!("{named:?}")) && lines.contains("rename"), "{lines}");
     }
 }

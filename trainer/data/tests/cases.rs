@@ -49,7 +49,7 @@ fn classes_left_empty_by_other_formats_are_named() {
     let source = opened(&case("formatsmix"), None).unwrap();
     assert_eq!((source.len(), source.classes()), (1, &["a".to_owned()][..]));
     assert_eq!(
-        source.remarks().lines(),
+        source.listing_report().lines(),
         ["10 files were skipped (10 .webp)", "class folder b contains no readable images and is ignored"]
     );
 }
@@ -78,9 +78,9 @@ fn sample_without_a_class_is_named() {
 #[test]
 fn several_images_of_a_key_are_named_and_chosen() {
     let all = opened(&case("multi.tar"), None).unwrap();
-    let remarks = all.remarks();
-    assert_eq!(remarks.image_keys, ["left.jpg", "right.png"]);
-    assert!(remarks.lines().concat().contains("each of them is a sample"), "{remarks:?}");
+    let listing_report = all.listing_report();
+    assert_eq!(listing_report.image_keys, ["left.jpg", "right.png"]);
+    assert!(listing_report.lines().concat().contains("each of them is a sample"), "{listing_report:?}");
     let left = opened(&case("multi.tar"), Some("left.jpg")).unwrap();
     assert_eq!(left.len() * 2, all.len());
     assert!((0..left.len() as u64).all(|id| left.name(id).ends_with(".left.jpg")));
@@ -93,7 +93,7 @@ fn classes_of_a_tar_with_a_root_folder_are_below_it() {
     for path in [case("rooted/train.tar"), case("rooted")] {
         let source = opened(&path, None).unwrap();
         assert_eq!((source.len(), source.classes()), (4, &["bars", "discs"].map(String::from)[..]));
-        assert_eq!(source.remarks().wrapper.as_deref(), Some("train"));
+        assert_eq!(source.listing_report().wrapper.as_deref(), Some("train"));
     }
 }
 
@@ -106,9 +106,9 @@ fn files_that_are_no_samples_are_counted() {
     }
     let source = ImageFolder::open(root.path()).unwrap();
     assert_eq!((source.len(), source.classes()), (3, &["a", "c"].map(String::from)[..]));
-    let remarks = source.remarks();
-    assert_eq!(remarks.kinds(), "2 .avif, 1 .heic, 1 .txt");
-    assert_eq!(remarks.empty_classes, ["b"]);
+    let listing_report = source.listing_report();
+    assert_eq!(listing_report.kinds(), "2 .avif, 1 .heic, 1 .txt");
+    assert_eq!(listing_report.empty_classes, ["b"]);
     std::fs::remove_dir_all(root.path().join("a")).unwrap();
     std::fs::remove_dir_all(root.path().join("c")).unwrap();
     let error = ImageFolder::open(root.path()).unwrap_err().to_string();
@@ -131,7 +131,7 @@ fn link_loop_and_pipe_are_skipped() {
     let source = ImageFolder::open(root.path()).unwrap();
     let names: Vec<_> = (0..source.len() as u64).map(|id| source.name(id).to_owned()).collect();
     assert_eq!(names, ["a/1.jpg", "b/1.jpg"]);
-    assert_eq!(source.remarks().kinds(), "2 link to a folder above it, 1 pipe, socket or device");
+    assert_eq!(source.listing_report().kinds(), "2 link to a folder above it, 1 pipe, socket or device");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use simsiam_data::pack::{self, PackOptions};
 use simsiam_data::storage::{Storage, StorageOptions};
 use simsiam_data::synth::{self, SynthOptions};
-use simsiam_data::{Access, Remarks, Source, TargetSize};
+use simsiam_data::{Access, ListingReport, Source, TargetSize};
 use tokio::runtime::Runtime;
 
 use super::bar::Bar;
@@ -122,7 +122,7 @@ impl AccessArgs {
 
     fn open(&self, uri: &str, runtime: &Runtime) -> Result<Arc<dyn Source>, Error> {
         let source = simsiam_data::open(uri, None, &self.access(runtime))?;
-        show(uri, &source.remarks());
+        show(uri, &source.listing_report());
         Ok(source)
     }
 }
@@ -187,14 +187,14 @@ fn verify(at: &str, access: &AccessArgs) -> Result<(), Error> {
     let mut bar = Bar::new("shards and images read");
     let verified = inspect::verify(at, &access.access(&runtime), access.threads(), &mut |done, of| bar.show(done, of))?;
     bar.finish();
-    show(at, &verified.remarks);
+    show(at, &verified.listing_report);
     for fault in &verified.faults {
         println!("{}: {}", fault.name, fault.reason);
     }
     if verified.faults.is_empty() {
-        let skipped = match verified.remarks.total() {
+        let skipped = match verified.listing_report.total() {
             0 => String::new(),
-            files => format!("; {files} other files were skipped ({})", verified.remarks.kinds()),
+            files => format!("; {files} other files were skipped ({})", verified.listing_report.kinds()),
         };
         println!("{at}: {} images, all readable{skipped}", verified.images);
         return Ok(());
@@ -227,11 +227,11 @@ fn stat(at: &str, json: bool, access: &AccessArgs) -> Result<(), Error> {
 }
 
 /// Prints what the listing of `at` found beside images.
-fn show(at: &str, remarks: &Remarks) {
-    for line in remarks.lines() {
+fn show(at: &str, listing_report: &ListingReport) {
+    for line in listing_report.lines() {
         eprintln!("{at}: {line}");
     }
-    if !remarks.image_keys.is_empty() {
+    if !listing_report.image_keys.is_empty() {
         eprintln!("{at}: `simsiam data pack --image-key ENDING` packs the images of one ending");
     }
 }

@@ -171,7 +171,7 @@ impl<'a> Datasets<'a> {
 
 /// Logs what the listing skipped.
 fn warn_of_remarks(field: &str, source: &dyn Source) {
-    for line in source.remarks().lines() {
+    for line in source.listing_report().lines() {
         tracing::warn!("{field}: {line}");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use simsiam_data::pack::{self, Fault};
 use simsiam_data::storage::{Storage, local_folder};
-use simsiam_data::{Access, Decoder, Remarks, RgbImage, Source};
+use simsiam_data::{Access, Decoder, ListingReport, RgbImage, Source};
 
 use crate::error::Error;
 
@@ -23,7 +23,7 @@ pub struct Verified {
     /// Images in all; 0 if the set cannot be opened.
     pub images: usize,
     /// What was skipped.
-    pub remarks: Remarks,
+    pub listing_report: ListingReport,
 }
 
 /// Reads and decodes every image at `uri`, and compares the shards of a packed set with its manifest.
@@ -37,15 +37,15 @@ pub fn verify(uri: &str, access: &Access, threads: usize, progress: OnProgress) 
     if let (false, Ok(storage)) = (is_file, Storage::open(uri, &access.storage, access.runtime.clone())) {
         faults.extend(pack::verify_shards(&storage, progress)?.unwrap_or_default());
     }
-    let (images, remarks) = match simsiam_data::open(uri, None, access) {
+    let (images, listing_report) = match simsiam_data::open(uri, None, access) {
         Ok(source) => {
             faults.extend(pack::verify(&*source, threads, progress)?);
-            (source.len(), source.remarks())
+            (source.len(), source.listing_report())
         }
-        Err(_) if !faults.is_empty() => (0, Remarks::default()),
+        Err(_) if !faults.is_empty() => (0, ListingReport::default()),
         Err(e) => return Err(e.into()),
     };
-    Ok(Verified { faults, images, remarks })
+    Ok(Verified { faults, images, listing_report })
 }
 
 /// What is in a data set; means are over a sample of the images.
@@ -109,7 +109,7 @@ pub fn statistics(source: &dyn Source, progress: OnProgress) -> Result<Statistic
         }
         progress(done + 1, ids.len());
     }
-    let remarks = source.remarks();
+    let listing_report = source.listing_report();
     let decoded = sizes.len().max(1) as f64;
     let mean = |value: fn(&(usize, usize)) -> usize| sizes.iter().map(|s| value(s) as f64).sum::<f64>() / decoded;
     Ok(Statistics {
@@ -124,7 +124,7 @@ pub fn statistics(source: &dyn Source, progress: OnProgress) -> Result<Statistic
         mean_height: mean(|s| s.1),
         mean_pixels: mean(|s| s.0 * s.1),
         images_by_class,
-        skipped: remarks.skipped,
-        empty_classes: remarks.empty_classes,
+        skipped: listing_report.skipped,
+        empty_classes: listing_report.empty_classes,
     })
 }

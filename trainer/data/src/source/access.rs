@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 
 use sha2::{Digest, Sha256};
 
-use super::remarks::Remarks;
+use super::listing_report::ListingReport;
 use crate::Error;
 use crate::cache::Cache;
 use crate::hex::hex;
@@ -75,8 +75,8 @@ pub trait Source: Send + Sync {
     fn classes(&self) -> &[String];
 
     /// What the listing skipped.
-    fn remarks(&self) -> Remarks {
-        Remarks::default()
+    fn listing_report(&self) -> ListingReport {
+        ListingReport::default()
     }
 }
 

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use super::access::Source;
 use super::listing::{Item, Listing, is_image, source_of_listing};
-use super::remarks::Remarks;
+use super::listing_report::ListingReport;
 use crate::Error;
 
 /// Images on a local disk: `<root>/<class>/<name>.jpg|jpeg|png|…`, or `<root>/<name>…` without classes.
 ///
 /// Upper and lower case of the extension do not matter; hidden files and folders are skipped silently, other files and
-/// whatever is neither a file nor a folder are counted in [`Source::remarks`]; a symbolic link counts as what it points to.
-/// Folders within a class folder are searched too, as torchvision does.
+/// whatever is neither a file nor a folder are counted in [`Source::listing_report`]; a symbolic link counts as what it
+/// points to. Folders within a class folder are searched too, as torchvision does.
 #[derive(Debug)]
 pub struct ImageFolder {
     root: PathBuf,
@@ -51,17 +51,17 @@ impl ImageFolder {
         if !kind.is_dir() {
             return Err(Error::NotAFolder { path: root });
         }
-        let mut walk = Walk { root: &root, items: Vec::new(), remarks: Remarks::default() };
+        let mut walk = Walk { root: &root, items: Vec::new(), listing_report: ListingReport::default() };
         let folders = walk.top()?;
-        let Walk { items, remarks, .. } = walk;
+        let Walk { items, listing_report, .. } = walk;
         if items.is_empty() && folders > 0 {
             return Err(Error::NoImages {
                 location: root.display().to_string(),
-                files: remarks.total(),
-                kinds: remarks.kinds(),
+                files: listing_report.total(),
+                kinds: listing_report.kinds(),
             });
         }
-        let (listing, _) = Listing::new(&root.display().to_string(), items, known, remarks)?;
+        let (listing, _) = Listing::new(&root.display().to_string(), items, known, listing_report)?;
         Ok(Self { root, listing })
     }
 }
@@ -137,7 +137,7 @@ const MAX_DEPTH: usize = 16;
 struct Walk<'a> {
     root: &'a Path,
     items: Vec<Item<()>>,
-    remarks: Remarks,
+    listing_report: ListingReport,
 }
 
 impl Walk<'_> {
@@ -156,10 +156,10 @@ impl Walk<'_> {
                 continue;
             };
             folders += 1;
-            let (images, others, name) = (self.items.len(), self.remarks.total(), entry.name.clone());
+            let (images, others, name) = (self.items.len(), self.listing_report.total(), entry.name.clone());
             self.take(entry, String::new(), &mut above)?;
-            if self.items.len() == images && self.remarks.total() > others {
-                self.remarks.empty_classes.push(name);
+            if self.items.len() == images && self.listing_report.total() > others {
+                self.listing_report.empty_classes.push(name);
             }
         }
         Ok(folders)
@@ -171,10 +171,10 @@ impl Walk<'_> {
         let name = format!("{below}{}", entry.name);
         match entry.kind {
             Kind::File if is_image(&entry.name) => self.items.push(Item::by_path(name, ())),
-            Kind::File => self.remarks.skip(&entry.name),
-            Kind::Other => self.remarks.count("pipe, socket or device".into(), 1),
-            Kind::Folder(id) if above.contains(&id) => self.remarks.count("link to a folder above it".into(), 1),
-            Kind::Folder(_) if above.len() > MAX_DEPTH => self.remarks.count("folder nested too deep".into(), 1),
+            Kind::File => self.listing_report.skip(&entry.name),
+            Kind::Other => self.listing_report.count("pipe, socket or device".into(), 1),
+            Kind::Folder(id) if above.contains(&id) => self.listing_report.count("link to a folder above it".into(), 1),
+            Kind::Folder(_) if above.len() > MAX_DEPTH => self.listing_report.count("folder nested too deep".into(), 1),
             Kind::Folder(id) => {
                 above.push(id);
                 for entry in entries(&self.root.join(&name))? {

@@ -1,6 +1,6 @@
 //! Names, classes and labels of a source's samples, in the order of their ids.
 
-use super::remarks::Remarks;
+use super::listing_report::ListingReport;
 use crate::Error;
 
 /// A sample as it was found.
@@ -60,8 +60,8 @@ macro_rules! source_of_listing {
             self.listing.classes()
         }
 
-        fn remarks(&self) -> $crate::Remarks {
-            self.listing.remarks().clone()
+        fn listing_report(&self) -> $crate::ListingReport {
+            self.listing.listing_report().clone()
         }
     };
 }
@@ -73,7 +73,7 @@ pub(super) struct Listing {
     names: Names,
     classes: Vec<String>,
     labels: Vec<u32>,
-    remarks: Remarks,
+    listing_report: ListingReport,
 }
 
 impl Listing {
@@ -86,15 +86,15 @@ impl Listing {
         uri: &str,
         mut items: Vec<Item<T>>,
         known: Option<&[String]>,
-        mut remarks: Remarks,
+        mut listing_report: ListingReport,
     ) -> Result<(Self, Vec<T>), Error> {
         let location = || uri.to_owned();
-        remarks.wrapper = remarks.wrapper.take().or(unwrap(&mut items, known));
+        listing_report.wrapper = listing_report.wrapper.take().or(unwrap(&mut items, known));
         items.sort_by(|a, b| (&a.class, &a.name).cmp(&(&b.class, &b.name)));
         let Some(first) = items.first() else {
-            return Err(match remarks.total() {
+            return Err(match listing_report.total() {
                 0 => Error::EmptyFolder { location: location() },
-                files => Error::NoImages { location: location(), files, kinds: remarks.kinds() },
+                files => Error::NoImages { location: location(), files, kinds: listing_report.kinds() },
             });
         };
         let mut own: Vec<String> = items.iter().filter_map(|item| item.class.clone()).collect();
@@ -131,12 +131,12 @@ impl Listing {
                 labels.push(numbers[at]);
             }
         }
-        remarks.empty_classes.retain(|folder| !own.contains(folder));
-        if own.is_empty() || remarks.wrapper.is_some() {
+        listing_report.empty_classes.retain(|folder| !own.contains(folder));
+        if own.is_empty() || listing_report.wrapper.is_some() {
             // Folders beside flat images, or beside a wrapper, are no classes.
-            remarks.empty_classes.clear();
+            listing_report.empty_classes.clear();
         }
-        Ok((Self { names, classes, labels, remarks }, entries))
+        Ok((Self { names, classes, labels, listing_report }, entries))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -155,8 +155,8 @@ impl Listing {
         &self.classes
     }
 
-    pub(super) fn remarks(&self) -> &Remarks {
-        &self.remarks
+    pub(super) fn listing_report(&self) -> &ListingReport {
+        &self.listing_report
     }
 }
 
@@ -198,9 +198,9 @@ mod tests {
 
     fn listing(names: &[&str], known: Option<&[String]>) -> Result<(Listing, Vec<usize>), Error> {
         let items = names.iter().enumerate().map(|(i, name)| Item::by_path((*name).to_owned(), i)).collect();
-        let mut remarks = Remarks::default();
-        remarks.count(".txt".into(), 3);
-        Listing::new("s3://b/x", items, known, remarks)
+        let mut listing_report = ListingReport::default();
+        listing_report.count(".txt".into(), 3);
+        Listing::new("s3://b/x", items, known, listing_report)
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
     fn classes_are_found_below_a_folder_around_all_of_them() {
         let classes = |names: &[&str], known: Option<&[String]>| {
             let (listing, _) = listing(names, known).unwrap();
-            (listing.classes().to_vec(), listing.remarks().wrapper.clone())
+            (listing.classes().to_vec(), listing.listing_report().wrapper.clone())
         };
         let owned = |classes: &[&str]| classes.iter().map(|class| (*class).to_owned()).collect::<Vec<_>>();
         let wrapped = ["train/a/1.jpg", "train/b/x/2.jpg"];

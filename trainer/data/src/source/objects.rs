@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::access::{Access, Source};
 use super::listing::{Item, Listing, is_image, source_of_listing};
+use super::listing_report::ListingReport;
 use super::prefetch::Prefetcher;
-use super::remarks::Remarks;
 use crate::Error;
 use crate::cache::{Cache, seal, sealed_size, unseal};
 use crate::storage::{ListedObject, Storage};
@@ -33,11 +33,11 @@ struct ObjectEntry {
 impl Objects {
     /// Lists the prefix.
     pub(super) fn open(store: Storage, known: Option<&[String]>, access: &Access) -> Result<Self, Error> {
-        let (mut remarks, mut folders) = (Remarks::default(), BTreeSet::new());
+        let (mut listing_report, mut folders) = (ListingReport::default(), BTreeSet::new());
         let mut items = Vec::new();
         for ListedObject { name, size, version } in store.list()? {
             if !is_image(&name) {
-                remarks.skip(&name);
+                listing_report.skip(&name);
                 folders.extend(name.split_once('/').map(|(folder, _)| folder.to_owned()));
                 continue;
             }
@@ -45,9 +45,9 @@ impl Objects {
                 if access.cache.is_some() { Cache::key(&store.uri(&name), size, &version) } else { String::new() };
             items.push(Item::by_path(name, ObjectEntry { size, key }));
         }
-        remarks.unusable(store.unusable_keys());
-        remarks.empty_classes = folders.into_iter().collect();
-        let (listing, entries) = Listing::new(&store.uri(""), items, known, remarks)?;
+        listing_report.unusable(store.unusable_keys());
+        listing_report.empty_classes = folders.into_iter().collect();
+        let (listing, entries) = Listing::new(&store.uri(""), items, known, listing_report)?;
         let prefetcher = Prefetcher::new(store.runtime().clone());
         Ok(Self { store, listing, entries, prefetcher, cache: access.cache.clone() })
     }

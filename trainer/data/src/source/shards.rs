@@ -17,9 +17,9 @@ use sha2::{Digest, Sha256};
 use super::access::{Access, Source};
 use super::index::{Entry, Index};
 use super::listing::{Item, Listing, source_of_listing};
+use super::listing_report::{ListingReport, kinds};
 use super::packed::Manifest;
 use super::prefetch::Prefetcher;
-use super::remarks::{Remarks, kinds};
 use super::tar::{Contents, RangeReader, images};
 use crate::Error;
 use crate::cache::{Cache, Filled};
@@ -93,7 +93,7 @@ impl Shards {
         let opened: Vec<_> = in_parallel(&manifest.shards, open)?;
         // Its classes were found when it was packed.
         let known = known.unwrap_or(&manifest.classes);
-        Self::new(store, opened, Some(known), Remarks::default(), access)
+        Self::new(store, opened, Some(known), ListingReport::default(), access)
     }
 
     /// Opens the tars of a folder or prefix, or the one tar that `store` is.
@@ -109,14 +109,14 @@ impl Shards {
             let contents = table(&store, tar, &uri, access.image_key.as_deref(), cache)?;
             Ok((tar.clone(), contents))
         };
-        let (mut remarks, mut opened) = (Remarks::default(), Vec::new());
+        let (mut listing_report, mut opened) = (ListingReport::default(), Vec::new());
         for (tar, contents) in in_parallel(&tars, read)? {
-            remarks.add(contents.remarks);
+            listing_report.add(contents.listing_report);
             opened.push((tar, None, contents.entries));
         }
-        remarks.unusable(store.unusable_keys());
+        listing_report.unusable(store.unusable_keys());
         if let (Some(wanted), true) = (&access.image_key, opened.iter().all(|(_, _, entries)| entries.is_empty())) {
-            let found = kinds(&remarks.other_keys);
+            let found = kinds(&listing_report.other_keys);
             let reason = format!("no image has the chosen ending {wanted}; there are {found}");
             if !found.is_empty() {
                 return Err(Error::Shard { uri: store.uri(""), reason });
@@ -131,14 +131,14 @@ impl Shards {
             );
             return Err(Error::Shard { uri: store.uri(""), reason });
         }
-        Self::new(store, opened, known, remarks, access)
+        Self::new(store, opened, known, listing_report, access)
     }
 
     fn new(
         store: Storage,
         opened: Vec<(ListedObject, Option<String>, Vec<Entry>)>,
         known: Option<&[String]>,
-        remarks: Remarks,
+        listing_report: ListingReport,
         access: &Access,
     ) -> Result<Self, Error> {
         let (mut shards, mut items) = (Vec::new(), Vec::new());
@@ -152,7 +152,7 @@ impl Shards {
             };
             shards.push(Shard { name: tar.name, bytes: tar.size, sha256, key, file: RwLock::new(file) });
         }
-        let (listing, entries) = Listing::new(&store.uri(""), items, known, remarks)?;
+        let (listing, entries) = Listing::new(&store.uri(""), items, known, listing_report)?;
         let (prefetcher, local) = (Prefetcher::new(store.runtime().clone()), store.local_file("").is_some());
         let set = Arc::new(Set { store, local, shards });
         let stop = Arc::new(AtomicBool::new(false));
@@ -346,19 +346,19 @@ fn table(
     // The version is that of what is read from a tar: older tables lack what was read since.
     let key = Cache::key(&format!("{uri}.{}.idx2", image_key.unwrap_or_default()), tar.size, &tar.version);
     if let Some(index) = cache.and_then(|cache| cached_table(cache, &key, uri, tar.size)) {
-        return Ok(Contents { remarks: Remarks::from_word(&index.of), entries: index.entries });
+        return Ok(Contents { listing_report: ListingReport::from_word(&index.of), entries: index.entries });
     }
     let contents = images(uri, tar.size, image_key, RangeReader::new(store, &tar.name, tar.size))?;
     if let (Some(cache), false) = (cache, contents.entries.is_empty()) {
-        let Contents { entries, remarks } = contents;
-        let index = Index { bytes: tar.size, sha256: "-".into(), of: remarks.to_word(), entries };
+        let Contents { entries, listing_report } = contents;
+        let index = Index { bytes: tar.size, sha256: "-".into(), of: listing_report.to_word(), entries };
         let text = index.to_text();
         let write = |to: &mut dyn Write, path: &Path| {
             to.write_all(text.as_bytes()).map_err(|source| Error::Io { path: path.to_owned(), action: "write", source })
         };
         // Without it the table is read from the tar again next time.
         let _ = cache.fill(&key, text.len() as u64, write);
-        return Ok(Contents { entries: index.entries, remarks });
+        return Ok(Contents { entries: index.entries, listing_report });
     }
     Ok(contents)
 }

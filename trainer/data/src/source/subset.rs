@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::access::Source;
-use super::remarks::Remarks;
+use super::listing_report::ListingReport;
 use crate::Error;
 use crate::rng::CounterRng;
 
@@ -94,8 +94,8 @@ impl Source for Subset {
         self.source.classes()
     }
 
-    fn remarks(&self) -> Remarks {
-        self.source.remarks()
+    fn listing_report(&self) -> ListingReport {
+        self.source.listing_report()
     }
 }
 

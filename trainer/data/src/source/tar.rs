@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use super::index::{Entry, is_plain};
 use super::listing::is_image;
-use super::remarks::Remarks;
+use super::listing_report::ListingReport;
 use crate::Error;
 use crate::storage::Storage;
 
@@ -21,7 +21,7 @@ pub(crate) struct Contents {
     /// The samples.
     pub(crate) entries: Vec<Entry>,
     /// Members that are none.
-    pub(crate) remarks: Remarks,
+    pub(crate) listing_report: ListingReport,
 }
 
 /// The images in a tar of `bytes` bytes. `uri` names it in errors.
@@ -64,7 +64,7 @@ pub(crate) fn images(
     let mut archive = tar::Archive::new(reader);
     // After one archive's end another may follow, as `cat a.tar b.tar` makes it.
     archive.set_ignore_zeros(true);
-    let (mut entries, mut labels, mut remarks) = (Vec::new(), HashMap::new(), Remarks::default());
+    let (mut entries, mut labels, mut listing_report) = (Vec::new(), HashMap::new(), ListingReport::default());
     let mut links = Vec::new();
     for member in archive.entries_with_seek().map_err(broken)? {
         let mut member = member.map_err(broken)?;
@@ -91,7 +91,7 @@ pub(crate) fn images(
             continue;
         }
         if !kind.is_file() {
-            remarks.count(if kind.is_symlink() { "symbolic link" } else { "special member" }.to_owned(), 1);
+            listing_report.count(if kind.is_symlink() { "symbolic link" } else { "special member" }.to_owned(), 1);
             continue;
         }
         let (offset, size) = (member.raw_file_position(), member.size());
@@ -106,7 +106,7 @@ pub(crate) fn images(
             member.read_to_string(&mut label).map_err(broken)?;
             labels.insert(key(&name).to_owned(), label.trim().to_owned());
         } else {
-            remarks.skip(file);
+            listing_report.skip(file);
         }
     }
     let mut by_name: HashMap<String, usize> = match links.is_empty() {
@@ -120,10 +120,10 @@ pub(crate) fn images(
                 by_name.insert(entry.name.clone(), entries.len());
                 entries.push(entry);
             }
-            None => remarks.count("hard link".to_owned(), 1),
+            None => listing_report.count("hard link".to_owned(), 1),
         }
     }
-    choose(&mut entries, image_key, &mut remarks);
+    choose(&mut entries, image_key, &mut listing_report);
     for entry in &mut entries {
         let label = labels.get(key(&entry.name)).filter(|label| !label.is_empty() && is_plain(label));
         match label {
@@ -140,7 +140,7 @@ pub(crate) fn images(
             }
         }
     }
-    Ok(Contents { entries, remarks })
+    Ok(Contents { entries, listing_report })
 }
 
 /// The compressor that made a file, by its first bytes, and the command that undoes it.
@@ -155,13 +155,13 @@ fn compression(first: &[u8; 6]) -> Option<(&'static str, &'static str)> {
 }
 
 /// Keeps the images whose ending is `image_key`; without one, names the endings of images that share a key.
-fn choose(entries: &mut Vec<Entry>, image_key: Option<&str>, remarks: &mut Remarks) {
+fn choose(entries: &mut Vec<Entry>, image_key: Option<&str>, listing_report: &mut ListingReport) {
     if let Some(wanted) = image_key {
         entries.retain(|entry| {
             let found = key_ending(&entry.name);
             let keep = found.eq_ignore_ascii_case(wanted);
             if !keep {
-                *remarks.other_keys.entry(found.to_owned()).or_default() += 1;
+                *listing_report.other_keys.entry(found.to_owned()).or_default() += 1;
             }
             keep
         });
@@ -177,7 +177,7 @@ fn choose(entries: &mut Vec<Entry>, image_key: Option<&str>, remarks: &mut Remar
             Vacant(place) => drop(place.insert(ending)),
         }
     }
-    remarks.image_keys = shared.into_iter().map(str::to_owned).collect();
+    listing_report.image_keys = shared.into_iter().map(str::to_owned).collect();
 }
 
 /// Endings named in the warning; names with dots in them can have any number.
@@ -273,8 +273,8 @@ mod tests {
             (&long, b"three"),
             (&long.replace("JPEG", "cls"), b"n"),
         ]);
-        let Contents { entries, remarks } = images("t.tar", tar.len() as u64, None, Cursor::new(&tar)).unwrap();
-        assert_eq!(remarks.kinds(), "1 .json");
+        let Contents { entries, listing_report } = images("t.tar", tar.len() as u64, None, Cursor::new(&tar)).unwrap();
+        assert_eq!(listing_report.kinds(), "1 .json");
         let found: Vec<_> = entries
             .iter()
             .map(|e| (e.name.as_str(), e.class.as_deref(), &tar[e.offset as usize..][..e.size as usize]))
@@ -334,10 +334,13 @@ mod tests {
     fn image_key_chooses_among_images_of_one_key() {
         let tar = tar_of(&[("1.left.jpg", b"x"), ("1.right.png", b"x"), ("2.left.jpg", b"x"), ("2.right.png", b"x")]);
         let all = read(&tar, None).unwrap();
-        assert_eq!((all.entries.len(), &all.remarks.image_keys[..]), (4, &["left.jpg".into(), "right.png".into()][..]));
+        assert_eq!(
+            (all.entries.len(), &all.listing_report.image_keys[..]),
+            (4, &["left.jpg".into(), "right.png".into()][..])
+        );
         let left = read(&tar, Some("left.jpg")).unwrap();
         assert_eq!(names(&left), ["1.left.jpg", "2.left.jpg"]);
-        assert_eq!(left.remarks.other_keys, [("right.png".to_owned(), 2)].into());
+        assert_eq!(left.listing_report.other_keys, [("right.png".to_owned(), 2)].into());
     }
 
     #[test]
@@ -361,6 +364,6 @@ mod tests {
         assert_eq!(names(&contents), ["a/1.jpg", "b/2.jpg"]);
         assert_eq!(contents.entries[0].offset, contents.entries[1].offset);
         assert_eq!(contents.entries[1].class.as_deref(), Some("b"));
-        assert_eq!(contents.remarks.kinds(), "1 hard link, 1 symbolic link");
+        assert_eq!(contents.listing_report.kinds(), "1 hard link, 1 symbolic link");
     }
 }

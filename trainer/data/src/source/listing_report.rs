@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// What a source's listing skipped, and how it read the layout.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Remarks {
+pub struct ListingReport {
     /// Files that are not samples, by ending (`.webp`) or kind (`hard link`).
     pub skipped: BTreeMap<String, usize>,
     /// Class folders whose files were all skipped.
@@ -22,7 +22,7 @@ pub struct Remarks {
 /// Most endings that are counted apart; a folder of millions of files has few kinds, or random names.
 const MAX_KINDS: usize = 32;
 
-impl Remarks {
+impl ListingReport {
     /// Counts a file that is not a sample, by its name.
     pub(super) fn skip(&mut self, name: &str) {
         self.count(ending(name), 1);
@@ -124,21 +124,21 @@ impl Remarks {
 
     /// What [`Self::to_word`] wrote; nothing for any other word.
     pub(super) fn from_word(word: &str) -> Self {
-        let mut remarks = Self::default();
+        let mut listing_report = Self::default();
         for part in word.split(',') {
             let pair = |text: &str| {
                 let (kind, number) = text.split_once('=')?;
                 Some((kind.replace('_', " "), number.parse::<usize>().ok()?))
             };
             if let Some((kind, number)) = part.strip_prefix('-').and_then(pair) {
-                remarks.count(kind, number);
+                listing_report.count(kind, number);
             } else if let Some((kind, number)) = part.strip_prefix('+').and_then(pair) {
-                remarks.other_keys.insert(kind, number);
+                listing_report.other_keys.insert(kind, number);
             } else if let Some(key) = part.strip_prefix('*') {
-                remarks.image_keys.push(key.to_owned());
+                listing_report.image_keys.push(key.to_owned());
             }
         }
-        remarks
+        listing_report
     }
 }
 
@@ -166,15 +166,15 @@ mod tests {
 
     #[test]
     fn files_skipped_are_counted_by_ending() {
-        let mut remarks = Remarks::default();
-        ["a/1.webp", "a/2.WEBP", "b/x.txt", "LICENSE", "v1.0 of it"].iter().for_each(|name| remarks.skip(name));
-        remarks.count("hard link".into(), 2);
-        assert_eq!(remarks.kinds(), "1 .txt, 2 .webp, 2 hard link, 2 without an ending");
-        assert_eq!(remarks.total(), 7);
-        remarks.other_keys.insert("mask.png".into(), 3);
-        remarks.image_keys = vec!["left.jpg".into(), "right.png".into()];
-        assert_eq!(Remarks::from_word(&remarks.to_word()), remarks);
-        assert_eq!(Remarks::from_word("-"), Remarks::default());
-        assert_eq!(remarks.lines().len(), 3);
+        let mut listing_report = ListingReport::default();
+        ["a/1.webp", "a/2.WEBP", "b/x.txt", "LICENSE", "v1.0 of it"].iter().for_each(|name| listing_report.skip(name));
+        listing_report.count("hard link".into(), 2);
+        assert_eq!(listing_report.kinds(), "1 .txt, 2 .webp, 2 hard link, 2 without an ending");
+        assert_eq!(listing_report.total(), 7);
+        listing_report.other_keys.insert("mask.png".into(), 3);
+        listing_report.image_keys = vec!["left.jpg".into(), "right.png".into()];
+        assert_eq!(ListingReport::from_word(&listing_report.to_word()), listing_report);
+        assert_eq!(ListingReport::from_word("-"), ListingReport::default());
+        assert_eq!(listing_report.lines().len(), 3);
     }
 }
