@@ -26,8 +26,8 @@ pub struct Cluster<'a> {
     pub metrics: &'a Metrics,
 }
 
-/// Nodes that are looked up at once. A gang has up to a thousand.
-const NODES: usize = 32;
+/// Requests for nodes or Events that are sent at once. A gang has up to a thousand nodes.
+const CONCURRENT: usize = 32;
 
 /// Whether a status was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl Cluster<'_> {
 
     /// Looks up whether nodes are ready. A node that cannot be read is left out; one that does not exist is not ready.
     pub async fn nodes(&self, names: Vec<String>) -> Vec<(String, bool)> {
-        let found = futures_util::stream::iter(names).map(|name| self.node(name)).buffer_unordered(NODES);
+        let found = futures_util::stream::iter(names).map(|name| self.node(name)).buffer_unordered(CONCURRENT);
         found.filter_map(std::future::ready).collect().await
     }
 
@@ -145,7 +145,7 @@ impl Cluster<'_> {
     /// The newest Events of objects of a namespace, by their uid. Events only explain: without them nothing else changes.
     pub async fn events(&self, namespace: &str, objects: Vec<Unexplained>) -> Vec<(String, EventFacts)> {
         let found = futures_util::stream::iter(objects).map(|object| self.newest_event(namespace, object));
-        found.buffer_unordered(NODES).filter_map(std::future::ready).collect().await
+        found.buffer_unordered(CONCURRENT).filter_map(std::future::ready).collect().await
     }
 
     async fn newest_event(&self, namespace: &str, object: Unexplained) -> Option<(String, EventFacts)> {

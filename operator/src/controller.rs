@@ -1,6 +1,6 @@
 //! The watches, the queue, and one reconciliation: observe, plan, write the status, apply.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use crate::events;
 use crate::fair_queue::FairQueue;
 use crate::metrics::{Metrics, RunGauges};
 use crate::names;
-use crate::observe::{Caches, Facts, Index};
+use crate::observe::{Caches, EventFacts, Facts, Index, Observed, RecentEvents};
 use crate::plan::{self, EventKind, Input, Plan};
 use crate::progress::ProgressPoller;
 use crate::sync::lock;
@@ -47,6 +47,7 @@ pub struct Context {
     poller: ProgressPoller,
     metrics: Arc<Metrics>,
     reporter: Reporter,
+    events: RecentEvents,
     validated: Mutex<HashMap<RunKey, Validated>>,
     /// Consecutive failures of each run's reconciliations.
     failures: Mutex<HashMap<RunKey, u32>>,
@@ -67,6 +68,7 @@ impl Context {
         let reporter = Reporter { controller: names::OPERATOR.into(), instance: std::env::var("POD_NAME").ok() };
         Self {
             reporter,
+            events: RecentEvents::default(),
             client,
             settings,
             caches: Caches::default(),
@@ -102,9 +104,25 @@ impl Context {
         }
     }
 
+    /// The newest Events of a run's unexplained objects, looked up if it is time.
+    async fn events(&self, cluster: &Cluster<'_>, key: &RunKey, observed: &Observed) -> BTreeMap<String, EventFacts> {
+        let now = Timestamp::now();
+        let unexplained = observed.unexplained(now);
+        if unexplained.is_empty() {
+            return BTreeMap::new();
+        }
+        if let Some(recent) = self.events.of(key, now) {
+            return recent;
+        }
+        let found: BTreeMap<_, _> = cluster.events(&key.namespace, unexplained).await.into_iter().collect();
+        self.events.set(key, now, found.clone());
+        found
+    }
+
     fn forget(&self, key: &RunKey) {
         self.poller.set_first_pod(key, None);
         self.metrics.set_run(key, None);
+        self.events.forget(key);
         lock(&self.validated).remove(key);
         lock(&self.failures).remove(key);
     }
@@ -313,8 +331,7 @@ async fn reconcile_once(
     let mut observed = context.caches.observe(key);
     observed.progress = context.poller.newest(key);
     observed.nodes = cluster.nodes(observed.suspect_nodes()).await.into_iter().collect();
-    let unexplained = observed.unexplained(Timestamp::now());
-    observed.events = cluster.events(&key.namespace, unexplained).await.into_iter().collect();
+    observed.events = context.events(&cluster, key, &observed).await;
     let validated = context.validate(identity, object);
     let input = Input {
         object,

@@ -68,7 +68,7 @@ pub struct FirstPod {
 struct State {
     first_pods: HashMap<RunKey, FirstPod>,
     newest: HashMap<RunKey, LiveProgress>,
-    /// Leaders that were never polled: they need not wait for their tick.
+    /// First pods that were never polled: they need not wait for their tick.
     fresh: HashSet<RunKey>,
 }
 
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn new_leader_is_polled_at_once_and_then_once_per_period() {
+    fn new_first_pod_is_polled_at_once_and_then_once_per_period() {
         let poller = ProgressPoller::default();
         let first = first_pod("10.0.0.1", "j");
         for i in 0..500 {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn url_of_an_ipv6_leader_has_brackets() {
+    fn url_of_an_ipv6_first_pod_has_brackets() {
         let poller = ProgressPoller::default();
         assert_eq!(poller.url(&first_pod("10.0.0.1", "")), "http://10.0.0.1:9400/progress");
         assert_eq!(poller.url(&first_pod("fd00::1", "")), "http://[fd00::1]:9400/progress");

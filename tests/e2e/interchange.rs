@@ -99,6 +99,42 @@ fn finished_checkpoint_is_evaluated_and_exported() {
     assert_eq!(leftovers.count(), 2, "nothing temporary is left");
 }
 
+/// The card of a run has its figures and curves, and names no address: it is made to be published.
+#[test]
+fn huggingface_folder_of_a_run_has_its_figures_and_no_addresses() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = synth(folder.path(), 10, 5);
+    let mut file = RunFile::new(folder.path(), &data, "val");
+    file.set("/pretrain/stem", json!("imagenet")).set("/pretrain/baseWidth", json!(64));
+    file.set("/pretrain/epochs", json!(1))
+        .set("/pretrain/batchSize", json!(50))
+        .set("/knn", json!({"protocols": [{"k": 5, "temperature": 0.1}]}));
+    file.set("/export", json!(["huggingface"]));
+    let (code, out, err) = execute(&file);
+    assert_eq!(code, 0, "{out}\n{err}");
+    let made = file.output().join("export/huggingface");
+    let result = file.result();
+    let listed: Vec<_> = result["exports"].as_array().unwrap().iter().map(|e| e["file"].as_str().unwrap()).collect();
+    let names = ["model.safetensors", "config.json", "README.md", "loss.svg", "knn-accuracy.svg"];
+    assert_eq!(listed, names.map(|name| format!("export/huggingface/{name}")));
+    let card = std::fs::read_to_string(made.join("README.md")).unwrap();
+    let top1 = format!("| kNN top-1 | {:.1} % | k=5, T=0.1, untrained", result["knn"]["top1"].as_f64().unwrap());
+    for part in [&top1[..], "| Epochs | 1 |", "| images | ", "![Loss](loss.svg)", "![kNN accuracy](knn-accuracy.svg)"] {
+        assert!(card.contains(part), "{part} is not in\n{card}");
+    }
+    for name in names {
+        let bytes = std::fs::read(made.join(name)).unwrap();
+        let address = text(folder.path()).as_bytes();
+        assert!(!bytes.windows(address.len()).any(|window| window == address), "{name} names the run's folder");
+    }
+    let curve = std::fs::read_to_string(made.join("loss.svg")).unwrap();
+    assert!(curve.starts_with("<svg xmlns=") && curve.contains("<polyline"), "{curve}");
+    let elsewhere = folder.path().join("elsewhere");
+    let (code, _, err) =
+        run(&["convert", text(&made.join("model.safetensors")), text(&elsewhere), "--format", "huggingface"]);
+    assert!(code == 64 && err.contains("possible values") && !elsewhere.exists(), "{code} {err}");
+}
+
 /// A classifier on other weights, and their features, are those of the checkpoint that they came from; the run's own
 /// results stay.
 #[test]

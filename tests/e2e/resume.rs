@@ -118,7 +118,7 @@ fn damaged_checkpoint_is_skipped() {
     assert_eq!(file.result()["weightsSha256"], expected);
 }
 
-/// A deleted and re-applied run counts its attempts anew, and a Job that its queue admits again keeps the number: pods of
+/// A deleted and re-applied run counts its attempts from 1 again, and a Job that its queue admits again keeps the number: pods of
 /// both may still write, so they must not share folders.
 #[test]
 fn attempt_with_a_used_number_writes_to_folders_of_its_own() {

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodCondition, PodSpec, Service};
-use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
@@ -94,45 +93,6 @@ pub struct Disruption {
     pub reason: String,
     /// The condition's message.
     pub message: String,
-}
-
-/// The newest Event about an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventFacts {
-    /// Whether its type is Warning.
-    pub warning: bool,
-    /// Its reason, such as FailedMount.
-    pub reason: String,
-    /// Its message.
-    pub message: String,
-}
-
-impl EventFacts {
-    /// The newest of an object's Events since `since` that explains something; of those of one second, a warning.
-    pub fn newest<'a>(events: impl IntoIterator<Item = &'a Event>, since: Option<Timestamp>) -> Option<Self> {
-        let relevant = events.into_iter().filter(|event| event.reason.as_deref() != Some(SCHEDULED));
-        let relevant = relevant.filter_map(|event| Some((time_of(event)?.as_second(), event)));
-        let relevant = relevant.filter(|(at, _)| since.is_none_or(|since| *at >= since.as_second()));
-        let is_warning = |event: &Event| event.type_.as_deref() == Some("Warning");
-        let (_, event) = relevant.max_by_key(|(at, event)| (*at, is_warning(event)))?;
-        Some(Self {
-            warning: is_warning(event),
-            reason: event.reason.clone().unwrap_or_default(),
-            message: event.note.clone().unwrap_or_default(),
-        })
-    }
-}
-
-/// The reason of the scheduler's Event about a pod for which it found a node.
-const SCHEDULED: &str = "Scheduled";
-
-/// When an Event last occurred. Kubelets write the fields of the older API.
-fn time_of(event: &Event) -> Option<Timestamp> {
-    let repeated = event.series.as_ref().map(|series| series.last_observed_time.0);
-    repeated
-        .or_else(|| event.deprecated_last_timestamp.as_ref().map(|time| time.0))
-        .or_else(|| event.event_time.as_ref().map(|time| time.0))
-        .or_else(|| event.metadata.creation_timestamp.as_ref().map(|time| time.0))
 }
 
 /// How a pod ended.
@@ -521,36 +481,6 @@ mod tests {
         let disrupted = json!([{"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}]);
         let ended = PodFacts::of(&pod(&status(disrupted))).unwrap().ended.unwrap();
         assert_eq!(ended.code, Some(ExitCode::Preempted));
-    }
-
-    /// Kubelets count repetitions in the fields of the older API, others in those of the newer.
-    #[test]
-    fn newest_event_is_the_one_that_occurred_last() {
-        let event = |reason: &str, more: Value| -> Event {
-            let mut event = json!({"metadata": {"name": "e"}, "reason": reason, "note": "why", "eventTime": null,
-                "regarding": {}, "type": if reason.starts_with("Failed") { "Warning" } else { "Normal" }});
-            event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            serde_json::from_value(event).unwrap()
-        };
-        let at = |time: &str| format!("2026-01-01T00:{time}Z");
-        let scheduling = event("FailedScheduling", json!({"eventTime": at("00:10.000000")}));
-        let scheduled = event("Scheduled", json!({"eventTime": at("00:20.000000")}));
-        let mount = event(
-            "FailedMount",
-            json!({"deprecatedFirstTimestamp": at("00:20"), "deprecatedLastTimestamp": at("02:00")}),
-        );
-        let series =
-            json!({"eventTime": at("00:30.000000"), "series": {"count": 3, "lastObservedTime": at("01:00.000000")}});
-        let attach = event("FailedAttachVolume", series);
-        let pulling = event("Pulling", json!({"deprecatedLastTimestamp": at("03:00")}));
-        let since: Option<Timestamp> = Some(at("00:20").parse().unwrap());
-        let newest = |events: &[&Event]| EventFacts::newest(events.iter().copied(), since).map(|event| event.reason);
-        assert_eq!(newest(&[&scheduling]), None, "it is scheduled since");
-        assert_eq!(newest(&[&scheduling, &scheduled]), None, "which explains nothing");
-        assert_eq!(newest(&[&mount, &attach, &scheduled]).as_deref(), Some("FailedMount"));
-        assert_eq!(newest(&[&mount, &pulling, &attach]).as_deref(), Some("Pulling"), "the fault is over");
-        let same = event("FailedCreatePodSandBox", json!({"deprecatedLastTimestamp": at("03:00")}));
-        assert_eq!(newest(&[&same, &pulling]).as_deref(), Some("FailedCreatePodSandBox"));
     }
 
     #[test]

@@ -2,20 +2,21 @@
 
 pub mod facts;
 pub mod index;
+pub mod object_events;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-use jiff::Timestamp;
 
 pub use facts::{
-    Applied, ConfigMapFacts, Disruption, EventFacts, Facts, JobFacts, JobFailure, MemoryLimit, OOM_KILLED, PodFacts,
-    PolicyFacts, ServiceFacts, Termination, Waiting, contains,
+    Applied, ConfigMapFacts, Disruption, Facts, JobFacts, JobFailure, MemoryLimit, OOM_KILLED, PodFacts, PolicyFacts,
+    ServiceFacts, Termination, Waiting, contains,
 };
 pub use index::Index;
+use jiff::Timestamp;
+pub use object_events::{EVENTS_DELAY, EVENTS_INTERVAL, EventFacts, RecentEvents, Unexplained};
 
 use crate::api::RunKey;
 use crate::progress::LiveProgress;
+use object_events::UNEXPLAINED;
 
 /// Everything that planning knows of a run's children.
 #[derive(Debug, Clone, Default)]
@@ -73,21 +74,12 @@ impl Observed {
     }
 }
 
-/// How long a pod may take to be created or to start before its Events are looked up.
-pub const EVENTS_DELAY: Duration = Duration::from_secs(15);
-/// The most objects of a run whose Events are looked up at once.
-const UNEXPLAINED: usize = 8;
-
-/// An object that has waited for a while, and whose Events may say why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unexplained {
-    /// Its uid.
-    pub uid: String,
-    /// When it began to wait. Earlier Events are about something else.
-    pub since: Timestamp,
-}
-
 impl Observed {
+    /// The newest Event about the object with this uid, if it is a warning.
+    pub fn warning(&self, uid: &str) -> Option<&EventFacts> {
+        self.events.get(uid).filter(|event| event.warning)
+    }
+
     /// Jobs that lack pods and pods that do not start, and do not say why.
     pub fn unexplained(&self, now: Timestamp) -> Vec<Unexplained> {
         let mut found = Vec::new();

@@ -20,7 +20,7 @@ use crate::error::NAME_TAKEN;
 use crate::names;
 use crate::observe::{JobFacts, PodFacts};
 
-/// How long the leader's termination message may take to appear after its Job is complete.
+/// How long the first pod's termination message may take to appear after its Job is complete.
 const MESSAGE_DELAY: Duration = Duration::from_secs(10);
 
 /// The most nodes that attempts avoid, and for how long: they may be repaired.
@@ -161,13 +161,13 @@ impl Planner<'_> {
             return;
         }
         if let Some(at) = job.complete {
-            let leader = pods.iter().find(|pod| pod.index == 0);
+            let first = pods.iter().find(|pod| pod.index == 0);
             let late = after(at, MESSAGE_DELAY);
-            if leader.is_some_and(|pod| pod.ended.is_none()) && self.input.now < late {
+            if first.is_some_and(|pod| pod.ended.is_none()) && self.input.now < late {
                 self.requeue_in(1);
                 return;
             }
-            let ended = leader.and_then(|pod| pod.ended.as_ref());
+            let ended = first.and_then(|pod| pod.ended.as_ref());
             self.finish(&ended.map(|ended| ended.message.clone()).unwrap_or_default());
             return;
         }
@@ -177,8 +177,8 @@ impl Planner<'_> {
             } else {
                 // Another container, such as an injected sidecar, keeps the pods and so the Job from ending.
                 self.plan.actions.push(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() });
-                let leader = pods.iter().find(|pod| pod.index == 0).and_then(|pod| pod.ended.as_ref());
-                self.finish(&leader.map(|ended| ended.message.clone()).unwrap_or_default());
+                let first = pods.iter().find(|pod| pod.index == 0).and_then(|pod| pod.ended.as_ref());
+                self.finish(&first.map(|ended| ended.message.clone()).unwrap_or_default());
                 return;
             }
         }

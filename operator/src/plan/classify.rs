@@ -165,7 +165,7 @@ fn classify_schedule(
         return None;
     }
     let count = format!("{} of {} pods were created", present.len(), job.pods);
-    let message = match observed.events.get(&job.uid).filter(|event| event.warning) {
+    let message = match observed.warning(&job.uid) {
         Some(event) => format!("{count}: {}", event.message),
         None => {
             let name = &job.name;
@@ -185,7 +185,7 @@ fn classify_start(
 ) -> Option<AttemptOutcome> {
     let is_late = |pod: &&&PodFacts| start_deadline(job, pod, policy).is_some_and(|at| now >= at);
     let late: Vec<_> = pods.iter().filter(is_late).collect();
-    let explained = late.iter().find(|pod| observed.events.get(&pod.uid).is_some_and(|event| event.warning));
+    let explained = late.iter().find(|pod| observed.warning(&pod.uid).is_some());
     let pod = explained.or(late.first())?;
     let (reason, words) = start_reason(pod, observed);
     let more = if words.is_empty() { String::new() } else { format!(": {words}") };

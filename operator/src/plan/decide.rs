@@ -18,18 +18,20 @@ pub fn plan(input: &Input) -> Plan {
     if input.object.metadata.deletion_timestamp.is_some() {
         return plan;
     }
-    let salvaged = input.run.is_err().then(|| ClusterSpec::salvaged(&input.object.spec.value()));
     let Ok(identity) = RunIdentity::of(input.object) else { return plan };
-    let (run, cluster) = match (input.run, &salvaged) {
-        (Ok(run), _) => (Some(run), &run.cluster),
-        (Err(_), Some(cluster)) => (None, cluster),
-        (Err(_), None) => return plan,
+    let salvaged;
+    let cluster = match input.run {
+        Ok(run) => &run.cluster,
+        Err(_) => {
+            salvaged = ClusterSpec::salvaged(&input.object.spec.value());
+            &salvaged
+        }
     };
     if cluster.has_other_manager() {
         return plan;
     }
     plan.status.observed_generation = input.object.generation();
-    let mut planner = Planner { input, run, identity: &identity, cluster, plan };
+    let mut planner = Planner { input, run: input.run.ok(), identity: &identity, cluster, plan };
     match input.run {
         Err(message) if planner.has_not_begun() => planner.refuse(message),
         _ => planner.decide(),

@@ -10,14 +10,11 @@ use super::planner::{Planner, rounded};
 use super::time::{after, whole_seconds};
 use crate::api::{ProgressStatus, RunPhase, WorkersStatus};
 use crate::build::Shape;
-use crate::observe::{EVENTS_DELAY, JobFacts, Observed, PodFacts};
+use crate::observe::{EVENTS_DELAY, EVENTS_INTERVAL, JobFacts, Observed, PodFacts};
 use crate::progress::{FirstPod, LiveProgress};
 
 /// The shortest time between two writes of the status for progress alone.
 const WRITE_INTERVAL: Duration = Duration::from_secs(15);
-
-/// How often the Events of pods that do not start are looked up.
-const EVENTS_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why not all containers of an attempt run.
 struct NotRunning {
@@ -54,8 +51,8 @@ impl Planner<'_> {
         let all = ready >= job.pods;
         let message = if all { String::new() } else { format!("{ready} of {} pods are ready", job.pods) };
         self.condition("PodsReady", all, if all { "AllReady" } else { "NotAllReady" }, &message);
-        let leader = present.iter().find(|pod| pod.index == 0 && pod.running);
-        self.plan.first_pod = leader.and_then(|pod| pod.ip.clone()).map(|ip| FirstPod { ip, job: job.name.clone() });
+        let first = present.iter().find(|pod| pod.index == 0 && pod.running);
+        self.plan.first_pod = first.and_then(|pod| pod.ip.clone()).map(|ip| FirstPod { ip, job: job.name.clone() });
         let live = self.input.observed.progress.as_ref().filter(|live| live.is_of(stage, &job.name));
         let before = self.plan.status.phase;
         let (phase, reason) = phase_of(stage, live);
@@ -130,12 +127,12 @@ fn not_running(job: &JobFacts, pods: &[&PodFacts], observed: &Observed) -> Optio
     let waiting: Vec<_> = pods.iter().filter(|pod| !pod.running && pod.ended.is_none()).collect();
     let created = pods.len();
     if created < job.pods as usize {
-        let refused = observed.events.get(&job.uid).filter(|event| event.warning);
+        let refused = observed.warning(&job.uid);
         let more = refused.map_or_else(String::new, |event| format!(": {}", event.message));
         let message = format!("{created} of {} pods exist{more}", job.pods);
         return Some(NotRunning { reason: "CreatingPods".into(), message, pod: None });
     }
-    let is_explained = |pod: &&&&PodFacts| observed.events.get(&pod.uid).is_some_and(|event| event.warning);
+    let is_explained = |pod: &&&&PodFacts| observed.warning(&pod.uid).is_some();
     let pod = waiting.iter().find(is_explained).or(waiting.first())?;
     let count = format!("{} of {} pods are running", created - waiting.len(), job.pods);
     if pod.node.is_none() {
@@ -146,7 +143,7 @@ fn not_running(job: &JobFacts, pods: &[&PodFacts], observed: &Observed) -> Optio
     Some(NotRunning { reason, message, pod: Some(pod.name.clone()) })
 }
 
-/// The run's phase and its reason, from what the leader's ranks do.
+/// The run's phase and its reason, from what the first pod's ranks do.
 fn phase_of(stage: Stage, live: Option<&LiveProgress>) -> (RunPhase, &'static str) {
     let Some(LiveProgress { progress, .. }) = live else { return (RunPhase::Starting, "ProgressUnknown") };
     if progress.quiet {

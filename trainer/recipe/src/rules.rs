@@ -44,8 +44,8 @@ impl Rule {
         Self { on: None, cel, message: Message::Cel(message), field_path: Some(field_path), required: false }
     }
 
-    /// As [`Rule::across`], with a message that needs no values.
-    pub const fn between(field_path: &'static str, cel: &'static str, text: &'static str) -> Self {
+    /// A rule of an object that forbids a combination of fields; as [`Rule::across`], with a message that needs no values.
+    pub const fn forbids(field_path: &'static str, cel: &'static str, text: &'static str) -> Self {
         Self { on: None, cel, message: Message::Text(text), field_path: Some(field_path), required: false }
     }
 
@@ -154,7 +154,7 @@ pub const RECIPE: &[Rule] = &[
         "!has(self.finetune) || has(self.dataset.val) || has(self.dataset.probe)",
         "finetune needs labelled validation images",
     ),
-    Rule::between(
+    Rule::forbids(
         ".export",
         "!has(self.export) || !('huggingface' in self.export) || !has(self.pretrain) \
             || ((!has(self.pretrain.stem) || self.pretrain.stem == 'imagenet') \

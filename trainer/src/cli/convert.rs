@@ -15,8 +15,8 @@ pub struct Args {
     input: String,
     /// File to write, by path or address
     output: String,
-    /// Format to write; onnxWithNormalization needs a checkpoint folder, huggingface a run: see simsiam export
-    #[arg(long, value_parser = format_parser())]
+    /// Format to write; onnxWithNormalization needs a checkpoint folder
+    #[arg(long, value_parser = format_parser(|format| *format != ExportFormat::Huggingface))]
     format: ExportFormat,
     /// Endpoint of an S3 service other than Amazon's, as in https://host:port
     #[arg(long, value_parser = parse_endpoint)]

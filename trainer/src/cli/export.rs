@@ -15,16 +15,16 @@ pub struct Args {
     #[command(flatten)]
     file: FileArgs,
     /// Format to write; may be repeated [default: those of spec.export]
-    #[arg(long = "format", value_name = "FORMAT", value_parser = format_parser())]
+    #[arg(long = "format", value_name = "FORMAT", value_parser = format_parser(|_| true))]
     formats: Vec<ExportFormat>,
     /// Folder to write to, by path or address [default: export/ in the run's output]
     #[arg(short, long, value_name = "DIR")]
     output: Option<String>,
 }
 
-/// Parses a format by its name in `spec.export`.
-pub fn format_parser() -> impl TypedValueParser<Value = ExportFormat> {
-    let names = PossibleValuesParser::new(ExportFormat::ALL.map(ExportFormat::name));
+/// Parses a format by its name in `spec.export`, of those that `takes` accepts.
+pub fn format_parser(takes: fn(&ExportFormat) -> bool) -> impl TypedValueParser<Value = ExportFormat> {
+    let names = PossibleValuesParser::new(ExportFormat::ALL.into_iter().filter(takes).map(ExportFormat::name));
     names.try_map(|name| ExportFormat::ALL.into_iter().find(|format| format.name() == name).ok_or("unknown format"))
 }
 

@@ -98,7 +98,7 @@ impl<'a> Datasets<'a> {
         let image_key = self.recipe.dataset.image_key.clone();
         let access = Access { storage, cache, image_key, runtime: self.runtime.clone() };
         let source = simsiam_data::open(uri, classes, &access).map_err(|e| in_field(field, e))?;
-        warn_of_remarks(field, &*source);
+        warn_of_listing(field, &*source);
         Ok(source)
     }
 
@@ -148,7 +148,7 @@ impl<'a> Datasets<'a> {
             let (storage, image_key) = (self.dataset_store(), dataset.image_key.clone());
             let access = Access { storage, cache: None, image_key, runtime: self.runtime.clone() };
             let source = simsiam_data::open(uri, classes.as_deref(), &access).map_err(|e| in_field(field, e))?;
-            warn_of_remarks(field, &*source);
+            warn_of_listing(field, &*source);
             let to = Storage::create(&self.packed_uri(part), &self.output_store(), self.runtime.clone())
                 .map_err(|e| in_field("spec.output.uri", e))?;
             let packed = pack::pack(&*source, &to, &options, &mut |done, of| progress(part, done, of))?;
@@ -170,9 +170,13 @@ impl<'a> Datasets<'a> {
 }
 
 /// Logs what the listing skipped.
-fn warn_of_remarks(field: &str, source: &dyn Source) {
-    for line in source.listing_report().lines() {
+fn warn_of_listing(field: &str, source: &dyn Source) {
+    let listing_report = source.listing_report();
+    for line in listing_report.lines() {
         tracing::warn!("{field}: {line}");
+    }
+    if !listing_report.image_keys.is_empty() {
+        tracing::warn!("{field}: set spec.dataset.imageKey to one of these endings to use its images alone");
     }
 }
 

@@ -25,15 +25,15 @@ pub fn backbone_macs(arch: Arch, stem: Stem, base_width: u32, crop: u32) -> (u64
     if has_max_pool(stem) {
         side = strided(side, 2);
     }
-    let mut features = base_width.unsigned_abs();
-    for BlockPosition { shapes, .. } in Layout::of(arch).blocks(base_width) {
+    let layout = Layout::of(arch);
+    for BlockPosition { shapes, .. } in layout.blocks(base_width) {
         macs += shapes.shortcut.map_or(0, |shortcut| conv(shortcut, side).0);
         for shape in shapes.convs {
             let (own, out) = conv(shape, side);
-            (macs, side, features) = (macs + own, out, shape.output.unsigned_abs());
+            (macs, side) = (macs + own, out);
         }
     }
-    (macs, features)
+    (macs, layout.features(base_width).unsigned_abs())
 }
 
 /// Multiply-accumulates of one view's way through backbone, projector and predictor.

@@ -46,8 +46,8 @@ impl Layout {
     }
 
     /// Width of the pooled features.
-    pub fn features(self, base_width: usize) -> usize {
-        8 * base_width * if self.bottleneck { 4 } else { 1 }
+    pub fn features(self, base_width: i64) -> i64 {
+        8 * base_width * self.expansion()
     }
 
     fn block(self, input: i64, planes: i64, stride: i64) -> BlockShapes {
@@ -180,12 +180,17 @@ impl ResNet {
         let conv1 = Conv::new(init.sub("conv1"), first_conv(stem, base_width))?;
         let bn1 = BatchNorm::new(init.sub("bn1"), base_width, Affine::One)?;
         let mut blocks = Vec::new();
-        let mut features = base_width;
         for BlockPosition { stage, block, shapes } in layout.blocks(base_width) {
-            features = shapes.convs.last().map_or(features, |conv| conv.output);
             blocks.push(Block::new(init.sub(format!("layer{}.{block}", stage + 1)), shapes)?);
         }
-        Ok(Self { conv1, bn1, max_pool: has_max_pool(stem), blocks, stages: layout.blocks, features })
+        Ok(Self {
+            conv1,
+            bn1,
+            max_pool: has_max_pool(stem),
+            blocks,
+            stages: layout.blocks,
+            features: layout.features(base_width),
+        })
     }
 
     /// F, the width of the pooled features.

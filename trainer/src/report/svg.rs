@@ -135,7 +135,7 @@ pub fn chart(chart: &Chart) -> String {
     html
 }
 
-/// Style of a [`picture`]: the page's, in light colours.
+/// Style of a [`picture`]: the page's, in light colours; a test compares them.
 const PICTURE_STYLE: &str = "svg{background:#fff}text{fill:#5b6570;font:13px system-ui,sans-serif}.grid path{stroke:#e6e9ec}\
     polyline{fill:none;stroke:currentColor;stroke-width:2}polyline.reference{stroke-dasharray:6 5}\
     circle,.name{fill:currentColor}.reference{color:#5b6570}.c0{color:#0072b2}.c1{color:#d55e00}.c2{color:#009e73}\
@@ -357,6 +357,26 @@ fn mark(shape: usize, x: f64, y: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn picture_has_the_colours_of_the_page_and_the_names_of_its_lines() {
+        let page = include_str!("style.css");
+        for colour in 0..COLOURS {
+            let (_, rest) = page.split_once(&format!("--c{colour}: ")).unwrap();
+            let rule = format!(".c{colour}{{color:{}}}", rest.split(';').next().unwrap());
+            assert!(PICTURE_STYLE.contains(&rule), "{rule}");
+        }
+        let lines = vec![
+            Series::line("a < b", vec![(0.0, 1.0), (1.0, 0.5)]),
+            Series::reference("limit", vec![(0.0, 0.0), (1.0, 0.0)]),
+        ];
+        let drawn =
+            Chart { title: "Loss".into(), y: "loss".into(), x: "epoch".into(), series: lines, ..Chart::default() };
+        let svg = picture(&drawn).unwrap();
+        assert!(svg.contains("a &lt; b</text>") && svg.contains(">limit</text>"), "{svg}");
+        assert_eq!(svg.matches("<polyline").count(), 2);
+        assert_eq!(picture(&Chart { series: vec![Series::line("none", Vec::new())], ..drawn }), None);
+    }
 
     #[test]
     fn ticks_are_round_and_enclose_the_range() {

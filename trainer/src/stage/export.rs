@@ -10,15 +10,16 @@ use crate::report::history::History;
 use crate::report::{self, curves, svg};
 use crate::storage::Storage;
 use crate::telemetry::event::Event;
-use crate::telemetry::journal;
+use crate::telemetry::metric::Metric;
+use crate::telemetry::{journal, metric_table};
 use crate::weights::Weights;
 use crate::weights::huggingface::Card;
 use crate::weights::write::File;
 
 /// The stage's folder in the output.
 pub const FOLDER: &str = "export";
-/// Charts of a model card.
-const CARD_CHARTS: [&str; 2] = ["Loss", "kNN accuracy"];
+/// Metrics whose charts are on a model card.
+const CARD_METRICS: [Metric; 2] = [metric_table::LOSS, metric_table::KNN_TOP1];
 
 /// Writes `spec.export` into the output; `run` is the run's name.
 pub fn run(rank: &Rank, run: &str, recipe: &Recipe, storage: &Storage) -> Result<StageResult, Error> {
@@ -75,10 +76,11 @@ pub fn export(
 /// The Hugging Face folder, whose model card has the figures and curves of the run's journal.
 fn huggingface(weights: &Weights, from: &Source, found: &Found) -> Result<Vec<File>, Error> {
     let pretrain = from.recipe.pretrain.as_ref();
-    let pretrain = pretrain.ok_or_else(|| Error::config("spec.pretrain", "the model card needs its settings"))?;
+    let pretrain = pretrain.ok_or_else(|| Error::missing("spec.pretrain", "the model card"))?;
     let history = History::of(journal::read(from.storage)?);
     let figures = report::figures(&history, None);
-    let charts = curves::charts(&history).into_iter().filter(|chart| CARD_CHARTS.contains(&chart.title.as_str()));
+    let on_card: Vec<_> = CARD_METRICS.iter().filter_map(|metric| Some(metric.curve.as_ref()?.chart)).collect();
+    let charts = curves::charts(&history).into_iter().filter(|chart| on_card.contains(&chart.title.as_str()));
     weights.huggingface(&Card {
         run: from.run,
         pretrain,

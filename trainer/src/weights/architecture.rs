@@ -31,7 +31,7 @@ impl Architecture {
 
     /// F, the width of the pooled features.
     pub fn features(&self) -> usize {
-        Layout::of(self.arch).features(self.base_width)
+        Layout::of(self.arch).features(self.base_width as i64).unsigned_abs() as usize
     }
 
     /// Whether torchvision and timm have a model of this name and these shapes.

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde_json::json;
 use simsiam_recipe::{Augment, Pretrain};
 
-use super::state_dict::{Normalization, Weights};
+use super::state_dict::Weights;
 use super::write::File;
 use crate::error::Error;
 
@@ -97,7 +97,6 @@ fn crop_fraction(augment: &Augment) -> f64 {
 
 fn readme(arch: &str, features: usize, epochs: Option<u64>, card: &Card) -> String {
     let Card { run, pretrain, samples, figures, curves } = card;
-    let Normalization { mean, std } = Normalization { mean: pretrain.augment.mean, std: pretrain.augment.std };
     let augment = &pretrain.augment;
     let epochs = epochs.unwrap_or_else(|| u64::from(pretrain.epochs));
     let mut text = format!(
@@ -115,10 +114,12 @@ fn readme(arch: &str, features: usize, epochs: Option<u64>, card: &Card) -> Stri
          features = model(transform(Image.open(\"image.jpg\").convert(\"RGB\"))[None])  # [1, {features}]\n```\n\n\
          `num_classes=N` adds an untrained classifier for fine-tuning.\n\n\
          Images are resized to {} pixels on the shorter side (bilinear), cropped to {} × {} in the centre, and normalised with\n\
-         mean {mean:?} and standard deviation {std:?}.\n",
+         mean {:?} and standard deviation {:?}.\n",
         augment.eval_resize(),
         augment.crop_size,
         augment.crop_size,
+        augment.mean,
+        augment.std,
     );
     if !figures.is_empty() {
         text.push_str("\n## Results\n\n| | | |\n|---|---|---|\n");

@@ -77,6 +77,7 @@ const TABLE: &[Row] = &[
             "alternation",
             "architectures",
             "collapse",
+            "exports",
             "formulas",
             "interchange",
             "parity",
