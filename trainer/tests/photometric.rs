@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use simsiam::data::photometric::Photometric;
 use simsiam_data::synth::{self, SynthOptions};
-use simsiam_data::{ImageFolder, Jitter, JitterOp, Loader, LoaderOptions, TwoViews, ViewFormat};
+use simsiam_data::{ImageFolder, Jitter, JitterOp, Loader, LoaderOptions, Probabilities, TwoViews, ViewFormat};
 use tch::{Device, Tensor};
 
 const N: usize = 60;
@@ -57,16 +57,37 @@ fn gpu_augmentation_agrees_with_the_cpu_within_two_levels() {
     assert!(mean < 0.01, "mean difference {mean} levels");
 }
 
+/// With the first view solarised, flipped and turned, and the second as usual.
+#[test]
+fn gpu_augmentation_of_each_view_agrees_with_the_cpu_within_two_levels() {
+    let usual = Probabilities::default();
+    let first = Probabilities { solarize: 0.5, vertical_flip: 0.5, quarter_turn: 0.75, ..usual };
+    let (largest, mean) = difference(&TwoViews { probabilities: [first, usual], ..views() });
+    assert!(largest <= 2.0, "largest difference {largest} levels");
+    assert!(mean < 0.01, "mean difference {mean} levels");
+}
+
 #[test]
 fn gpu_operation_agrees_with_the_cpu() {
-    let none = TwoViews { jitter_prob: 0.0, grayscale_prob: 0.0, blur_prob: 0.0, flip_prob: 0.0, ..views() };
-    let still =
-        TwoViews { brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0, jitter_prob: 1.0, ..none.clone() };
+    let with = |probabilities| TwoViews { probabilities: [probabilities; 2], ..views() };
+    let none = Probabilities::NONE;
+    let still = TwoViews {
+        brightness: 0.0,
+        contrast: 0.0,
+        saturation: 0.0,
+        hue: 0.0,
+        ..with(Probabilities { jitter: 1.0, ..none })
+    };
     for (name, views) in [
-        ("normalisation", none.clone()),
-        ("flip", TwoViews { flip_prob: 1.0, ..none.clone() }),
-        ("grayscale", TwoViews { grayscale_prob: 1.0, ..none.clone() }),
-        ("blur", TwoViews { blur_prob: 1.0, blur_sigma: [0.1, 5.0], ..none.clone() }),
+        ("normalisation", with(none)),
+        ("flip", with(Probabilities { flip: 1.0, ..none })),
+        ("vertical flip", with(Probabilities { vertical_flip: 1.0, ..none })),
+        ("turns", with(Probabilities { quarter_turn: 1.0, ..none })),
+        ("flips and turns", with(Probabilities { flip: 0.5, vertical_flip: 0.5, quarter_turn: 0.75, ..none })),
+        ("solarisation", with(Probabilities { solarize: 1.0, ..none })),
+        ("solarisation of most", TwoViews { solarize_threshold: 60, ..with(Probabilities { solarize: 0.5, ..none }) }),
+        ("grayscale", with(Probabilities { grayscale: 1.0, ..none })),
+        ("blur", TwoViews { blur_sigma: [0.1, 5.0], ..with(Probabilities { blur: 1.0, ..none }) }),
         ("brightness", TwoViews { brightness: 0.8, ..still.clone() }),
         ("contrast", TwoViews { contrast: 0.8, ..still.clone() }),
         ("saturation", TwoViews { saturation: 0.8, ..still.clone() }),

@@ -78,6 +78,11 @@ fn photometric(c: &mut Criterion) {
     for sigma in [0.5, 1.5] {
         each(&format!("blur {sigma}"), &mut |planes| blur.apply(planes, SIDE, SIDE, sigma));
     }
+    each("solarize", &mut |planes| ops::solarize(planes, 128));
+    each("vertical flip", &mut |planes| ops::vertical_flip(planes, SIDE));
+    for turns in [1, 2] {
+        each(&format!("turn by {}°", 90 * u32::from(turns)), &mut |planes| ops::quarter_turns(planes, SIDE, turns));
+    }
     let TwoViews { mean, std, .. } = TwoViews::default();
     let normalize = Normalize::new(mean, std);
     let mut values = vec![0.0; 3 * SIDE * SIDE];
@@ -96,7 +101,7 @@ fn whole_views(c: &mut Criterion) {
     c.bench_function("a view, as drawn", |b| {
         b.iter(|| {
             sample += 1;
-            let params = views.draw(&mut CounterRng::view(0, 0, sample, 0), image.width, image.height);
+            let params = views.draw(&mut CounterRng::view(0, 0, sample, 0), 0, image.width, image.height);
             renderer.view(&image, &params, SIDE, &normalize, &mut planes);
         });
     });

@@ -76,4 +76,4 @@ pub use source::{
 };
 pub use times::{LoadStage, LoadTimes};
 pub use transcode::{TargetSize, Transcoder};
-pub use view::{EvalView, Renderer, TwoViews, ViewParams};
+pub use view::{EvalView, Probabilities, Renderer, TwoViews, ViewParams};

@@ -11,13 +11,13 @@ pub enum LoadStage {
     Decode,
     /// Cropping and resizing.
     Resize,
-    /// Brightness, contrast, saturation and grayscale.
+    /// Brightness, contrast, saturation, grayscale and solarisation.
     Jitter,
     /// The turn of the hue. Unmeasured, it shares its pass with the rest of the jitter, which is a little faster.
     Hue,
     /// Blurring.
     Blur,
-    /// Flipping, normalising and laying out.
+    /// Flipping, turning, normalising and laying out.
     Normalize,
 }
 

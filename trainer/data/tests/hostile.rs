@@ -174,7 +174,7 @@ fn image_of_any_shape_makes_views() {
         let image = RgbImage { width, height, pixels: vec![200; width * height * 3] };
         let mut planes = vec![f32::NAN; 3 * 32 * 32];
         for sample in 0..50 {
-            let params = views.draw(&mut CounterRng::view(0, 0, sample, 0), width, height);
+            let params = views.draw(&mut CounterRng::view(0, 0, sample, 0), 0, width, height);
             planes.fill(f32::NAN);
             renderer.view(&image, &params, 32, &normalize, &mut planes);
             assert!(planes.iter().all(|value| value.is_finite()), "{width}x{height} {params:?}");

@@ -117,6 +117,26 @@ fn grayscale_matches_pillow() {
     }
 }
 
+#[test]
+fn solarize_matches_pillow() {
+    check_factors("solarize", |planes, _, threshold| ops::solarize(planes, threshold as u8));
+}
+
+#[test]
+fn vertical_flip_and_turns_match_torchvision() {
+    let flip: &dyn Fn(&mut [u8], usize, u8) = &|planes, side, _| ops::vertical_flip(planes, side);
+    for (operation, apply) in [("vertical-flip", flip), ("turn", &ops::quarter_turns)] {
+        for case in cases(operation) {
+            let [arguments @ .., source, expected] = &case[..] else { panic!("{case:?}") };
+            let source = image(source);
+            assert_eq!(source.width, source.height);
+            let mut ours = planes(&source.pixels);
+            apply(&mut ours, source.width, arguments.first().map_or(0, |turns| number(turns)));
+            assert_equal(&format!("{operation} {arguments:?}"), &pixels(&ours), &image(expected).pixels);
+        }
+    }
+}
+
 /// Each of the 2^24 colours, in ascending order.
 fn every_colour() -> Vec<u8> {
     (0u32..1 << 24).flat_map(|colour| [(colour >> 16) as u8, (colour >> 8) as u8, colour as u8]).collect()
@@ -195,8 +215,16 @@ fn evaluation_view_matches_torchvision() {
 fn whole_view_matches_torchvision() {
     let mut renderer = Renderer::default();
     for case in cases("view") {
-        let [left, top, width, height, size, order, b, c, s, h, gray, sigma, flip, source, expected] = &case[..] else {
+        let [left, top, width, height, size, order, b, c, s, h, gray, sigma, flip, more @ .., source, expected] =
+            &case[..]
+        else {
             panic!("{case:?}")
+        };
+        let (solarize, vertical_flip, quarter_turns) = match more {
+            [] => (None, false, 0),
+            // -1 is no solarisation.
+            [threshold, flip, turns] => (u8::try_from(number::<i32>(threshold)).ok(), flip == "1", number(turns)),
+            _ => panic!("{case:?}"),
         };
         let op = |key| match key {
             'b' => JitterOp::Brightness(number(b)),
@@ -211,7 +239,10 @@ fn whole_view_matches_torchvision() {
             jitter: jitter.try_into().ok(),
             grayscale: gray == "1",
             blur: (sigma > 0.0).then_some(sigma),
+            solarize,
             flip: flip == "1",
+            vertical_flip,
+            quarter_turns,
         };
         let size = number(size);
         let normalize = Normalize::new([0.0; 3], [1.0; 3]);
@@ -249,7 +280,7 @@ fn crops_follow_torchvision_distribution() {
         let (width, height) = (number(&case[0]), number(&case[1]));
         let mut sums = [[0.0f64; 2]; 4];
         for sample in 0..DRAWS {
-            let crop = views.draw(&mut CounterRng::view(0, 0, sample, 0), width, height).crop;
+            let crop = views.draw(&mut CounterRng::view(0, 0, sample, 0), 0, width, height).crop;
             assert!(crop.left + crop.width <= width && crop.top + crop.height <= height, "{crop:?}");
             for (sum, value) in sums.iter_mut().zip([crop.left, crop.top, crop.width, crop.height]) {
                 sum[0] += value as f64;
@@ -276,7 +307,7 @@ fn other_parameters_follow_torchvision_distribution() {
     const DRAWS: u64 = 40_000;
     let views = TwoViews::default();
     let params: Vec<ViewParams> =
-        (0..DRAWS).map(|sample| views.draw(&mut CounterRng::view(1, 0, sample, 1), 100, 100)).collect();
+        (0..DRAWS).map(|sample| views.draw(&mut CounterRng::view(1, 0, sample, 1), 1, 100, 100)).collect();
     let share = |what: &dyn Fn(&ViewParams) -> bool| params.iter().filter(|p| what(p)).count() as f64 / DRAWS as f64;
     for (measured, expected) in [
         (share(&|p| p.jitter.is_some()), 0.8),

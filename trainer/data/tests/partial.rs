@@ -129,7 +129,7 @@ fn partial_decode_of_every_kind_gives_same_crops() {
         let (mut resizer, mut ours, mut theirs) = (Resizer::default(), vec![0; 32 * 32 * 3], vec![0; 32 * 32 * 3]);
         for _ in 0..40 {
             let views = TwoViews::default();
-            let crops = [0, 1].map(|_| views.draw(&mut rng, whole.width, whole.height).crop);
+            let crops = [0, 1].map(|view| views.draw(&mut rng, view, whole.width, whole.height).crop);
             let mut part = Part::default();
             let mut plan = |width, height| {
                 assert_eq!((width, height), (whole.width, whole.height));

@@ -3,26 +3,35 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::pretrain::Pretrain;
 use crate::recipe::Recipe;
 
 /// Fields of `dataset` that change what a training step sees.
 const OF_DATASET: &[&str] = &["decode", "imageKey", "pack"];
 
 /// Fields of `pretrain` that do not change a pre-training step: names, stopping and evaluation.
-const NOT_ARITHMETIC: &[&str] = &["/preset", "/collapse", "/augment/evalResize"];
+const NOT_ARITHMETIC: &[&str] = &["/preset", "/collapse", "/augment/preset", "/augment/evalResize"];
+
+/// Fields of `pretrain` that earlier versions do not have. At its default, such a field changes nothing and is left out, so
+/// that the digests of earlier checkpoints stay valid.
+const ADDED_LATER: &[&str] =
+    &["/augment/quarterTurnProb", "/augment/solarizeProb", "/augment/solarizeThreshold", "/augment/verticalFlipProb"];
 
 impl Recipe {
     /// The fields that determine the arithmetic of pre-training, with defaults and presets filled in:
     /// `weights` where they are given, `dataset.decode`, `dataset.imageKey`, `dataset.pack` and all of `pretrain` but
-    /// `preset` (its values count, not its name), `collapse` (it only stops a run) and `augment.evalResize` (only
-    /// evaluation uses it).
+    /// `preset` and `augment.preset` (their values count, not their names), `collapse` (it only stops a run) and
+    /// `augment.evalResize` (only evaluation uses it).
     ///
     /// Everything else (the rest of `dataset`, `output`, `knn`, `linear`, `finetune`, `export`, `checkpoint`) may differ
     /// between two attempts that continue one another. The training set may be at another address, under another mount point for instance; it
     /// is recognised by its number of samples.
     pub fn arithmetic(&self) -> Value {
         let mut pretrain = serde_json::to_value(&self.pretrain).unwrap_or_default();
-        for pointer in NOT_ARITHMETIC {
+        let defaults = serde_json::to_value(Pretrain::default()).unwrap_or_default();
+        let at_default = ADDED_LATER.iter().copied().filter(|field| pretrain.pointer(field) == defaults.pointer(field));
+        let left_out: Vec<&str> = at_default.chain(NOT_ARITHMETIC.iter().copied()).collect();
+        for pointer in left_out {
             let (parent, key) = pointer.rsplit_once('/').unwrap_or_default();
             if let Some(Value::Object(parent)) = pretrain.pointer_mut(parent) {
                 parent.remove(key);

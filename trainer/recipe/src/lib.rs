@@ -5,7 +5,7 @@
 //! libtorch.
 //!
 //! - [`RunFile`] reads the whole YAML document and returns a validated [`Recipe`].
-//! - [`Preset`] and [`LinearPreset`] are partial recipes, merged underneath the user's fields.
+//! - [`Preset`], [`AugmentPreset`] and [`LinearPreset`] are partial recipes, merged underneath the user's fields.
 //! - [`rules`] holds each rule once, as data; [`schema()`] passes them to an API server, [`RunFile::parse`]
 //!   evaluates them locally, with the same messages.
 //!
@@ -57,7 +57,7 @@ mod stage;
 mod validate;
 mod yaml;
 
-pub use augment::{Augment, AugmentDevice};
+pub use augment::{Augment, AugmentDevice, AugmentPreset, SecondView};
 pub use dataset::{Cache, Dataset, Decode, Pack, Probe};
 pub use digest::{digest_of, hex};
 pub use error::{Error, Position, Violation, ViolationKind};

@@ -8,6 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
+use crate::augment::AugmentPreset;
 use crate::evaluation::{Linear, LinearPreset};
 use crate::pretrain::{Preset, Pretrain};
 
@@ -36,6 +37,34 @@ impl Preset {
             }),
         };
         merged(over, imagenet)
+    }
+}
+
+impl AugmentPreset {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Aerial, Self::Microscopy, Self::Medical];
+
+    /// The preset's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aerial => "aerial",
+            Self::Microscopy => "microscopy",
+            Self::Medical => "medical",
+        }
+    }
+
+    /// The fields of `augment` this preset sets; `docs/views.md` has the reason for each.
+    pub fn fields(self) -> Value {
+        match self {
+            Self::Aerial => json!({"quarterTurnProb": 0.75, "hue": 0.05}),
+            Self::Microscopy => json!({
+                "quarterTurnProb": 0.75, "minScale": 0.4, "saturation": 0.2, "hue": 0.05, "grayscaleProb": 0,
+                "blurSigma": [0.1, 1],
+            }),
+            Self::Medical => json!({
+                "minScale": 0.5, "saturation": 0, "hue": 0, "grayscaleProb": 0, "blurProb": 0,
+            }),
+        }
     }
 }
 
@@ -74,10 +103,20 @@ pub(crate) fn merged(over: Value, under: Value) -> Value {
     }
 }
 
-/// `pretrain` with its preset underneath; unchanged if it names none or an unknown one.
+/// `pretrain` with its presets underneath: that of `augment`, which is the more specific one, then its own. A preset that
+/// is not named or unknown changes nothing.
 pub(crate) fn with_pretrain_preset(pretrain: Value) -> Value {
+    let pretrain = with_augment_preset(pretrain);
     match preset_of::<Preset>(&pretrain) {
         Some(preset) => merged(pretrain, preset.fields()),
+        None => pretrain,
+    }
+}
+
+/// `pretrain` with the preset of its `augment` alone underneath.
+pub(crate) fn with_augment_preset(pretrain: Value) -> Value {
+    match pretrain.get("augment").and_then(preset_of::<AugmentPreset>) {
+        Some(preset) => merged(pretrain, json!({"augment": preset.fields()})),
         None => pretrain,
     }
 }

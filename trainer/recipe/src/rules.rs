@@ -311,6 +311,10 @@ pub const AUGMENT: &[Rule] = &[
         "must be two numbers above 0 and at most 100, the smaller first",
     ),
     Rule::on("flipProb", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("verticalFlipProb", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("quarterTurnProb", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("solarizeProb", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("solarizeThreshold", "self >= 0 && self <= 255", "must be between 0 and 255"),
     Rule::on("evalResize", "self >= 8 && self <= 4096", "must be between 8 and 4096"),
     Rule::across(
         ".evalResize",
@@ -319,6 +323,17 @@ pub const AUGMENT: &[Rule] = &[
     ),
     Rule::on("mean", "self.all(x, x >= 0.0 && x <= 1.0)", "must be three numbers between 0 and 1"),
     Rule::on("std", "self.all(x, x > 0.0 && x <= 10.0)", "must be three numbers above 0 and at most 10"),
+];
+
+/// Rules of `pretrain.augment.secondView`.
+pub const SECOND_VIEW: &[Rule] = &[
+    Rule::on("jitterProb", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("grayscaleProb", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("blurProb", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("solarizeProb", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("flipProb", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("verticalFlipProb", PROBABILITY, PROBABILITY_TEXT),
+    Rule::on("quarterTurnProb", PROBABILITY, PROBABILITY_TEXT),
 ];
 
 /// Rules of `pretrain.collapse`.
@@ -391,8 +406,8 @@ macro_rules! transforms {
 
 transforms! {
     recipe: RECIPE, dataset: DATASET, probe: PROBE, pack: PACK, cache: CACHE, output: OUTPUT, checkpoint: CHECKPOINT, pretrain: PRETRAIN,
-    alternation: ALTERNATION, projector: PROJECTOR, augment: AUGMENT, collapse: COLLAPSE, knn: KNN, knn_protocol: KNN_PROTOCOL,
-    linear: LINEAR, finetune: FINETUNE, report: REPORT,
+    alternation: ALTERNATION, projector: PROJECTOR, augment: AUGMENT, second_view: SECOND_VIEW, collapse: COLLAPSE, knn: KNN,
+    knn_protocol: KNN_PROTOCOL, linear: LINEAR, finetune: FINETUNE, report: REPORT,
 }
 
 /// [`RUN`] as entries of `x-kubernetes-validations`, for the root of a custom resource's schema.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Violation, ViolationKind};
 use crate::evaluation::{Finetune, Knn, Linear};
-use crate::presets::{merged, with_linear_preset, with_pretrain_preset};
+use crate::presets::{merged, with_augment_preset, with_linear_preset, with_pretrain_preset};
 use crate::pretrain::Pretrain;
 use crate::recipe::{CheckpointPolicy, Recipe};
 use crate::recipe_schema;
@@ -118,16 +118,21 @@ fn note_origin(violation: &mut Violation, written: &Value, filled: &Value) {
         return;
     }
     let section = violation.path.split('.').nth(1).unwrap_or_default();
-    let preset = &filled[section]["preset"];
-    let with_preset = match section {
-        "pretrain" => with_pretrain_preset(written[section].clone()),
-        "linear" => with_linear_preset(written[section].clone()),
-        _ => Value::Null,
+    // The preset named at `name`, if it brings the value.
+    let brought_by = |name: &str, with_preset: fn(Value) -> Value| {
+        let brings = at(&json!({section: with_preset(written[section].clone())}), &violation.path).is_some();
+        filled[section].pointer(name).and_then(Value::as_str).filter(|_| brings)
     };
-    let brought = at(&json!({section: with_preset}), &violation.path).is_some();
-    let note = match preset.as_str() {
-        Some(preset) if brought => format!(" (from preset {preset})"),
-        _ => " (the default)".to_owned(),
+    let brought = match section {
+        "pretrain" => {
+            brought_by("/augment/preset", with_augment_preset).or_else(|| brought_by("/preset", with_pretrain_preset))
+        }
+        "linear" => brought_by("/preset", with_linear_preset),
+        _ => None,
+    };
+    let note = match brought {
+        Some(preset) => format!(" (from preset {preset})"),
+        None => " (the default)".to_owned(),
     };
     violation.detail.push_str(&note);
 }

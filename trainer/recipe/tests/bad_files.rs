@@ -79,6 +79,13 @@ fn nested_field_out_of_range_is_refused() {
         ("augment.grayscaleProb", "1.1", bits),
         ("augment.blurProb", "2", bits),
         ("augment.flipProb", "-1", bits),
+        ("augment.verticalFlipProb", "1.5", bits),
+        ("augment.quarterTurnProb", "-0.1", bits),
+        ("augment.solarizeProb", "20", bits),
+        ("augment.solarizeThreshold", "-1", "must be between 0 and 255"),
+        ("augment.solarizeThreshold", "256", "must be between 0 and 255"),
+        ("augment.solarizeThreshold", "0.5", "must be of type integer, not number"),
+        ("augment.secondView", "0.1", "must be of type object, not number"),
         ("augment.brightness", "-1", "must be between 0 and 10"),
         ("augment.contrast", "11", "must be between 0 and 10"),
         ("augment.saturation", "-1", "must be between 0 and 10"),
@@ -97,6 +104,25 @@ fn nested_field_out_of_range_is_refused() {
         let line = format!("run.yaml:9:7: spec.pretrain.{field}: Invalid value: {value}: {expected}");
         refused(&spec, &[&line]);
     }
+}
+
+#[test]
+fn second_view_out_of_range_is_refused() {
+    let bits = "must be between 0 and 1";
+    for field in
+        ["jitterProb", "grayscaleProb", "blurProb", "solarizeProb", "flipProb", "verticalFlipProb", "quarterTurnProb"]
+    {
+        let spec = format!("  pretrain:\n    augment:\n      secondView:\n        {field}: 1.1");
+        let line = format!("run.yaml:10:9: spec.pretrain.augment.secondView.{field}: Invalid value: 1.1: {bits}");
+        refused(&spec, &[&line]);
+    }
+    refused(
+        "  pretrain:\n    augment:\n      secondView: {solariseProb: 0.2, cropSize: 96}",
+        &[
+            "run.yaml:9:20: spec.pretrain.augment.secondView.solariseProb: Unknown field: did you mean \"solarizeProb\"?",
+            "run.yaml:9:39: spec.pretrain.augment.secondView.cropSize: Unknown field: did you mean spec.pretrain.augment.cropSize?",
+        ],
+    );
 }
 
 #[test]
@@ -302,6 +328,19 @@ fn violation_from_preset_or_default_names_it() {
         &[
             "run.yaml:9:5: spec.pretrain.augment.evalResize: Invalid value: 32: must be at least cropSize (64) (from preset cifar10)",
             "run.yaml:10:5: spec.pretrain.warmupEpochs: Invalid value: 900: must be at most epochs (800)",
+        ],
+    );
+    refused(
+        "  pretrain:\n    preset: cifar10\n    augment: {preset: medical, maxScale: 0.4, cropSize: 64}",
+        &[
+            "run.yaml:9:5: spec.pretrain.augment.minScale: Invalid value: 0.5: must be at most maxScale (0.4) (from preset medical)",
+            "run.yaml:9:5: spec.pretrain.augment.evalResize: Invalid value: 32: must be at least cropSize (64) (from preset cifar10)",
+        ],
+    );
+    refused(
+        "  pretrain:\n    augment: {preset: arial}",
+        &[
+            "run.yaml:8:15: spec.pretrain.augment.preset: Unsupported value: \"arial\": supported values: \"aerial\", \"microscopy\", \"medical\"; did you mean \"aerial\"?",
         ],
     );
     refused(

@@ -2,7 +2,10 @@
 
 #![allow(clippy::expect_used)] // The helpers here are tests too.
 
-use simsiam_recipe::{Arch, LinearOptimizer, LinearPreset, Preset, Pretrain, Recipe, RunFile, Schedule, Stem};
+use simsiam_recipe::{
+    Arch, Augment, AugmentPreset, LinearOptimizer, LinearPreset, Preset, Pretrain, Recipe, RunFile, Schedule,
+    SecondView, Stem,
+};
 
 fn run(spec: &str) -> Recipe {
     let text = format!(
@@ -30,6 +33,11 @@ fn defaults_match_paper() {
     assert_eq!((a.crop_size, a.min_scale, a.max_scale, a.eval_resize()), (224, 0.2, 1.0, 256));
     assert_eq!((a.jitter_prob, a.brightness, a.contrast, a.saturation, a.hue), (0.8, 0.4, 0.4, 0.4, 0.1));
     assert_eq!((a.grayscale_prob, a.blur_prob, a.blur_sigma, a.flip_prob), (0.2, 0.5, [0.1, 2.0], 0.5));
+    assert_eq!(
+        (a.vertical_flip_prob, a.quarter_turn_prob, a.solarize_prob, a.solarize_threshold),
+        (0.0, 0.0, 0.0, 128)
+    );
+    assert_eq!((&a.preset, &a.second_view), (&None, &SecondView::default()));
     assert_eq!((a.mean, a.std), ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]));
 
     let run = run("knn: {}");
@@ -88,6 +96,50 @@ fn linear_presets_match_published_recipes() {
     }
 }
 
+/// As in the table of `docs/views.md`.
+#[test]
+fn augment_presets_set_what_is_documented() {
+    let augment = |name: &str| pretrain(&format!("augment: {{preset: {name}}}")).augment;
+    let usual = Augment::default();
+    let aerial = Augment { preset: Some(AugmentPreset::Aerial), quarter_turn_prob: 0.75, hue: 0.05, ..usual.clone() };
+    assert_eq!(augment("aerial"), aerial);
+    let microscopy = Augment {
+        preset: Some(AugmentPreset::Microscopy),
+        quarter_turn_prob: 0.75,
+        min_scale: 0.4,
+        saturation: 0.2,
+        hue: 0.05,
+        grayscale_prob: 0.0,
+        blur_sigma: [0.1, 1.0],
+        ..usual.clone()
+    };
+    assert_eq!(augment("microscopy"), microscopy);
+    let medical = Augment {
+        preset: Some(AugmentPreset::Medical),
+        min_scale: 0.5,
+        saturation: 0.0,
+        hue: 0.0,
+        grayscale_prob: 0.0,
+        blur_prob: 0.0,
+        ..usual
+    };
+    assert_eq!(augment("medical"), medical);
+    for preset in AugmentPreset::ALL {
+        assert_eq!(serde_json::to_value(preset).expect("a name"), preset.name());
+        assert_eq!(augment(preset.name()).preset, Some(preset));
+    }
+}
+
+/// The user's fields, then the preset of `augment`, then that of `pretrain`.
+#[test]
+fn augment_preset_is_between_the_user_and_the_pretrain_preset() {
+    let augment =
+        pretrain("preset: cifar10, augment: {preset: microscopy, hue: 0.2, secondView: {blurProb: 1}}").augment;
+    assert_eq!((augment.hue, augment.saturation, augment.quarter_turn_prob), (0.2, 0.2, 0.75));
+    assert_eq!((augment.crop_size, augment.blur_prob, augment.eval_resize()), (32, 0.0, 32));
+    assert_eq!(augment.second_view, SecondView { blur_prob: Some(1.0), ..SecondView::default() });
+}
+
 /// What the user writes wins, also where it equals a default, and inside nested objects.
 #[test]
 fn user_field_overrides_preset() {
@@ -108,6 +160,15 @@ fn every_preset_is_listed_and_valid() {
         let mut fields = preset.fields();
         fields["preset"] = serde_json::to_value(preset).expect("a name");
         let recipe = serde_json::json!({"dataset": {"train": "a"}, "output": {"uri": "b"}, "pretrain": fields});
+        Recipe::from_json(&recipe).unwrap_or_else(|wrong| panic!("{preset:?}: {wrong:?}"));
+    }
+    let names = simsiam_recipe::schema();
+    let names = &names["properties"]["pretrain"]["properties"]["augment"]["properties"]["preset"]["enum"];
+    assert_eq!(names.as_array().map(Vec::len), Some(AugmentPreset::ALL.len()));
+    for preset in AugmentPreset::ALL {
+        let recipe = serde_json::json!({
+            "dataset": {"train": "a"}, "output": {"uri": "b"}, "pretrain": {"augment": preset.fields()},
+        });
         Recipe::from_json(&recipe).unwrap_or_else(|wrong| panic!("{preset:?}: {wrong:?}"));
     }
     for preset in LinearPreset::ALL {

@@ -33,7 +33,13 @@ fn recipe_round_trips_through_serde() {
     });
     let pretrain = full.pretrain.as_ref().expect("pretrain");
     assert_eq!((pretrain.precision, pretrain.ablation), (Precision::Bf16, Ablation::NoPredictor));
-    for recipe in [full, recipe(|_| {})] {
+    // What the user wrote stays, also where it is the default and the preset has another value.
+    let overridden = recipe(|spec| {
+        spec["pretrain"]["augment"] = json!({
+            "preset": "microscopy", "quarterTurnProb": 0, "minScale": 0.2, "secondView": {"flipProb": 0},
+        });
+    });
+    for recipe in [full, overridden, recipe(|_| {})] {
         let json = serde_json::to_value(&recipe).expect("json");
         assert_eq!(serde_json::from_value::<Recipe>(json.clone()).expect("serde"), recipe);
         assert_eq!(Recipe::from_json(&json).expect("checked"), recipe);
@@ -156,6 +162,8 @@ fn digest_changes_with_arithmetic_fields_alone() {
         |s| s["pretrain"]["epochs"] = json!(100),
         |s| s["pretrain"]["collapse"] = json!({"patienceSteps": 5, "threshold": 0.5}),
         |s| s["pretrain"]["augment"] = json!({"evalResize": 300}),
+        |s| s["pretrain"]["augment"] = json!({"verticalFlipProb": 0, "quarterTurnProb": 0.0, "secondView": {}}),
+        |s| s["pretrain"]["augment"] = json!({"solarizeProb": 0, "solarizeThreshold": 128}),
         |s| s["dataset"] = json!({"train": "./a", "val": "./b", "maxCorrupt": 5, "loaderThreads": 2, "cache": {}}),
         |s| s["output"]["uri"] = json!("/elsewhere"),
         |s| s["export"] = json!(["pth"]),
@@ -189,6 +197,12 @@ fn digest_changes_with_arithmetic_fields_alone() {
         ("dim", json!(1024)),
         ("predDim", json!(256)),
         ("augment", json!({"blurProb": 0})),
+        ("augment", json!({"verticalFlipProb": 0.5})),
+        ("augment", json!({"quarterTurnProb": 0.75})),
+        ("augment", json!({"solarizeProb": 0.2})),
+        ("augment", json!({"solarizeThreshold": 100})),
+        ("augment", json!({"secondView": {"blurProb": 0.1}})),
+        ("augment", json!({"preset": "aerial"})),
         ("ablation", json!("noPredictor")),
         ("ablation", json!("asymmetricDouble")),
         ("alternation", json!({"steps": 1})),
@@ -201,6 +215,10 @@ fn digest_changes_with_arithmetic_fields_alone() {
         let changed = recipe(|spec| spec["dataset"][field] = value);
         assert_ne!(changed.digest(), digest, "{field}");
     }
+    // The values of a preset count, not its name.
+    let digest_with = |augment| recipe(|spec| spec["pretrain"]["augment"] = augment).digest();
+    assert_eq!(digest_with(json!({"preset": "aerial"})), digest_with(json!({"quarterTurnProb": 0.75, "hue": 0.05})));
+    assert_eq!(digest_with(json!({"preset": "aerial", "quarterTurnProb": 0, "hue": 0.1})), digest);
     let changed = recipe(|spec| spec["weights"] = json!("./checkpoint_0099.pth.tar"));
     assert_ne!(changed.digest(), digest, "weights");
     // The same images under another mount point are the same images.

@@ -61,7 +61,7 @@ fn schema_is_structural() {
 #[test]
 fn schema_is_small() {
     let bytes = schema().to_string().len();
-    assert!(bytes < 40_000, "{bytes} bytes");
+    assert!(bytes < 48_000, "{bytes} bytes");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn every_number_has_range_rule() {
     let valid = json!({
         "dataset": {"train": "a", "val": "b", "maxCorrupt": 1, "loaderThreads": 1, "pack": {}},
         "output": {"uri": "c"},
-        "pretrain": {"augment": {"evalResize": 256}, "collapse": {"patienceSteps": 1}, "alternation": {"steps": 1},
+        "pretrain": {"augment": {"evalResize": 256, "secondView": {"blurProb": 1}}, "collapse": {"patienceSteps": 1}, "alternation": {"steps": 1},
             "projector": {"hiddenDim": 1}},
         "knn": {"protocols": [{"k": 1, "temperature": 1}]},
         "linear": {},
@@ -133,7 +133,7 @@ fn every_number_has_range_rule() {
             );
         }
     });
-    assert_eq!(seen, 65, "numbers in the schema");
+    assert_eq!(seen, 76, "numbers in the schema");
 }
 
 /// An API server's type checker is stricter than the local evaluator: integers are compared with integers

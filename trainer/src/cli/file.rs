@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use simsiam_recipe::RunFile;
+use simsiam_data::{Probabilities, TwoViews};
+use simsiam_recipe::{Augment, RunFile};
 
+use crate::data::datasets::two_views;
 use crate::error::Error;
 
 /// Arguments of every command that reads a run file.
@@ -105,6 +107,7 @@ pub fn validate(args: &FileArgs) -> Result<(), Error> {
             p.batch_size,
             p.weight_decay,
         );
+        println!("  views: {}", views(&p.augment).join("\n    "));
     }
     if run.recipe.knn.is_some() {
         println!("  knn: yes");
@@ -126,9 +129,70 @@ pub fn validate(args: &FileArgs) -> Result<(), Error> {
     Ok(())
 }
 
+/// What is cropped, and what is done to each view, by the names of the fields; presets and defaults are filled in.
+fn views(augment: &Augment) -> Vec<String> {
+    let views = two_views(augment);
+    let TwoViews { crop_size: side, min_scale, max_scale, probabilities: [one, two], .. } = &views;
+    let preset = augment.preset.map_or_else(String::new, |preset| format!(", preset {}", preset.name()));
+    let mut lines = vec![format!("{side} × {side} pixels from {min_scale} to {max_scale} of the image's area{preset}")];
+    if one == two {
+        lines.push(format!("both: {}", operations(&views, one)));
+    } else {
+        lines.push(format!("view 1: {}", operations(&views, one)));
+        lines.push(format!("view 2: {}", operations(&views, two)));
+    }
+    lines
+}
+
+/// The operations that can happen, in their order.
+fn operations(views: &TwoViews, prob: &Probabilities) -> String {
+    let TwoViews { brightness, contrast, saturation, hue, blur_sigma: [low, high], solarize_threshold, .. } = views;
+    let strengths = format!(" (brightness {brightness}, contrast {contrast}, saturation {saturation}, hue {hue})");
+    let all = [
+        ("jitterProb", prob.jitter, strengths),
+        ("grayscaleProb", prob.grayscale, String::new()),
+        ("blurProb", prob.blur, format!(" (sigma {low} to {high})")),
+        ("solarizeProb", prob.solarize, format!(" (from {solarize_threshold})")),
+        ("flipProb", prob.flip, String::new()),
+        ("verticalFlipProb", prob.vertical_flip, String::new()),
+        ("quarterTurnProb", prob.quarter_turn, String::new()),
+    ];
+    let possible = all.iter().filter(|(_, prob, _)| *prob > 0.0);
+    let possible: Vec<_> = possible.map(|(name, prob, detail)| format!("{name} {prob}{detail}")).collect();
+    if possible.is_empty() { "only cropped".to_owned() } else { possible.join(", ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn views_are_shown_with_what_a_preset_sets() {
+        let lines = |augment: &str| {
+            let text = format!(
+                "apiVersion: simsiam.dev/v1alpha1\nkind: SimSiamRun\nmetadata: {{name: a}}\nspec:\n  \
+                 dataset: {{train: ./a}}\n  output: {{uri: ./o}}\n  pretrain: {{augment: {augment}}}\n"
+            );
+            views(&RunFile::parse(&text, "run.yaml").unwrap().recipe.pretrain.unwrap().augment)
+        };
+        assert_eq!(
+            lines("{preset: microscopy, cropSize: 96}"),
+            [
+                "96 × 96 pixels from 0.4 to 1 of the image's area, preset microscopy",
+                "both: jitterProb 0.8 (brightness 0.4, contrast 0.4, saturation 0.2, hue 0.05), blurProb 0.5 (sigma 0.1 to 1), \
+                 flipProb 0.5, quarterTurnProb 0.75",
+            ]
+        );
+        assert_eq!(
+            lines(
+                "{jitterProb: 0, grayscaleProb: 0, flipProb: 0, blurProb: 1, \
+                 secondView: {blurProb: 0, solarizeProb: 0.2, verticalFlipProb: 0.5}}"
+            )[1..],
+            ["view 1: blurProb 1 (sigma 0.1 to 2)", "view 2: solarizeProb 0.2 (from 128), verticalFlipProb 0.5",]
+        );
+        let none = "{jitterProb: 0, grayscaleProb: 0, flipProb: 0, blurProb: 0}";
+        assert_eq!(lines(none)[1], "both: only cropped");
+    }
 
     #[test]
     fn option_is_checked_by_the_rules_of_its_field() {

@@ -7,7 +7,7 @@ use simsiam_contract::names::CACHE_FOLDER;
 use simsiam_data::cache::Cache;
 use simsiam_data::pack::{self, PackOptions};
 use simsiam_data::storage::{Storage, StorageErrorKind, StorageOptions, local_folder};
-use simsiam_data::{Access, DecodeMode, EvalView, Source, TargetSize, TwoViews};
+use simsiam_data::{Access, DecodeMode, EvalView, Probabilities, Source, TargetSize, TwoViews};
 use simsiam_recipe::{Augment, Dataset, Decode, Pack, Recipe};
 use tokio::runtime::Handle;
 
@@ -236,18 +236,40 @@ pub fn two_views(augment: &Augment) -> TwoViews {
         crop_size: augment.crop_size,
         min_scale: augment.min_scale,
         max_scale: augment.max_scale,
-        jitter_prob: augment.jitter_prob,
+        probabilities: probabilities(augment),
         brightness: augment.brightness,
         contrast: augment.contrast,
         saturation: augment.saturation,
         hue: augment.hue,
-        grayscale_prob: augment.grayscale_prob,
-        blur_prob: augment.blur_prob,
         blur_sigma: augment.blur_sigma,
-        flip_prob: augment.flip_prob,
+        solarize_threshold: augment.solarize_threshold,
         mean: augment.mean,
         std: augment.std,
     }
+}
+
+/// Those of the first view, and of the second, where it has its own.
+fn probabilities(augment: &Augment) -> [Probabilities; 2] {
+    let first = Probabilities {
+        jitter: augment.jitter_prob,
+        grayscale: augment.grayscale_prob,
+        blur: augment.blur_prob,
+        solarize: augment.solarize_prob,
+        flip: augment.flip_prob,
+        vertical_flip: augment.vertical_flip_prob,
+        quarter_turn: augment.quarter_turn_prob,
+    };
+    let own = &augment.second_view;
+    let second = Probabilities {
+        jitter: own.jitter_prob.unwrap_or(first.jitter),
+        grayscale: own.grayscale_prob.unwrap_or(first.grayscale),
+        blur: own.blur_prob.unwrap_or(first.blur),
+        solarize: own.solarize_prob.unwrap_or(first.solarize),
+        flip: own.flip_prob.unwrap_or(first.flip),
+        vertical_flip: own.vertical_flip_prob.unwrap_or(first.vertical_flip),
+        quarter_turn: own.quarter_turn_prob.unwrap_or(first.quarter_turn),
+    };
+    [first, second]
 }
 
 /// The recipe's evaluation view: resize, centre crop.
@@ -270,10 +292,59 @@ pub fn loader_threads(dataset: &Dataset, threads_per_rank: u32) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use simsiam_recipe::SecondView;
+
     use super::*;
 
     #[test]
     fn two_views_of_the_default_recipe_are_those_of_the_paper() {
         assert_eq!(two_views(&Augment::default()), TwoViews::default());
+    }
+
+    /// Every probability different, so that none is mistaken for another.
+    #[test]
+    fn second_view_has_its_own_probabilities_or_those_of_the_first() {
+        let augment = |second_view| Augment {
+            jitter_prob: 0.1,
+            grayscale_prob: 0.2,
+            blur_prob: 0.3,
+            solarize_prob: 0.4,
+            flip_prob: 0.5,
+            vertical_flip_prob: 0.6,
+            quarter_turn_prob: 0.7,
+            solarize_threshold: 99,
+            second_view,
+            ..Augment::default()
+        };
+        let first = Probabilities {
+            jitter: 0.1,
+            grayscale: 0.2,
+            blur: 0.3,
+            solarize: 0.4,
+            flip: 0.5,
+            vertical_flip: 0.6,
+            quarter_turn: 0.7,
+        };
+        let views = two_views(&augment(SecondView::default()));
+        assert_eq!((views.probabilities, views.solarize_threshold), ([first; 2], 99));
+        let own = SecondView {
+            jitter_prob: Some(0.11),
+            grayscale_prob: Some(0.12),
+            blur_prob: Some(0.13),
+            solarize_prob: Some(0.14),
+            flip_prob: Some(0.15),
+            vertical_flip_prob: Some(0.16),
+            quarter_turn_prob: Some(0.17),
+        };
+        let second = Probabilities {
+            jitter: 0.11,
+            grayscale: 0.12,
+            blur: 0.13,
+            solarize: 0.14,
+            flip: 0.15,
+            vertical_flip: 0.16,
+            quarter_turn: 0.17,
+        };
+        assert_eq!(two_views(&augment(own)).probabilities, [first, second]);
     }
 }

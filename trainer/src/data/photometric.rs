@@ -1,8 +1,8 @@
-//! The photometric part of the augmentation on the training device, in batches (`augment.device: gpu`).
+//! The augmentation after crop and resize on the training device, in batches (`augment.device: gpu`).
 //!
-//! The loader delivers resized crops and what was drawn for each view; jitter, grayscale, blur, flip and normalisation
-//! are done here with the same parameters and, step by step, the same roundings as on the CPU, where Pillow's 8-bit
-//! arithmetic is followed. Values stay whole numbers from 0 to 255 until the normalisation.
+//! The loader delivers resized crops and what was drawn for each view; jitter, grayscale, blur, solarisation, flips, turns
+//! and normalisation are done here with the same parameters and, step by step, the same roundings as on the CPU, where
+//! Pillow's 8-bit arithmetic is followed. Values stay whole numbers from 0 to 255 until the normalisation.
 
 use simsiam_data::{JitterOp, ViewParams, ops};
 use tch::{Device, Kind, Tensor};
@@ -42,7 +42,14 @@ impl Photometric {
             let gray = params.iter().map(|p| p.grayscale.then_some(0.0));
             self.on_some(&x, gray, |x, _| Ok(luma(x)?.f_expand_as(x)?))?;
             self.on_some(&x, params.iter().map(|p| p.blur.map(f64::from)), |x, sigmas| blur(x, sigmas, self.device))?;
+            let thresholds = params.iter().map(|p| p.solarize.map(f64::from));
+            self.on_some(&x, thresholds, |x, thresholds| solarize(x, thresholds, self.device))?;
             self.on_some(&x, params.iter().map(|p| p.flip.then_some(0.0)), |x, _| Ok(x.f_flip([3])?))?;
+            self.on_some(&x, params.iter().map(|p| p.vertical_flip.then_some(0.0)), |x, _| Ok(x.f_flip([2])?))?;
+            for turns in 1..=3 {
+                let turned = params.iter().map(|p| (p.quarter_turns == turns).then_some(0.0));
+                self.on_some(&x, turned, |x, _| Ok(x.f_rot90(i64::from(turns), [2, 3])?))?;
+            }
             Ok(x.f_div_scalar(255.0)?.f_sub(&self.mean)?.f_div(&self.std)?)
         })
     }
@@ -156,6 +163,12 @@ fn hue(x: &Tensor, factors: &[f64], device: Device) -> Result<Tensor, Error> {
     let green = choose([&t, &max, &max, &q, &p, &p])?;
     let blue = choose([&p, &p, &t, &max, &max, &q])?;
     Ok(Tensor::f_cat(&[red, green, blue], 1)?)
+}
+
+/// Pillow's `ImageOps.solarize`: values from the threshold on are inverted.
+fn solarize(x: &Tensor, thresholds: &[f64], device: Device) -> Result<Tensor, Error> {
+    let thresholds = column(thresholds.iter().copied(), Kind::Float, device)?;
+    Ok(x.f_where_self(&x.f_lt_tensor(&thresholds)?, &x.f_neg()?.f_add_scalar(255.0)?)?)
 }
 
 /// Pillow's `GaussianBlur`: three box passes along each axis, rounded to whole numbers after each.

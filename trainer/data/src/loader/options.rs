@@ -60,8 +60,7 @@ pub enum ViewFormat {
     /// The finished view: [`crate::Batch::views`].
     #[default]
     Planes,
-    /// The resized crop alone, [`crate::Batch::crops`]; jitter, grayscale, blur, flip and normalisation are left to the
-    /// device, with [`crate::Batch::params`].
+    /// The resized crop alone, [`crate::Batch::crops`]; all else is left to the device, with [`crate::Batch::params`].
     Crops,
 }
 

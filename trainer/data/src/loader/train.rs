@@ -284,7 +284,7 @@ impl Maker {
                     let view = if self.count == Count::Two { view } else { 0 };
                     let LoaderOptions { seed, epoch, first_view, .. } = self.options;
                     let mut rng = CounterRng::view(seed, epoch, id, first_view + view);
-                    self.views.draw(&mut rng, width, height)
+                    self.views.draw(&mut rng, view, width, height)
                 });
                 params = Some(drawn);
                 Wanted::of(drawn.map(|view| view.crop), self.views.crop_size as usize)

@@ -11,8 +11,12 @@ mod cut;
 mod hue;
 mod normalize;
 mod resize;
+mod solarize;
+mod turn;
 
 pub use blur::{Blur, BoxKernel};
 pub use color::{Jitter, JitterOp, brightness, contrast, grayscale, hue, jitter, saturation};
 pub use normalize::Normalize;
 pub use resize::{Area, Filter, Layout, Resizer};
+pub use solarize::solarize;
+pub use turn::{quarter_turns, vertical_flip};

@@ -2,8 +2,10 @@
 
 mod draw;
 mod params;
+mod probabilities;
 mod render;
 
 pub use draw::TwoViews;
 pub use params::{EvalView, ViewParams};
+pub use probabilities::Probabilities;
 pub use render::Renderer;

@@ -14,8 +14,14 @@ pub struct ViewParams {
     pub grayscale: bool,
     /// The blur's σ in pixels (Pillow's `radius`), if any.
     pub blur: Option<f32>,
+    /// The smallest value that solarisation inverts, if any.
+    pub solarize: Option<u8>,
     /// Whether left and right are exchanged.
     pub flip: bool,
+    /// Whether top and bottom are exchanged.
+    pub vertical_flip: bool,
+    /// Quarter turns, counter-clockwise, after the flips: 0 to 3.
+    pub quarter_turns: u8,
 }
 
 /// The view for evaluation: shorter side to `resize`, the centre `crop` × `crop`, normalised; nothing random.

@@ -47,7 +47,13 @@ impl Renderer {
         if let Some(sigma) = params.blur {
             times.measure(LoadStage::Blur, || blur.apply(bytes, size, size, sigma));
         }
-        times.measure(LoadStage::Normalize, || normalize.apply(bytes, size, params.flip, planes));
+        if let Some(threshold) = params.solarize {
+            times.measure(LoadStage::Jitter, || ops::solarize(bytes, threshold));
+        }
+        times.measure(LoadStage::Normalize, || {
+            turn(bytes, size, params);
+            normalize.apply(bytes, size, params.flip, planes);
+        });
     }
 
     /// Only the resized crop of a view, into `pixels` (`[size, size, 3]`).
@@ -88,6 +94,16 @@ fn color(planes: &mut [u8], params: &ViewParams, times: &mut LoadTimes) {
         hue + 1
     });
     times.measure(LoadStage::Jitter, || ops::jitter(planes, &ops[rest..], params.grayscale));
+}
+
+/// The vertical flip and the turn, before the normalisation does the horizontal flip.
+fn turn(planes: &mut [u8], size: usize, params: &ViewParams) {
+    if params.vertical_flip {
+        ops::vertical_flip(planes, size);
+    }
+    // The turn comes after the horizontal flip; before it, it goes the other way round.
+    let turns = if params.flip { (4 - params.quarter_turns % 4) % 4 } else { params.quarter_turns };
+    ops::quarter_turns(planes, size, turns);
 }
 
 /// torchvision's `Resize(side)`: the shorter side becomes `side`, the longer keeps the shape, cut to whole pixels.

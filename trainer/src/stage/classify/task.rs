@@ -305,10 +305,7 @@ impl Task for ClassifyTask<'_> {
             return Ok(LabelledBatches::features(self.table(threads)?, &options, device));
         }
         let a = &self.pretrain.augment;
-        let views = TwoViews {
-            flip_prob: a.flip_prob,
-            ..TwoViews::crop_and_flip(a.crop_size, protocol.min_scale(), 1.0, a.mean, a.std)
-        };
+        let views = TwoViews::crop_and_flip(a.crop_size, protocol.min_scale(), a.flip_prob, a.mean, a.std);
         LabelledBatches::images(self.source.clone(), views, options, protocol.field(), device)
     }
 
