@@ -77,7 +77,7 @@ fn look(report: &Path) {
         let broken = browser.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length");
         assert_eq!(broken, 0, "{name}: broken images");
         let sections = browser.evaluate("[...document.querySelectorAll('section')].map(s => s.id).join()");
-        assert_eq!(sections, "curves,linear,finetune,views,neighbours,projection,settings,recipe");
+        assert_eq!(sections, "health,curves,linear,finetune,views,neighbours,projection,settings,recipe");
         assert_eq!(browser.evaluate("document.querySelectorAll('.missing').length"), 0);
         let nameless = "[...document.querySelectorAll('img')].filter(i => !i.alt).length \
             + [...document.querySelectorAll('svg[role=img]')].filter(s => !s.querySelector('title')?.textContent).length";
@@ -110,6 +110,11 @@ fn look(report: &Path) {
     let count = |browser: &mut Browser, what: &str| {
         browser.evaluate(&format!("document.querySelectorAll('{what}').length")).as_u64().unwrap()
     };
+    let said = browser.evaluate("[...document.querySelectorAll('.findings h3')].map(h => h.textContent)");
+    for title in ["Output std", "Effective rank", "Explained variance", "Loss", "Number of steps", "kNN accuracy"] {
+        assert!(said.as_array().unwrap().contains(&title.into()), "{title}: {said}");
+    }
+    assert!(!said.as_array().unwrap().contains(&"Published run".into()), "another recipe: {said}");
     assert_eq!(count(&mut browser, ".triple"), 6);
     assert_eq!(count(&mut browser, ".row img"), 4 * 6);
     assert_eq!(count(&mut browser, ".row .right") + count(&mut browser, ".row .wrong"), 4 * 5);
@@ -132,7 +137,7 @@ fn report_with_missing_inputs_names_them_and_is_written() {
     // Nothing was trained: by the file alone, at a place of its own.
     run_ok(&["report", file.write(), "-o", text(&page)]);
     let html = fs::read_to_string(&page).unwrap();
-    for said in ["No measurements", "there is none yet", "view 2"] {
+    for said in ["Batch and learning rate", "No measurements", "there is none yet", "view 2"] {
         assert!(html.contains(said), "{said}");
     }
     fs::remove_dir_all(folder.path().join("data")).unwrap();

@@ -186,15 +186,78 @@ pub fn output_std(z: &Tensor) -> Result<Tensor, Error> {
     Ok(z.f_div(&norm)?.f_std_dim([0i64].as_slice(), false, false)?.f_mean(None::<Kind>)?)
 }
 
-/// Effective rank of z `[N, dim]`: the exponential of the entropy of its centred singular values' shares
-/// (Roy & Vetterli 2007), between 1 and min(N, dim). Computed on the CPU: in fp64 a GPU's solver is no faster, and it
-/// would bring more libraries and memory into a training step.
-pub fn effective_rank(z: &Tensor) -> Result<f64, Error> {
+/// How the projections of a batch spread over directions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spectrum {
+    /// The exponential of the entropy of the singular values' shares (Roy & Vetterli 2007), between 1 and min(N, dim).
+    pub effective_rank: f64,
+    /// Area under the cumulative share of the singular values (arXiv 2209.15007, "cumulative explained variance") over
+    /// the min(N − 1, dim) directions that N centred rows can have: 0.5 if all are used evenly, 1 if only one is.
+    pub explained_variance_auc: f64,
+}
+
+/// The spectrum of z `[N, dim]` after centring. Computed on the CPU: in fp64 a GPU's solver is no faster, and it would
+/// bring more libraries and memory into a training step.
+pub fn spectrum(z: &Tensor) -> Result<Spectrum, Error> {
     let z = z.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
     let mean = z.f_mean_dim([0i64].as_slice(), true, Kind::Double)?;
     let singular = z.f_sub(&mean)?.f_svd(true, false)?.1;
     let total = singular.f_sum(Kind::Double)?.f_clamp_min(1e-300)?;
     let share = singular.f_div(&total)?;
     let entropy = -(share.f_mul(&share.f_clamp_min(1e-300)?.f_log()?)?.f_sum(Kind::Double)?);
-    Ok(entropy.f_double_value(&[])?.exp())
+    let directions = (z.size()[0] - 1).clamp(1, z.size()[1].max(1)) as usize;
+    Ok(Spectrum {
+        effective_rank: entropy.f_double_value(&[])?.exp(),
+        explained_variance_auc: area_of_cumulative(&Vec::<f64>::try_from(&share)?, directions),
+    })
+}
+
+/// Area under the cumulative sum of the first `count` of `shares`, largest first, over an axis from 0 to 1, by the
+/// trapezoidal rule. Rows that are all the same have no shares; they use no direction more than one, so 1.
+fn area_of_cumulative(shares: &[f64], count: usize) -> f64 {
+    if shares.iter().sum::<f64>() == 0.0 {
+        return 1.0;
+    }
+    let (mut sum, mut area) = (0.0, 0.0);
+    for share in shares.iter().take(count) {
+        area += sum + share / 2.0;
+        sum += share;
+    }
+    area / count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The spectrum of rows ±`scale[i]` along each axis, whose mean is 0.
+    fn of(scales: &[f64]) -> Spectrum {
+        let dim = scales.len();
+        let mut rows = vec![0.0; 2 * dim * dim];
+        for (i, scale) in scales.iter().enumerate() {
+            (rows[2 * i * dim + i], rows[(2 * i + 1) * dim + i]) = (*scale, -scale);
+        }
+        spectrum(&Tensor::from_slice(&rows).reshape([2 * dim as i64, dim as i64])).unwrap()
+    }
+
+    #[test]
+    fn spectrum_of_known_directions_has_their_rank_and_area() {
+        for (scales, rank, area) in [
+            ([1.0, 1.0, 1.0, 1.0], 4.0, 0.5),
+            ([1.0, 1.0, 0.0, 0.0], 2.0, 0.75),
+            ([1.0, 0.0, 0.0, 0.0], 1.0, 0.875),
+            ([0.0, 0.0, 0.0, 0.0], 1.0, 1.0),
+        ] {
+            let Spectrum { effective_rank, explained_variance_auc } = of(&scales);
+            assert!((effective_rank - rank).abs() < 1e-9, "{scales:?}: {effective_rank}");
+            assert!((explained_variance_auc - area).abs() < 1e-9, "{scales:?}: {explained_variance_auc}");
+        }
+    }
+
+    #[test]
+    fn spectrum_of_fewer_rows_than_dimensions_counts_the_directions_they_can_have() {
+        // Two rows have one direction; as it is the only one possible, it is used evenly.
+        let two = spectrum(&Tensor::from_slice(&[1.0, 0.0, 0.0, 1.0, 2.0, 3.0]).reshape([2, 3])).unwrap();
+        assert!((two.explained_variance_auc - 0.5).abs() < 1e-9 && (two.effective_rank - 1.0).abs() < 1e-6, "{two:?}");
+    }
 }

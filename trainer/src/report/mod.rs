@@ -1,14 +1,17 @@
 //! The page about a run: one HTML file with everything in it, from the journal, the images and the latest checkpoint.
 //!
 //! This module collects the content; [`history`] merges the measurements of all attempts and [`curves`] makes charts of it, [`images`]
-//! draws views and thumbnails, [`similarity`] compares features of the encoder; [`mod@page`] and [`svg`] turn the result into text. What
-//! is missing (labels, a checkpoint, the images) is named in its section of the page.
+//! draws views and thumbnails, [`similarity`] compares features of the encoder; [`mod@health`] says what in the figures is
+//! normal, [`reference`](mod@reference) holds a published curve to compare them with; [`mod@page`] and [`svg`] turn the
+//! result into text. What is missing (labels, a checkpoint, the images) is named in its section of the page.
 
 pub mod curves;
 pub mod escape;
+pub mod health;
 pub mod history;
 pub mod images;
 pub mod page;
+pub mod reference;
 pub mod sample;
 pub mod similarity;
 pub mod svg;
@@ -31,12 +34,13 @@ use crate::storage::Storage;
 use crate::telemetry::event::Event;
 use crate::telemetry::journal::{self, Training};
 use crate::telemetry::metric_table::{self, LINEAR_BEST_TOP1, LINEAR_TOP1, LINEAR_TOP5};
+use health::{Figures, Finding};
 use history::History;
 use images::ThumbnailRenderer;
 use page::{Figure, Neighbour, NeighbourRow, Neighbours, Page, Part, Projection, Views};
 use sample::spread;
 use similarity::{Features, extract, nearest, principal};
-use svg::{MOST_CLASSES, Scatter, number};
+use svg::{Chart, MOST_CLASSES, Scatter, number};
 
 /// The page's name in the run's output.
 const FILE: &str = "report.html";
@@ -70,6 +74,8 @@ pub fn write(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error>
 pub fn page(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error> {
     rank.sink.send(&Event::Phase { phase: RankPhase::Evaluating });
     let history = History::of(journal::read(storage)?);
+    let findings = health::findings(&Figures::of(run.recipe.pretrain.as_ref(), &history));
+    health::log(&findings);
     let builder = ReportBuilder::new(rank, run, storage)?;
     let features = builder.model().and_then(|model| builder.feature_sections(&model));
     let (neighbours, projection) = match features {
@@ -81,7 +87,8 @@ pub fn page(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error> 
         run: run.name.to_owned(),
         summary: builder.summary(),
         figures: figures(&history, builder.found.as_ref()),
-        charts: curves::charts(&history),
+        findings: part_of(findings),
+        charts: charts(run.recipe, &history),
         classifiers: curves::classifiers(&history),
         views: builder.views(),
         neighbours,
@@ -89,6 +96,20 @@ pub fn page(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error> 
         settings: settings(run.recipe),
         yaml: run.text.to_owned(),
     }))
+}
+
+/// The findings, or why there are none.
+fn part_of(findings: Vec<Finding>) -> Part<Vec<Finding>> {
+    if findings.is_empty() { Err("Nothing was measured yet.".into()) } else { Ok(findings) }
+}
+
+/// The curves of pre-training, with the published one for a run of its recipe.
+fn charts(recipe: &Recipe, history: &History) -> Vec<Chart> {
+    let mut charts = curves::charts(history);
+    if let Some(pretrain) = &recipe.pretrain {
+        reference::draw(&mut charts, pretrain, history);
+    }
+    charts
 }
 
 struct ReportBuilder<'a> {

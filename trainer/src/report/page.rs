@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::escape::escape;
+use super::health::{Finding, Verdict};
 use super::svg::{self, Chart, Scatter};
 
 /// The content of a section, or the reason why it is missing.
@@ -17,6 +18,8 @@ pub struct Page {
     pub summary: String,
     /// The results.
     pub figures: Vec<Figure>,
+    /// What in them looks healthy and what does not.
+    pub findings: Part<Vec<Finding>>,
     /// The curves.
     pub charts: Vec<Chart>,
     /// The classifiers that were trained on the encoder.
@@ -148,6 +151,10 @@ pub fn html(page: &Page) -> String {
     }
     html.push_str("</dl></header>");
 
+    let note = "Each figure against its threshold. docs/what-is-normal.md explains the thresholds and shows a published curve.";
+    section(&mut html, "health", "What is normal", note, |html| {
+        part(html, &page.findings, |html, found| findings(html, found));
+    });
     section(&mut html, "curves", "Training", "", |html| {
         charts(html, "charts", &page.charts);
     });
@@ -208,6 +215,27 @@ fn part<T>(html: &mut String, part: &Part<T>, content: impl FnOnce(&mut String, 
     }
 }
 
+/// Renders the findings as a list, those that are not ok first.
+fn findings(html: &mut String, findings: &[Finding]) {
+    html.push_str("<ul class=\"findings\">");
+    for verdict in [Verdict::Wrong, Verdict::Look, Verdict::Ok] {
+        for finding in findings.iter().filter(|finding| finding.verdict == verdict) {
+            let name = verdict.name();
+            let _ = write!(
+                html,
+                "<li class=\"{name}\"><b>{name}</b><div><h3>{}</h3><p>{}</p>",
+                escape(finding.title),
+                escape(&finding.says)
+            );
+            if verdict != Verdict::Ok {
+                let _ = write!(html, "<p>{}</p>", escape(finding.advice));
+            }
+            let _ = write!(html, "<p class=\"note\">Threshold: {}.</p></div></li>", escape(finding.source));
+        }
+    }
+    html.push_str("</ul>");
+}
+
 fn picture(html: &mut String, picture: &Picture, caption: &str) {
     // A small image is scaled without smoothing.
     let class = if picture.side < 80 { " class=\"pixels\"" } else { "" };
@@ -263,6 +291,10 @@ mod tests {
         Picture { data: "data:,".into(), name: EVIL.into(), side: 32 }
     }
 
+    fn finding(verdict: Verdict) -> Finding {
+        Finding { title: "Loss", verdict, says: EVIL.into(), advice: "Lower it.", source: "the paper" }
+    }
+
     fn page() -> Page {
         let near = Neighbour { picture: evil_picture(), class: Some(EVIL.into()), similarity: f64::NAN };
         let row = NeighbourRow { query: evil_picture(), class: Some(EVIL.into()), nearest: vec![near] };
@@ -270,6 +302,7 @@ mod tests {
             run: EVIL.into(),
             summary: EVIL.into(),
             figures: vec![Figure { label: EVIL.into(), value: EVIL.into(), detail: EVIL.into() }],
+            findings: Ok(vec![finding(Verdict::Ok), finding(Verdict::Wrong)]),
             charts: vec![Chart { title: EVIL.into(), note: EVIL.into(), ..Chart::default() }],
             classifiers: vec![ClassifierSection {
                 id: "linear",
@@ -290,6 +323,14 @@ mod tests {
         let html = html(&page());
         assert!(!html.contains("<img src=x") && !html.contains(EVIL));
         assert!(html.matches("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;").count() >= 16, "{html}");
+    }
+
+    #[test]
+    fn findings_begin_with_what_is_wrong_and_advise_only_there() {
+        let html = html(&page());
+        let (wrong, ok) = (html.find("<li class=\"wrong\">").unwrap(), html.find("<li class=\"ok\">").unwrap());
+        assert!(wrong < ok, "{html}");
+        assert_eq!(html.matches("Lower it.").count(), 1);
     }
 
     #[test]

@@ -112,6 +112,17 @@ table! {
         series: series("simsiam_epoch", Kind::Gauge, None),
         ..metric("epoch", "epochs", ValueSource::Step(|step| Some(step.finished_epochs() as f64)))
     };
+    /// Area under the cumulative explained-variance curve of z.
+    EXPLAINED_VARIANCE_AUC = Metric {
+        help:
+            "Area under the cumulative explained-variance curve of the projections of rank 0's batch, once per epoch: \
+             0.5 if all directions are used evenly, 1 if only one is.",
+        series: series("simsiam_explained_variance_auc", Kind::LateGauge, None),
+        record: Some(RecordKind::Training),
+        tag: Some("pretrain/explained_variance_auc"),
+        curve: line("Explained variance", "AUC"),
+        ..metric("explainedVarianceAuc", "ratio", ValueSource::Value)
+    };
     /// GPU memory.
     GPU_MEMORY = Metric {
         help: "GPU memory that a rank holds.",
@@ -300,6 +311,15 @@ pub const CHARTS: &[Chart] = &[
         title: "Effective rank",
         note: "How many directions the projections of one batch use, once per epoch. A fall towards 1 is collapse.",
         y: "dimensions",
+        from_zero: true,
+        optional: true,
+    },
+    Chart {
+        record: RecordKind::Training,
+        title: "Explained variance",
+        note: "Area under the cumulative explained-variance curve of the projections of one batch: 0.5 if all directions \
+               are used evenly, 1 if only one is.",
+        y: "AUC",
         from_zero: true,
         optional: true,
     },

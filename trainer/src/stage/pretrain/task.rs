@@ -20,7 +20,7 @@ use crate::dist::{BucketSizes, Rank, device, peak_flops};
 use crate::error::Error;
 use crate::eval::extraction::needs_classes;
 use crate::eval::knn::{Evaluation, FeatureSource};
-use crate::model::simsiam::{effective_rank, output_std};
+use crate::model::simsiam::{output_std, spectrum};
 use crate::model::{Outputs, Params, Pass, SimSiam, flops};
 use crate::storage::Storage;
 use crate::telemetry::EncoderKind;
@@ -311,14 +311,13 @@ impl Task for PretrainTask<'_> {
         // A factorisation after every interval would be too expensive; one an epoch shows the trend.
         let outputs = self.outputs.as_ref().filter(|_| clock.is_epoch_end() && self.rank.is_first());
         let rates = self.learning_rate.at(clock.step - 1);
+        let spectrum = outputs.and_then(|outputs| diagnostic("the effective rank", spectrum(&outputs.z[0])));
         let utilization = self.utilization(&step);
         let values = &mut step.values;
         values.set(metric_table::OUTPUT_STD.key, std);
         values.set(metric_table::OUTPUT_STD_HEALTHY.key, self.collapse.healthy());
-        values.set(
-            metric_table::EFFECTIVE_RANK.key,
-            outputs.and_then(|outputs| diagnostic("the effective rank", effective_rank(&outputs.z[0]))),
-        );
+        values.set(metric_table::EFFECTIVE_RANK.key, spectrum.map(|found| found.effective_rank));
+        values.set(metric_table::EXPLAINED_VARIANCE_AUC.key, spectrum.map(|found| found.explained_variance_auc));
         values.set(metric_table::LR_ENCODER.key, rates.encoder);
         values.set(metric_table::LR_PREDICTOR.key, rates.predictor);
         values.set(metric_table::MODEL_FLOPS_UTILIZATION.key, utilization);
@@ -378,10 +377,11 @@ mod tests {
     #[test]
     fn effective_rank_that_cannot_be_computed_is_left_out() {
         let not_finite = Tensor::full([8, 4], f64::NAN, (Kind::Float, tch::Device::Cpu));
-        let refused = effective_rank(&not_finite);
+        let refused = spectrum(&not_finite);
         assert!(refused.is_err(), "libtorch's solver refuses NaN");
         assert_eq!(diagnostic("the effective rank", refused), None);
         let orthogonal = Tensor::eye(4, (Kind::Float, tch::Device::Cpu));
-        assert!(diagnostic("the effective rank", effective_rank(&orthogonal)).is_some_and(|rank| rank > 2.0));
+        let found = diagnostic("the effective rank", spectrum(&orthogonal));
+        assert!(found.is_some_and(|found| found.effective_rank > 2.0));
     }
 }
