@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use simsiam_tests::{RunFile, run, run_ok, synth, text};
 
 const QUIET: [&str; 2] = ["--metrics-addr", "127.0.0.1:0"];
@@ -173,6 +173,65 @@ fn full_disk_ends_with_75() {
     let (code, _, err) = run(&["run", "-f", full.write(), "--metrics-addr", "127.0.0.1:0"]);
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("resumed after step 1"), "{err}");
+}
+
+/// A run whose weights grow by a factor of about 190 in each step.
+fn diverging(folder: &Path) -> RunFile {
+    let mut file = file(folder);
+    file.set("/pretrain/epochs", 40.into()).set("/pretrain/lr", 1000.into()).set("/pretrain/weightDecay", 1.into());
+    file
+}
+
+#[test]
+fn loss_that_is_not_finite_leaves_its_place_samples_and_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = diverging(folder.path());
+    fails(
+        &file,
+        &["--nproc", "2"],
+        86,
+        &["the loss became", "first in step", "diverged/pretrain-a1.json", "pretrain.lr"],
+    );
+    let reports = file.output().join("diverged");
+    let names: Vec<_> =
+        fs::read_dir(&reports).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(names, ["pretrain-a1.json"], "nothing else is left");
+    let report: Value = serde_json::from_slice(&fs::read(reports.join("pretrain-a1.json")).unwrap()).unwrap();
+    let noticed = report["step"].as_u64().unwrap();
+    let ranks = report["ranks"].as_array().unwrap();
+    assert_eq!(ranks.len(), 2, "{report:#}");
+    let mut samples = Vec::new();
+    for (rank, found) in ranks.iter().enumerate() {
+        assert_eq!(found["rank"], rank, "{report:#}");
+        let step = found["step"].as_u64().unwrap();
+        assert!(step <= noticed && noticed - step < 10, "{report:#}");
+        let names = found["samples"].as_array().unwrap();
+        assert_eq!(names.len(), 24, "a rank's half of the batch: {report:#}");
+        samples.extend(names.iter().map(|name| name.as_str().unwrap().to_owned()));
+    }
+    let place = ranks.iter().find_map(|found| found["place"].as_object()).unwrap();
+    let layer = place["layer"].as_str().unwrap();
+    assert!(layer.starts_with("encoder.") || layer.starts_with("predictor."), "{report:#}");
+    samples.sort();
+    samples.dedup();
+    assert_eq!(samples.len(), 48, "the ranks have different samples");
+    let train = folder.path().join("data/train");
+    assert!(samples.iter().all(|name| train.join(name).exists()), "{samples:?}");
+    let recent = report["recent"].as_array().unwrap();
+    assert!(!recent.is_empty() && recent.iter().all(|step| step["loss"].is_f64()), "{report:#}");
+}
+
+#[test]
+fn loss_that_is_not_finite_ends_with_86_even_if_nothing_can_be_written_about_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = diverging(folder.path());
+    fs::create_dir_all(file.output()).unwrap();
+    // A file where the folder should be.
+    fs::write(file.output().join("diverged"), "in the way").unwrap();
+    let (code, _, err) = run(&["run", "-f", file.write(), QUIET[0], QUIET[1]]);
+    assert_eq!(code, 86, "{err}");
+    assert!(err.contains("the loss became") && err.contains("first in step"), "{err}");
+    assert!(err.contains("diverged/pretrain-a1.json could not be written"), "{err}");
 }
 
 #[test]

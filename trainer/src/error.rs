@@ -89,7 +89,7 @@ pub enum Error {
     #[error("stopped by SIGTERM before a checkpoint could be written")]
     Terminated,
     /// The loss is not finite.
-    #[error("the loss became {loss} at step {step} (epoch {epoch}); lower {field} or use precision fp32")]
+    #[error("the loss became {loss} at step {step} (epoch {epoch}){found}; lower {field} or use precision fp32")]
     NotFinite {
         /// Mean loss over the ranks.
         loss: f64,
@@ -99,6 +99,8 @@ pub enum Error {
         epoch: u64,
         /// The field that is the usual cause.
         field: &'static str,
+        /// The place where such a value first appeared, after a colon; empty if it is unknown.
+        found: String,
     },
     /// The representation collapsed for longer than `spec.pretrain.collapse.patienceSteps`.
     #[error(
@@ -321,7 +323,8 @@ mod tests {
     #[test]
     fn reason_of_a_collapse_differs_from_that_of_a_loss_that_is_not_finite() {
         let collapsed = Error::Collapsed { std: 0.0, bound: 0.1, healthy: 0.5, steps: 10 };
-        let diverged = Error::NotFinite { loss: f64::NAN, step: 1, epoch: 0, field: "spec.pretrain.lr" };
+        let diverged =
+            Error::NotFinite { loss: f64::NAN, step: 1, epoch: 0, field: "spec.pretrain.lr", found: String::new() };
         assert_eq!((collapsed.exit_code(), collapsed.reason()), (ExitCode::Diverged, FailureReason::Collapsed));
         assert_eq!((diverged.exit_code(), diverged.reason()), (ExitCode::Diverged, FailureReason::Diverged));
     }

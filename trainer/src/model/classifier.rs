@@ -66,7 +66,7 @@ impl Classifier {
     }
 
     /// Logits `[N, classes]` of features `[N, F]`.
-    pub fn classify(&self, features: &Tensor) -> Result<Tensor, Error> {
-        self.fc.forward(features)
+    pub fn classify(&self, features: &Tensor, pass: Pass) -> Result<Tensor, Error> {
+        self.fc.forward(features, pass)
     }
 }

@@ -9,6 +9,7 @@ use crate::error::Error;
 /// A convolution without bias, `[N, in, H, W] → [N, out, H', W']`.
 #[derive(Debug)]
 pub struct Conv {
+    name: String,
     weight: Tensor,
     stride: i64,
     padding: i64,
@@ -35,6 +36,7 @@ impl Conv {
     pub fn new(mut init: Init, shape: ConvShape) -> Result<Self, Error> {
         let dims = [shape.output, shape.input / shape.groups, shape.kernel, shape.kernel];
         Ok(Self {
+            name: init.name(),
             weight: init.kaiming_normal_fan_out("weight", &dims)?,
             stride: shape.stride,
             padding: shape.padding(),
@@ -43,9 +45,10 @@ impl Conv {
     }
 
     /// The convolution of `x`.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
+    pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor, Error> {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        Ok(x.f_conv2d(&self.weight, None::<&Tensor>, stride, padding, [1, 1], self.groups)?)
+        let y = x.f_conv2d(&self.weight, None::<&Tensor>, stride, padding, [1, 1], self.groups)?;
+        pass.seen(&self.name, y)
     }
 }
 
@@ -59,6 +62,7 @@ impl ConvShape {
 /// A linear layer, `[N, in] → [N, out]`.
 #[derive(Debug)]
 pub struct Linear {
+    name: String,
     weight: Tensor,
     bias: Option<Tensor>,
 }
@@ -67,6 +71,7 @@ impl Linear {
     /// Registers `weight` and, where asked, `bias`, both with PyTorch's default initialisation.
     pub fn new(mut init: Init, input: i64, output: i64, bias: bool) -> Result<Self, Error> {
         Ok(Self {
+            name: init.name(),
             weight: init.linear_uniform("weight", &[output, input], input)?,
             bias: if bias { Some(init.linear_uniform("bias", &[output], input)?) } else { None },
         })
@@ -75,12 +80,13 @@ impl Linear {
     /// A classifier on top of features: weight N(0, 0.01²), bias 0.
     pub fn classifier(mut init: Init, features: i64, classes: i64) -> Result<Self, Error> {
         let weight = init.normal("weight", &[classes, features], 0.01)?;
-        Ok(Self { weight, bias: Some(init.constant("bias", &[classes], 0.0)?) })
+        let name = init.name();
+        Ok(Self { name, weight, bias: Some(init.constant("bias", &[classes], 0.0)?) })
     }
 
     /// The linear map of `x`.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
-        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+    pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor, Error> {
+        pass.seen(&self.name, x.f_linear(&self.weight, self.bias.as_ref())?)
     }
 }
 
@@ -90,6 +96,7 @@ impl Linear {
 /// process group; running statistics follow with momentum 0.1 and the unbiased variance, as in PyTorch.
 #[derive(Debug)]
 pub struct BatchNorm {
+    name: String,
     weight: Option<Tensor>,
     bias: Option<Tensor>,
     running_mean: Tensor,
@@ -124,6 +131,7 @@ impl BatchNorm {
             }
         };
         Ok(Self {
+            name: init.name(),
             weight,
             bias,
             running_mean: init.buffer("running_mean", &[channels], 0.0)?,
@@ -144,8 +152,11 @@ impl BatchNorm {
             (mean, var) = (mean.f_detach_copy()?, var.f_detach_copy()?);
         }
         if let (true, Some(group)) = (pass.train, pass.group) {
-            return Ok(tch_ext::sync_batch_norm(x, weight, bias, &mean, &var, MOMENTUM, BATCH_NORM_EPSILON, group)?);
+            let y = tch_ext::sync_batch_norm(x, weight, bias, &mean, &var, MOMENTUM, BATCH_NORM_EPSILON, group)?;
+            return pass.seen(&self.name, y);
         }
-        Ok(x.f_batch_norm(weight, bias, Some(&mean), Some(&var), pass.train, MOMENTUM, BATCH_NORM_EPSILON, true)?)
+        let (mean, var) = (Some(&mean), Some(&var));
+        let y = x.f_batch_norm(weight, bias, mean, var, pass.train, MOMENTUM, BATCH_NORM_EPSILON, true)?;
+        pass.seen(&self.name, y)
     }
 }

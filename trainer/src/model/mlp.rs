@@ -47,7 +47,7 @@ impl Mlp {
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor, Error> {
         let mut y = x.shallow_clone();
         for (i, (linear, norm)) in self.layers.iter().enumerate() {
-            y = linear.forward(&y)?;
+            y = linear.forward(&y, pass)?;
             if let Some(norm) = norm {
                 y = norm.forward(&y, pass)?;
             }

@@ -1,5 +1,6 @@
 //! The network of the paper: a torchvision-compatible ResNet ([`resnet`]), SimSiam's projector and predictor
-//! on top of it and its loss ([`simsiam`]), built from [`layers`] whose tensors live in [`params`].
+//! on top of it and its loss ([`simsiam`]), built from [`layers`] whose tensors live in [`params`]. A [`probe`] finds the
+//! first value that is not finite.
 //!
 //! ```
 //! use simsiam::model::{Pass, SimSiam};
@@ -20,6 +21,7 @@ pub mod loss;
 pub mod mlp;
 pub mod params;
 pub mod pass;
+pub mod probe;
 pub mod resnet;
 pub mod simsiam;
 

@@ -104,6 +104,11 @@ impl<'a> Init<'a> {
         }
     }
 
+    /// Name of the part whose tensors are drawn, as in `encoder.layer1.0.conv1`.
+    pub fn name(&self) -> String {
+        self.prefix.trim_end_matches('.').to_owned()
+    }
+
     /// Kaiming normal, fan-out, ReLU gain: N(0, 2 / fan_out), as torchvision initialises convolutions.
     /// `shape` is `[out, in / groups, kh, kw]`.
     pub fn kaiming_normal_fan_out(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {

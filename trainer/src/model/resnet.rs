@@ -148,13 +148,13 @@ impl Block {
     fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor, Error> {
         let mut y = x.shallow_clone();
         for (i, (conv, bn)) in self.convs.iter().enumerate() {
-            y = bn.forward(&conv.forward(&y)?, pass)?;
+            y = bn.forward(&conv.forward(&y, pass)?, pass)?;
             if i + 1 < self.convs.len() {
                 y = y.f_relu_()?;
             }
         }
         let identity = match &self.shortcut {
-            Some((conv, bn)) => bn.forward(&conv.forward(x)?, pass)?,
+            Some((conv, bn)) => bn.forward(&conv.forward(x, pass)?, pass)?,
             None => x.shallow_clone(),
         };
         Ok(y.f_add_(&identity)?.f_relu_()?)
@@ -221,7 +221,7 @@ impl ResNet {
 
     /// The last block's output; `seen` receives each block's.
     fn each_block(&self, x: &Tensor, pass: Pass, mut seen: impl FnMut(usize, &Tensor)) -> Result<Tensor, Error> {
-        let mut y = self.bn1.forward(&self.conv1.forward(x)?, pass)?.f_relu_()?;
+        let mut y = self.bn1.forward(&self.conv1.forward(x, pass)?, pass)?.f_relu_()?;
         if self.max_pool {
             y = y.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
         }

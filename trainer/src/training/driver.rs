@@ -1,6 +1,7 @@
 //! The training loop of every stage: it owns the clock, the meter, the optimiser, the Reducer, the checkpoints, and how
 //! training stops. What is trained is a [`Task`].
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use simsiam_contract::RankPhase;
@@ -9,6 +10,7 @@ use tch_ext::c10d::Reducer;
 
 use super::clock::Clock;
 use super::meter::Meter;
+use super::rewind::Rewind;
 use super::sgd::Sgd;
 use super::sync_schedule::SyncSchedule;
 use super::task::{Batches, EpochEnd, LossReduction, StepContext, Task, TaskSpec};
@@ -16,10 +18,13 @@ use crate::checkpoint::{Checkpoints, Writer};
 use crate::dist::BucketSizes;
 use crate::dist::{Rank, device};
 use crate::error::Error;
+use crate::storage::Storage;
 use crate::telemetry::event::{Event, Step};
 
 /// What the driver needs beside the task.
 pub struct Options {
+    /// The run's output.
+    pub storage: Storage,
     /// The checkpoints of the stage.
     pub checkpoints: Checkpoints,
     /// When to write and to delete them.
@@ -87,8 +92,12 @@ pub(super) struct Driver<'a, T> {
     /// The state that training begins with is the final one, and is not a checkpoint of this run yet.
     pub(super) unsaved: bool,
     pub(super) trained: Trained,
+    /// The state at the last exchange of measurements; `None` if there is no memory for it.
+    pub(super) rewind: Option<Rewind>,
+    /// The last measurements, in order.
+    pub(super) recent: VecDeque<Step>,
+    pub(super) sync: SyncSchedule,
     meter: Meter,
-    sync: SyncSchedule,
 }
 
 impl<'a, T: Task> Driver<'a, T> {
@@ -105,6 +114,8 @@ impl<'a, T: Task> Driver<'a, T> {
             unsaved: false,
             trained: Trained::default(),
             meter: Meter::new(spec.batch_size, spec.epochs, spec.steps_per_epoch),
+            rewind: None,
+            recent: VecDeque::new(),
             sync: SyncSchedule::new(),
             spec,
         }
@@ -118,6 +129,7 @@ impl<'a, T: Task> Driver<'a, T> {
         if self.unsaved {
             self.save()?;
         }
+        self.keep_first_state();
         if self.task.epoch_end_pending(&self.clock) {
             self.end_epoch()?;
         }
@@ -208,13 +220,14 @@ impl<'a, T: Task> Driver<'a, T> {
         let statistics: Vec<f64> = sums[3..].iter().map(|sum| sum / world).collect();
         self.sync.synchronised(self.clock.step, sums[1] / world);
         if !loss.is_finite() || statistics.iter().any(|value| !value.is_finite()) {
-            let (step, epoch, field) = (self.clock.step, self.clock.last_epoch(), self.spec.lr_field);
-            return Err(Error::NotFinite { loss, step, epoch, field });
+            return Err(self.not_finite(loss));
         }
         let measured =
             Step { gpu_memory: device::memory(self.rank.device), ..self.meter.measure(self.clock.step, loss) };
         let measured = self.task.report(&self.clock, &statistics, measured)?;
         self.trained.loss = Some(loss);
+        self.remember(&measured);
+        self.keep_state();
         self.rank.sink.send(&Event::Step(measured));
         Ok(if sums[2] > 0.0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }

@@ -17,11 +17,14 @@ use crate::checkpoint::EvalRecord;
 use crate::dist::{Rank, peer_lost};
 use crate::error::Error;
 use crate::model::Params;
+use crate::model::probe::Place;
 use crate::telemetry::event::Step;
 
 /// The fixed facts of a task.
 #[derive(Clone, Debug)]
 pub struct TaskSpec {
+    /// Name of the stage.
+    pub stage: String,
     /// Epochs of the stage.
     pub epochs: u32,
     /// Images of a step, over all ranks.
@@ -66,6 +69,8 @@ pub struct Start {
 pub struct Loaded<B> {
     /// The batch.
     pub batch: B,
+    /// The samples' ids, if it has any.
+    pub ids: Vec<u64>,
     /// Images of it that could not be read, with what replaced them.
     pub replaced: Vec<Replaced>,
 }
@@ -166,6 +171,19 @@ pub trait Task {
         context: &mut StepContext,
         batch: <<Self as Task>::Batches as Batches>::Batch,
     ) -> Result<Tensor, Error>;
+
+    /// Whether the steps since the last exchange of measurements can be repeated from the state at that time.
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    /// Where a value is not finite in a batch or in what the network makes of it: the forward pass of
+    /// [`step`](Self::step) with a [`Probe`](crate::model::probe::Probe), without a trace in the state. It makes the same
+    /// collective calls on every rank.
+    fn probe(&self, batch: &<<Self as Task>::Batches as Batches>::Batch) -> Result<Option<Place>, Error>;
+
+    /// The name of a sample, by its id in [`Loaded::ids`].
+    fn sample_name(&self, id: u64) -> String;
 
     /// Further scalars of the last step, to be averaged over the ranks for [`report`](Self::report).
     fn statistics(&mut self) -> Result<Vec<f64>, Error> {

@@ -86,15 +86,16 @@ impl Batches for LabelledBatches {
                 let images = Tensor::f_from_slice(&batch.views[0])?.f_reshape(shape)?;
                 let input = crate::dist::device::upload(&images, self.device)?;
                 let classes = Tensor::f_from_slice(&classes)?.f_to_device(self.device)?;
+                let ids = batch.ids.clone();
                 loader.recycle(batch);
-                Ok(Some(Loaded { batch: Labelled { input, classes }, replaced }))
+                Ok(Some(Loaded { batch: Labelled { input, classes }, ids, replaced }))
             }
             From::Features { table, rows } => {
                 let Some(rows) = rows.next() else { return Ok(None) };
                 let rows = Tensor::f_from_slice(&rows)?.f_to_device(self.device)?;
                 let input = table.features.f_index_select(0, &rows)?;
                 let classes = table.classes.f_index_select(0, &rows)?;
-                Ok(Some(Loaded { batch: Labelled { input, classes }, replaced: Vec::new() }))
+                Ok(Some(Loaded { batch: Labelled { input, classes }, ids: Vec::new(), replaced: Vec::new() }))
             }
         }
     }

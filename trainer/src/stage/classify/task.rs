@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::eval::accuracy::Validation;
 use crate::eval::extraction::needs_classes;
 use crate::model::classifier::CLASSIFIER;
+use crate::model::probe::{self, Place, Probe, What};
 use crate::model::{Classifier, Params, Pass};
 use crate::storage::Storage;
 use crate::telemetry::EncoderKind;
@@ -67,6 +68,7 @@ pub fn run(rank: &Rank, request: ClassifyInput) -> Result<StageResult, Error> {
     }
     let (task, folder, spec) = ClassifyTask::new(rank, &request)?;
     let options = Options {
+        storage: request.storage.clone(),
         checkpoints: Checkpoints::in_folder(request.storage.clone(), folder),
         policy: request.recipe.checkpoint.clone(),
         attempt: request.attempt,
@@ -130,6 +132,7 @@ impl<'a> ClassifyTask<'a> {
             Encoder::Untrained => None,
         };
         let spec = TaskSpec {
+            stage: stage_name(request),
             epochs: protocol.epochs(),
             batch_size: protocol.batch_size(),
             steps_per_epoch,
@@ -154,11 +157,7 @@ impl<'a> ClassifyTask<'a> {
 
     /// The stage's name in progress and metrics.
     fn name(&self) -> String {
-        let kind = match self.request.encoder {
-            Encoder::Trained | Encoder::Other(_) => EncoderKind::Trained,
-            Encoder::Untrained => EncoderKind::Untrained,
-        };
-        kind.stage_name(self.protocol().name())
+        stage_name(self.request)
     }
 
     fn result(self) -> StageResult {
@@ -232,9 +231,18 @@ impl<'a> ClassifyTask<'a> {
 
     /// Logits `[N, classes]` of images `[N, 3, S, S]`, in evaluation mode and fp32.
     fn logits(&self, images: &Tensor) -> Result<Tensor, Error> {
-        let forward = || self.network.classify(&self.network.features(images, Pass::EVAL)?);
+        let forward = || self.network.classify(&self.network.features(images, Pass::EVAL)?, Pass::EVAL);
         Ok(self.in_precision(forward)?.f_to_kind(Kind::Float)?)
     }
+}
+
+/// The stage's name, which says if the encoder is untrained.
+fn stage_name(request: &ClassifyInput) -> String {
+    let kind = match request.encoder {
+        Encoder::Trained | Encoder::Other(_) => EncoderKind::Trained,
+        Encoder::Untrained => EncoderKind::Untrained,
+    };
+    kind.stage_name(request.protocol.name())
 }
 
 /// The images that are trained on, and the steps of an epoch.
@@ -316,7 +324,8 @@ impl Task for ClassifyTask<'_> {
         let loss = match self.protocol() {
             Protocol::Linear(_) => {
                 let features = self.frozen_features(&batch.input)?;
-                let loss = cross_entropy(&self.network.classify(&features)?, &batch.classes)?.f_div_scalar(images)?;
+                let loss = cross_entropy(&self.network.classify(&features, Pass::EVAL)?, &batch.classes)?
+                    .f_div_scalar(images)?;
                 tch_ext::backward(&loss)?;
                 if let Some(group) = self.rank.peers() {
                     context.sgd.all_reduce_gradients(group).map_err(peer_lost("a step"))?;
@@ -327,7 +336,7 @@ impl Task for ClassifyTask<'_> {
                 context.prepare_forward()?;
                 let pass = Pass::train(self.rank.peers());
                 let logits =
-                    self.in_precision(|| self.network.classify(&self.network.features(&batch.input, pass)?))?;
+                    self.in_precision(|| self.network.classify(&self.network.features(&batch.input, pass)?, pass))?;
                 let loss = cross_entropy(&logits, &batch.classes)?.f_div_scalar(images)?;
                 // The Reducer takes the mean over the ranks; their parts are to be summed.
                 match self.rank.peers() {
@@ -341,6 +350,29 @@ impl Task for ClassifyTask<'_> {
         let rates: Vec<f64> = self.protocol().peak_rates().iter().map(|peak| peak * factor).collect();
         context.sgd.step(&rates)?;
         Ok(loss)
+    }
+
+    fn probe(&self, batch: &Labelled) -> Result<Option<Place>, Error> {
+        let probe = Probe::default();
+        let images = probe::is_finite(&batch.input)?;
+        let logits = match self.protocol() {
+            Protocol::Linear(_) => {
+                let features = self.frozen_features(&batch.input)?;
+                probe.look("the frozen backbone", &features)?;
+                self.network.classify(&features, Pass { probe: Some(&probe), ..Pass::EVAL })?
+            }
+            Protocol::Finetune(_) => {
+                let pass = Pass { track: false, probe: Some(&probe), ..Pass::train(self.rank.peers()) };
+                self.in_precision(|| self.network.classify(&self.network.features(&batch.input, pass)?, pass))?
+            }
+        };
+        let loss = probe::is_finite(&cross_entropy(&logits, &batch.classes)?)?;
+        let images = (!images).then(|| Place::of(What::Images));
+        Ok(images.or(probe.found()).or((!loss).then(|| Place::of(What::Loss))))
+    }
+
+    fn sample_name(&self, id: u64) -> String {
+        self.source.name(id).to_owned()
     }
 
     fn report(&mut self, clock: &Clock, _: &[f64], mut step: Step) -> Result<Step, Error> {

@@ -54,9 +54,10 @@ impl Batches for ViewBatches {
         // Two pairs of views are of the same images, so the first batch names all.
         let replaced = batches.first_mut().map(|batch| std::mem::take(&mut batch.replaced)).unwrap_or_default();
         let pair = |batch: &Batch| Ok([self.view(batch, 0)?, self.view(batch, 1)?]);
+        let ids = batches.first().map(|batch| batch.ids.clone()).unwrap_or_default();
         let views = batches.iter().map(pair).collect::<Result<_, Error>>()?;
         self.loaders.iter().zip(batches).for_each(|(loader, batch)| loader.recycle(batch));
-        Ok(Some(Loaded { batch: views, replaced }))
+        Ok(Some(Loaded { batch: views, ids, replaced }))
     }
 
     fn wait(&self) -> Duration {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use simsiam_contract::{RankPhase, StageResult};
 use simsiam_data::{Loader, LoaderOptions, Source, ViewFormat};
-use simsiam_recipe::{Ablation, AugmentDevice, CheckpointPolicy, Pretrain, Recipe};
+use simsiam_recipe::{Ablation, AugmentDevice, CheckpointPolicy, Pretrain, Recipe, Stage};
 use tch::{Kind, Tensor};
 
 use super::alternation::{Alternation, Intervals};
@@ -20,6 +20,7 @@ use crate::dist::{BucketSizes, Rank, device, peak_flops};
 use crate::error::Error;
 use crate::eval::extraction::needs_classes;
 use crate::eval::knn::{Evaluation, FeatureSource};
+use crate::model::probe::{self, Place, Probe, What};
 use crate::model::simsiam::{output_std, spectrum};
 use crate::model::{Outputs, Params, Pass, SimSiam, flops};
 use crate::storage::Storage;
@@ -91,6 +92,7 @@ pub fn run(rank: &Rank, request: PretrainInput) -> Result<StageResult, Error> {
     }
     Intervals::new(pretrain.alternation.as_ref(), steps_per_epoch).check(pretrain, rank.info.world)?;
     let spec = TaskSpec {
+        stage: Stage::Pretrain.name().to_owned(),
         epochs: pretrain.epochs,
         batch_size: pretrain.batch_size,
         steps_per_epoch,
@@ -103,6 +105,7 @@ pub fn run(rank: &Rank, request: PretrainInput) -> Result<StageResult, Error> {
         uses_reducer: true,
     };
     let options = Options {
+        storage: request.storage.clone(),
         checkpoints: Checkpoints::new(request.storage.clone()),
         policy: recipe.checkpoint.clone(),
         attempt: request.attempt,
@@ -294,6 +297,33 @@ impl Task for PretrainTask<'_> {
         let outputs = self.outputs.as_ref();
         let loss = outputs.map(|outputs| outputs.loss.shallow_clone());
         loss.ok_or_else(|| Error::config("spec.pretrain.accumulate", "must be at least 1"))
+    }
+
+    /// Targets of an interval are not kept.
+    fn is_repeatable(&self) -> bool {
+        self.pretrain.alternation.is_none()
+    }
+
+    fn probe(&self, pairs: &Vec<Views>) -> Result<Option<Place>, Error> {
+        let probe = Probe::default();
+        let pass = Pass { track: false, probe: Some(&probe), ..Pass::train(self.rank.peers()) };
+        let micro_batches = i64::from(self.pretrain.accumulate);
+        let (mut images, mut losses) = (true, true);
+        for pair in pairs {
+            for i in 0..micro_batches {
+                let [one, two] = micro_batch_of(pair, i, micro_batches)?;
+                images = images && probe::is_finite(&one)? && probe::is_finite(&two)?;
+                let forward = || self.model.forward([&one, &two], pass);
+                let outputs = device::in_precision(self.rank.device, self.pretrain.precision, forward)?;
+                losses = losses && probe::is_finite(&outputs.loss)? && probe::is_finite(&output_std(&outputs.z[0])?)?;
+            }
+        }
+        let images = (!images).then(|| Place::of(What::Images));
+        Ok(images.or(probe.found()).or((!losses).then(|| Place::of(What::Loss))))
+    }
+
+    fn sample_name(&self, id: u64) -> String {
+        self.source.name(id).to_owned()
     }
 
     /// The output std.

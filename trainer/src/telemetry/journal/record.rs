@@ -83,6 +83,15 @@ pub struct Training {
 }
 
 impl Training {
+    /// The measurements of a step that the journal keeps.
+    pub fn of(step: &Step) -> Self {
+        let mut values = Values::default();
+        for metric in metric_table::of_record(RecordKind::Training) {
+            values.set(metric.key, metric.of_step(step));
+        }
+        Self { steps: step.steps, epochs: step.epochs, corrupt: step.corrupt, values }
+    }
+
     /// The value of `metric`, if it was measured.
     pub fn get(&self, metric: &Metric) -> Option<f64> {
         self.values.get(metric.key)
@@ -126,7 +135,7 @@ impl RecordBuilder {
                     records.push(self.record(time, 0, 0.0, Measurement::Start));
                 }
                 let epoch = step.step as f64 * self.epochs_per_step;
-                records.push(self.record(time, step.step, epoch, Measurement::Training(training(step))));
+                records.push(self.record(time, step.step, epoch, Measurement::Training(Training::of(step))));
                 records
             }
             Event::Checkpoint { step, uri, seconds, bytes } => {
@@ -149,12 +158,4 @@ impl RecordBuilder {
         let time = jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |t| format!("{t:.3}"));
         Record { time, stage: self.stage.clone(), attempt: self.attempt, step, epoch, what }
     }
-}
-
-fn training(step: &Step) -> Training {
-    let mut values = Values::default();
-    for metric in metric_table::of_record(RecordKind::Training) {
-        values.set(metric.key, metric.of_step(step));
-    }
-    Training { steps: step.steps, epochs: step.epochs, corrupt: step.corrupt, values }
 }
