@@ -387,6 +387,8 @@ fn change_of_training_field_is_refused_and_of_access_allowed() {
         ("/dataset/val", json!("s3://other/val"), ".dataset.val"),
         ("/dataset/probe", json!({"train": "s3://other/a", "val": "s3://other/b"}), ".dataset.probe"),
         ("/dataset/imageKey", json!("left.jpg"), ".dataset.imageKey"),
+        ("/dataset/imageColumn", json!("img"), ".dataset.imageColumn"),
+        ("/dataset/labelColumn", json!("fine_label"), ".dataset.labelColumn"),
         ("/dataset/pack", json!({}), ".dataset.pack"),
         ("/output/uri", json!("s3://other/r"), ".output.uri"),
         ("/pretrain/epochs", json!(11), ".pretrain"),

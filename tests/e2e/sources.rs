@@ -67,14 +67,27 @@ impl Fixture {
                 retry_timeout: Duration::from_secs(retry_timeout),
             },
             cache: cache.map(|limit| Arc::new(Cache::open(&folder, limit).unwrap())),
-            image_key: None,
-            runtime: self.runtime.handle().clone(),
+            extracts: cache.map(|limit| (folder.clone(), limit)),
+            ..Access::new(self.runtime.handle().clone())
         }
+    }
+
+    /// Copies the images of the tests of Parquet files to `parquet/…` of the bucket: `images` as files, and `data`.
+    fn add_parquet(&self) -> PathBuf {
+        let to = self.bucket().join("parquet");
+        let copied = Command::new("cp").arg("-r").arg(parquet("")).arg(&to).status().unwrap();
+        assert!(copied.success());
+        to
     }
 
     fn local(&self) -> Arc<dyn Source> {
         open(text(&self.bucket().join("images/train")), None, &self.access(None, 1)).unwrap()
     }
+}
+
+/// A file or folder of the tests of Parquet files.
+fn parquet(name: &str) -> PathBuf {
+    simsiam_tests::root().join("trainer/data/tests/parquet").join(name)
 }
 
 fn assert_same(a: &dyn Source, b: &dyn Source) {
@@ -381,6 +394,119 @@ fn unlabelled_run_is_evaluated_on_its_probe_in_every_layout() {
     let packed = [&local, "dataset.probe.val=./nowhere"];
     let (code, _, err) = simsiam_tests::run(&["knn", "-f", file.write(), "--set", packed[0], "--set", packed[1]]);
     assert!(code != 0 && err.contains("nowhere"), "{code} {err}");
+}
+
+#[test]
+fn parquet_in_object_storage_has_the_samples_of_its_folder() {
+    if !with_keys("parquet_in_object_storage_has_the_samples_of_its_folder") {
+        return;
+    }
+    let fixture = Fixture::new();
+    let folder = open(text(&fixture.add_parquet().join("images/train")), None, &fixture.access(None, 20)).unwrap();
+    let remote = open("s3://data/parquet/data/train", None, &fixture.access(None, 20)).unwrap();
+    // One request for the page of a sample, and none for the others of the page.
+    let before = fixture.server.served();
+    let first = remote.read(0).unwrap();
+    assert_eq!((fixture.server.served() - before, &first), (1, &folder.read(0).unwrap()));
+    assert_same(&*folder, &*remote);
+    assert_eq!(fixture.server.served() - before, 2, "two files, each with one page of images");
+    let prefetched = open("s3://data/parquet/data/train", None, &fixture.access(None, 20)).unwrap();
+    prefetched.prefetch(&(0..24).collect::<Vec<_>>());
+    assert_same(&*folder, &*prefetched);
+    for (address, samples) in [("data/test-00000-of-00001.parquet", 6), ("forms/scanned.parquet", 24)] {
+        let one = open(&format!("s3://data/parquet/{address}"), None, &fixture.access(None, 20)).unwrap();
+        assert_eq!(one.len(), samples);
+        one.read(samples as u64 - 1).unwrap();
+    }
+    let splits = open("s3://data/parquet/data", None, &fixture.access(None, 20)).map(drop).unwrap_err();
+    assert!(matches!(&splits, Error::Selection { reason, .. } if reason.contains("test, train")), "{splits}");
+
+    // Tables and extracts in the cache serve a whole run; a lasting outage without them is no fault of the data.
+    let cached = open("s3://data/parquet/data/train", None, &fixture.access(Some(1 << 30), 20)).unwrap();
+    wait_until(Duration::from_secs(30), "the copies", || (copies(&fixture).len() == 4).then_some(()));
+    std::thread::sleep(Duration::from_millis(200));
+    fixture.server.unavailable(ALL);
+    assert_same(&*folder, &*cached);
+    let remote = open("s3://data/parquet/data/train", None, &fixture.access(None, 2)).map(drop).unwrap_err();
+    assert!(matches!(remote, Error::Storage { kind: StorageErrorKind::Unavailable, .. }), "{remote}");
+    fixture.server.unavailable(0);
+    drop(cached);
+    // Damaged extracts and tables are made again.
+    for (number, copy) in copies(&fixture).iter().enumerate() {
+        let mut bytes = fs::read(copy).unwrap();
+        let half = bytes.len() / 2;
+        bytes[half / 2] ^= 1;
+        fs::write(copy, if number % 2 == 0 { &bytes } else { &bytes[..half] }).unwrap();
+    }
+    let again = open("s3://data/parquet/data/train", None, &fixture.access(Some(1 << 30), 20)).unwrap();
+    assert_same(&*folder, &*again);
+}
+
+#[test]
+fn run_on_parquet_ends_with_the_weights_of_a_run_on_its_folder() {
+    let fixture = Fixture::new();
+    let (at, cache) = (fixture.add_parquet(), fixture.folder.path().join("run-cache"));
+    let mut file = RunFile::new(fixture.folder.path(), &at, "val");
+    file.set("/pretrain/epochs", 2.into()).set("/pretrain/batchSize", 12.into()).set("/knn", json!({}));
+    let mut results = Vec::new();
+    for (name, train, val) in [
+        ("folder", text(&at.join("images/train")), text(&at.join("images/test"))),
+        ("local", text(&at.join("data/train")), text(&at.join("data/test"))),
+        ("remote", "s3://data/parquet/data/train", "s3://data/parquet/data/test-00000-of-00001.parquet"),
+        ("packed", "s3://data/parquet/data/train", "s3://data/parquet/data/test"),
+    ] {
+        let dataset = json!({
+            "train": train, "val": val, "endpoint": fixture.server.endpoint(), "region": "us-east-1",
+            "imageColumn": "image", "labelColumn": "label",
+        });
+        file.set("/dataset", dataset).set("/output/uri", json!(fixture.folder.path().join(name)));
+        if name == "packed" {
+            file.set("/dataset/pack", json!({}));
+        }
+        let (code, out, err) = run_on(&file, &cache, "20");
+        assert_eq!(code, 0, "{name}: {err}");
+        assert_eq!(out.contains("time of prepare"), name == "packed", "{out}");
+        let result = file.result();
+        results.push((name, result["weightsSha256"].clone(), result["knn"].clone()));
+    }
+    let (_, weights, knn) = results[0].clone();
+    assert!(weights.is_string() && knn.is_object(), "{results:?}");
+    for (name, its_weights, its_knn) in &results[1..3] {
+        assert_eq!((its_weights, &its_knn["top1"]), (&weights, &knn["top1"]), "{name}");
+    }
+    // `pack` is part of the recipe; its images keep their bytes unless they are PNG.
+    assert!(results[3].2.is_object(), "{results:?}");
+}
+
+#[test]
+fn parquet_is_verified_packed_and_refused_by_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let say = |arguments: &[&str]| {
+        let mut say = command(&[&["data"], arguments].concat());
+        output_of(say.env("SIMSIAM_CACHE", folder.path().join("cache")).output().unwrap())
+    };
+    let (code, out, err) = say(&["verify", text(&parquet("data/train"))]);
+    assert_eq!((code, out.contains("24 images, all readable")), (0, true), "{out}{err}");
+    let (code, out, err) = say(&["stat", text(&parquet("forms/plain.parquet")), "--json"]);
+    let stat: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &stat["images"], &stat["classes"]), (0, &json!(24), &json!(3)), "{err}");
+    let (code, out, err) = say(&["pack", text(&parquet("data/train")), text(&folder.path().join("packed"))]);
+    assert_eq!((code, out.contains("24 images in 1 shards")), (0, true), "{out}{err}");
+    assert!(!folder.path().join("cache").exists(), "a small local set is not extracted");
+
+    let (code, out, err) = say(&["verify", text(&parquet("bad/nulls.parquet"))]);
+    assert_eq!(code, 65, "{out}{err}");
+    assert!(out.contains("the image is null, or only its path was saved"), "{out}");
+    let several = parquet("bad/several.parquet");
+    let (code, _, err) = say(&["stat", text(&several)]);
+    assert_eq!((code, err.contains("set dataset.imageColumn (--image-column)")), (78, true), "{err}");
+    let columns = ["--image-column", "left", "--label-column", "b_label"];
+    let (code, out, err) = say(&[&["stat", text(&several)], &columns[..]].concat());
+    assert_eq!((code, out.contains("classes  3, of 2 to 2 images")), (0, true), "{out}{err}");
+    let (code, _, err) = say(&["stat", text(&several), "--image-column", ""]);
+    assert_eq!((code, err.contains("must be the name of a column")), (64, true), "{err}");
+    let (code, _, err) = say(&["stat", text(&parquet("bad/mixed.parquet"))]);
+    assert_eq!((code, err.contains("2 of 6 images have no label")), (0, true), "{err}");
 }
 
 #[test]

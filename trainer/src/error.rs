@@ -251,7 +251,7 @@ fn data_exit_code(error: &simsiam_data::Error) -> ExitCode {
             StorageErrorKind::Denied | StorageErrorKind::Refused | StorageErrorKind::ReadOnly => ExitCode::Config,
             StorageErrorKind::Full | StorageErrorKind::Unavailable => ExitCode::Temporary,
         },
-        E::Option { .. } => ExitCode::Config,
+        E::Option { .. } | E::Selection { .. } => ExitCode::Config,
         E::Worker { .. } => ExitCode::Temporary,
         E::Io { .. } if !error.is_bad_image() => ExitCode::Temporary,
         _ => ExitCode::Data,
@@ -290,7 +290,7 @@ fn data_subject(error: &simsiam_data::Error) -> Option<String> {
     use simsiam_data::Error as E;
     match error {
         E::Io { path, .. } | E::NotAFolder { path } => Some(path.display().to_string()),
-        E::Storage { uri, .. } | E::Shard { uri, .. } => Some(uri.clone()),
+        E::Storage { uri, .. } | E::Shard { uri, .. } | E::Selection { uri, .. } => Some(uri.clone()),
         E::EmptyFolder { location }
         | E::NoImages { location, .. }
         | E::MixedLayout { location, .. }

@@ -16,6 +16,8 @@ const IMMUTABLE: &[&str] = &[
     "dataset.val",
     "dataset.probe",
     "dataset.imageKey",
+    "dataset.imageColumn",
+    "dataset.labelColumn",
     "dataset.decode",
     "dataset.pack",
     "output.uri",

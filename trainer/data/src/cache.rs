@@ -86,6 +86,30 @@ impl Cache {
         size: u64,
         write: impl FnOnce(&mut dyn Write, &Path) -> Result<(), Error>,
     ) -> Result<Filled, Error> {
+        let exactly = |written| {
+            let reason = || format!("received {written} bytes instead of {size}");
+            if written == size { Ok(()) } else { Err(reason()) }
+        };
+        self.fill_if(key, size, exactly, write)
+    }
+
+    /// As [`Self::fill`] for a number of bytes that is not known before; room is made for `size`.
+    pub(crate) fn fill_about(
+        &self,
+        key: &str,
+        size: u64,
+        write: impl FnOnce(&mut dyn Write, &Path) -> Result<(), Error>,
+    ) -> Result<Filled, Error> {
+        self.fill_if(key, size, |_| Ok(()), write)
+    }
+
+    fn fill_if(
+        &self,
+        key: &str,
+        size: u64,
+        accept: impl FnOnce(u64) -> Result<(), String>,
+        write: impl FnOnce(&mut dyn Write, &Path) -> Result<(), Error>,
+    ) -> Result<Filled, Error> {
         let path = self.path(key);
         let fail = |source| Error::Io { path: path.clone(), action: "write", source };
         fs::create_dir_all(path.parent().unwrap_or(&self.folder)).map_err(fail)?;
@@ -95,7 +119,7 @@ impl Cache {
             Err(fs::TryLockError::WouldBlock) => return Ok(Filled::Busy),
             Err(fs::TryLockError::Error(e)) => return Err(fail(e)),
         }
-        let done = self.fill_locked(&path, size, write);
+        let done = self.fill_locked(&path, size, accept, write);
         // Removed while it is held: a process that opened it before finds the copy, or fills it a second time to no effect.
         let _ = fs::remove_file(path.with_extension(LOCK));
         match done {
@@ -108,6 +132,7 @@ impl Cache {
         &self,
         path: &Path,
         size: u64,
+        accept: impl FnOnce(u64) -> Result<(), String>,
         write: impl FnOnce(&mut dyn Write, &Path) -> Result<(), Error>,
     ) -> Result<Filled, Error> {
         let fail = |source| Error::Io { path: path.to_owned(), action: "write", source };
@@ -123,17 +148,17 @@ impl Cache {
             let mut file = File::create(&part).map_err(fail)?;
             write(&mut file, path)?;
             let written = file.metadata().map_err(fail)?.len();
-            if written != size {
-                let reason = format!("received {written} bytes instead of {size}");
-                return Err(Error::Shard { uri: path.display().to_string(), reason });
-            }
-            fs::rename(&part, path).map_err(fail)
+            accept(written).map_err(|reason| Error::Shard { uri: path.display().to_string(), reason })?;
+            fs::rename(&part, path).map_err(fail)?;
+            Ok(written)
         })();
-        if let Err(error) = result {
-            let _ = fs::remove_file(&part);
-            return Err(error);
-        }
-        self.used.fetch_add(size, Ordering::Relaxed);
+        match result {
+            Ok(written) => self.used.fetch_add(written, Ordering::Relaxed),
+            Err(error) => {
+                let _ = fs::remove_file(&part);
+                return Err(error);
+            }
+        };
         Ok(Filled::There(path.to_owned()))
     }
 

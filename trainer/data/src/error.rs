@@ -56,6 +56,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// What to read at an address is not clear, or is not there: several splits or columns, or none of the name given.
+    #[error("{uri}: {reason}")]
+    Selection {
+        /// The address or file.
+        uri: String,
+        /// What was found, and what to set.
+        reason: String,
+    },
+
     /// The folder is empty.
     #[error("{location}: the folder is empty; expected <class>/<name>.jpg|png|…, or images without class folders")]
     EmptyFolder {
@@ -65,8 +74,9 @@ pub enum Error {
 
     /// The folder has files, but none with the name of an image.
     #[error(
-        "{location}: no images among {files} files{}; expected names ending in .jpg, .jpeg, .jfif, .jpe or .png, at the top or one folder deep",
-        in_brackets(kinds)
+        "{location}: no images among {files} files{}; expected names ending in .jpg, .jpeg, .jfif, .jpe or .png, at the top or one folder deep{}",
+        in_brackets(kinds),
+        parquet_advice(kinds)
     )]
     NoImages {
         /// The data set's root.
@@ -190,6 +200,11 @@ pub enum Error {
         /// What happened to the thread.
         what: String,
     },
+}
+
+fn parquet_advice(kinds: &str) -> &'static str {
+    let has = kinds.split(", ").any(|kind| kind.ends_with(" .parquet"));
+    if has { "; of Parquet files, name the folder that they are directly in, or one of them" } else { "" }
 }
 
 fn in_brackets(text: &str) -> String {

@@ -72,7 +72,8 @@ pub use loader::{Batch, EvalBatch, EvalLoader, Loader, LoaderOptions, Replaced, 
 pub use ops::{Jitter, JitterOp};
 pub use order::{permutation, rank_slice};
 pub use source::{
-    Access, ImageFolder, ListingReport, Manifest, Objects, ShardInfo, Shards, Source, Subset, listing_digest, open,
+    Access, Columns, ImageFolder, ListingReport, Manifest, Objects, ParquetFiles, ShardInfo, Shards, Source, Subset,
+    listing_digest, open,
 };
 pub use times::{LoadStage, LoadTimes};
 pub use transcode::{TargetSize, Transcoder};

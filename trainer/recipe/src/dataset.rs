@@ -11,8 +11,9 @@ use crate::{rules, schema};
 #[schemars(transform = schema::plain, transform = rules::dataset)]
 pub struct Dataset {
     /// Training images: a folder of class folders, a flat folder (without labels), tar shards
-    /// (WebDataset), or a set packed by `simsiam data pack`. A path, `file:///path`,
-    /// `s3://bucket/prefix`, `gs://…`, `az://…` or `pvc://claim/path`.
+    /// (WebDataset), Parquet files (Hugging Face), or a set packed by `simsiam data pack`. A path,
+    /// `file:///path`, `s3://bucket/prefix`, `gs://…`, `az://…` or `pvc://claim/path`. The beginning of the
+    /// names of Parquet files selects a split, as in `data/train`.
     #[schemars(length(max = 1024))]
     pub train: String,
     /// Labelled validation images with the classes of `train`; `knn`, `linear` and `finetune` need it.
@@ -28,6 +29,15 @@ pub struct Dataset {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub image_key: Option<String>,
+    /// Column of Parquet files with the images: a struct with `bytes`, or binary. Default: the only such column, or `image`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub image_column: Option<String>,
+    /// Column of Parquet files with the labels: numbers or text. Default: `label`, `labels`, or the only column whose type or
+    /// name says that it has classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub label_column: Option<String>,
     /// Endpoint of an S3-compatible service other than AWS, as `https://host:port`. Default: that of `output`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

@@ -163,6 +163,9 @@ pub const RECIPE: &[Rule] = &[
     ),
 ];
 
+const COLUMN: &str = "self != '' && !self.matches('[[:cntrl:]]')";
+const COLUMN_TEXT: &str = "must be the name of a column, without control characters";
+
 /// Rules of `dataset`.
 pub const DATASET: &[Rule] = &[
     Rule::on("train", LOCATION, LOCATION_TEXT),
@@ -172,6 +175,8 @@ pub const DATASET: &[Rule] = &[
         "self.matches('^[A-Za-z0-9_-]+([.][A-Za-z0-9_-]+)*$')",
         "must be an ending without the first dot, such as jpg or left.jpg",
     ),
+    Rule::on("imageColumn", COLUMN, COLUMN_TEXT),
+    Rule::on("labelColumn", COLUMN, COLUMN_TEXT),
     Rule::across(
         ".val",
         "!has(self.val) || !has(self.probe)",

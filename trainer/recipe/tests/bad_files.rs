@@ -508,3 +508,24 @@ fn probe_and_image_key_are_checked() {
     let message = answer("val: ./b, imageKey: .jpg");
     assert!(message.contains("spec.dataset.imageKey") && message.contains("without the first dot"), "{message}");
 }
+
+#[test]
+fn columns_of_parquet_files_are_checked() {
+    let answer = |dataset: &str| {
+        let text = format!(
+            "apiVersion: simsiam.dev/v1alpha1\nkind: SimSiamRun\nmetadata: {{name: a}}\nspec:\n  \
+             dataset: {{train: ./a, val: ./b, {dataset}}}\n  output: {{uri: ./out}}\n  knn: {{}}\n"
+        );
+        answer(&text)
+    };
+    assert!(answer("imageColumn: img, labelColumn: 'fine label (ä)'").starts_with("accepted: "));
+    for field in ["imageColumn", "labelColumn"] {
+        for value in ["''", "\"a\\tb\""] {
+            let message = answer(&format!("{field}: {value}"));
+            assert!(message.contains(&format!("spec.dataset.{field}")), "{message}");
+            assert!(message.contains("must be the name of a column"), "{message}");
+        }
+        let message = answer(&format!("{field}: {}", "x".repeat(257)));
+        assert!(message.contains(&format!("spec.dataset.{field}")) && message.contains("256"), "{message}");
+    }
+}

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use simsiam_data::pack::{self, PackOptions};
 use simsiam_data::storage::{Storage, StorageOptions};
 use simsiam_data::synth::{self, SynthOptions};
-use simsiam_data::{Access, ListingReport, Source, TargetSize};
+use simsiam_data::{Access, Columns, ListingReport, Source, TargetSize};
+use simsiam_recipe::Cache as CacheSettings;
 use tokio::runtime::Runtime;
 
 use super::bar::Bar;
-use super::file::{parse_endpoint, parse_image_key, parse_region};
+use super::file::{parse_endpoint, parse_image_column, parse_image_key, parse_label_column, parse_region};
 use crate::agent::topology::default_threads;
-use crate::data::datasets::store_options;
+use crate::data::datasets::{cache_folder, store_options};
 use crate::data::inspect;
 use crate::error::Error;
 use crate::runtime;
@@ -61,7 +62,7 @@ pub enum Command {
 /// Arguments of `simsiam data pack`.
 #[derive(clap::Args)]
 pub struct PackArgs {
-    /// Images to pack: a folder, tar shards or a packed set, by path or s3://, gs:// or az:// address
+    /// Images to pack: a folder, tar shards, Parquet files or a packed set, by path or s3://, gs:// or az:// address
     from: String,
     /// Destination of the shards, by path or address; to resume after an interruption, run the same command
     /// again
@@ -97,6 +98,12 @@ pub struct AccessArgs {
     /// Ending of the image to use if a WebDataset key has several, such as jpg or left.jpg
     #[arg(long, value_name = "ENDING", value_parser = parse_image_key)]
     image_key: Option<String>,
+    /// Column of Parquet files with the images [default: the only column of images, or image]
+    #[arg(long, value_name = "COLUMN", value_parser = parse_image_column)]
+    image_column: Option<String>,
+    /// Column of Parquet files with the labels [default: label, or the only column of classes]
+    #[arg(long, value_name = "COLUMN", value_parser = parse_label_column)]
+    label_column: Option<String>,
     /// Threads [default: the machine's cores]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
@@ -115,9 +122,16 @@ impl AccessArgs {
         self.threads.unwrap_or_else(|| default_threads(1)) as usize
     }
 
+    /// How to read images, each of them once: only those of Parquet files are copied.
     fn access(&self, runtime: &Runtime) -> Access {
-        let image_key = self.image_key.clone();
-        Access { storage: self.storage(), cache: None, image_key, runtime: runtime.handle().clone() }
+        Access {
+            storage: self.storage(),
+            cache: None,
+            image_key: self.image_key.clone(),
+            columns: Columns { image: self.image_column.clone(), label: self.label_column.clone() },
+            extracts: Some((cache_folder(), CacheSettings::default().size_limit_bytes())),
+            runtime: runtime.handle().clone(),
+        }
     }
 
     fn open(&self, uri: &str, runtime: &Runtime) -> Result<Arc<dyn Source>, Error> {

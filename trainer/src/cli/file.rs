@@ -65,6 +65,16 @@ pub fn parse_image_key(text: &str) -> Result<String, String> {
     parse_as("dataset.imageKey", text)
 }
 
+/// Parses `--image-column` by the rules of `dataset.imageColumn`.
+pub fn parse_image_column(text: &str) -> Result<String, String> {
+    parse_as("dataset.imageColumn", text)
+}
+
+/// Parses `--label-column` by the rules of `dataset.labelColumn`.
+pub fn parse_label_column(text: &str) -> Result<String, String> {
+    parse_as("dataset.labelColumn", text)
+}
+
 /// An option is checked by the rules of the field that it is in a file.
 fn parse_as(field: &str, text: &str) -> Result<String, String> {
     simsiam_recipe::check_field(field, &text.into()).map(|()| text.to_owned())

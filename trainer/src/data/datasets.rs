@@ -7,7 +7,7 @@ use simsiam_contract::names::CACHE_FOLDER;
 use simsiam_data::cache::Cache;
 use simsiam_data::pack::{self, PackOptions};
 use simsiam_data::storage::{Storage, StorageErrorKind, StorageOptions, local_folder};
-use simsiam_data::{Access, DecodeMode, EvalView, Probabilities, Source, TargetSize, TwoViews};
+use simsiam_data::{Access, Columns, DecodeMode, EvalView, Probabilities, Source, TargetSize, TwoViews};
 use simsiam_recipe::{Augment, Dataset, Decode, Pack, Recipe};
 use tokio::runtime::Handle;
 
@@ -95,11 +95,26 @@ impl<'a> Datasets<'a> {
         classes: Option<&[String]>,
     ) -> Result<Arc<dyn Source>, Error> {
         let cache = if local_folder(uri).is_some() { None } else { Some(Arc::new(self.cache()?)) };
-        let image_key = self.recipe.dataset.image_key.clone();
-        let access = Access { storage, cache, image_key, runtime: self.runtime.clone() };
+        let access = self.access(storage, cache);
         let source = simsiam_data::open(uri, classes, &access).map_err(|e| in_field(field, e))?;
         warn_of_listing(field, &*source);
         Ok(source)
+    }
+
+    fn access(&self, storage: StorageOptions, cache: Option<Arc<Cache>>) -> Access {
+        let dataset = &self.recipe.dataset;
+        Access {
+            storage,
+            cache,
+            image_key: dataset.image_key.clone(),
+            columns: Columns { image: dataset.image_column.clone(), label: dataset.label_column.clone() },
+            extracts: Some((cache_folder(), self.cache_limit())),
+            runtime: self.runtime.clone(),
+        }
+    }
+
+    fn cache_limit(&self) -> u64 {
+        self.recipe.dataset.cache.clone().unwrap_or_default().size_limit_bytes()
     }
 
     fn packed_uri(&self, part: &str) -> String {
@@ -121,8 +136,7 @@ impl<'a> Datasets<'a> {
     }
 
     fn cache(&self) -> Result<Cache, Error> {
-        let limit = self.recipe.dataset.cache.clone().unwrap_or_default().size_limit_bytes();
-        Ok(Cache::open(&cache_folder(), limit)?)
+        Ok(Cache::open(&cache_folder(), self.cache_limit())?)
     }
 
     /// Packs both sets into the output, if the recipe asks for it; `progress` receives the part, the number of images
@@ -145,8 +159,7 @@ impl<'a> Datasets<'a> {
         for (field, part, uri) in parts {
             let Some(uri) = uri else { continue };
             // No cache: each image is read once.
-            let (storage, image_key) = (self.dataset_store(), dataset.image_key.clone());
-            let access = Access { storage, cache: None, image_key, runtime: self.runtime.clone() };
+            let access = self.access(self.dataset_store(), None);
             let source = simsiam_data::open(uri, classes.as_deref(), &access).map_err(|e| in_field(field, e))?;
             warn_of_listing(field, &*source);
             let to = Storage::create(&self.packed_uri(part), &self.output_store(), self.runtime.clone())

@@ -58,6 +58,7 @@ const TABLE: &[Row] = &[
             "memory",
             "packed",
             "parity",
+            "parquet",
             "partial",
             "transcode",
         ],

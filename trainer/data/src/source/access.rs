@@ -1,5 +1,6 @@
 //! What every source provides, and how sources are reached.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -7,6 +8,7 @@ use tokio::runtime::Handle;
 use sha2::{Digest, Sha256};
 
 use super::listing_report::ListingReport;
+use super::parquet::Columns;
 use crate::Error;
 use crate::cache::Cache;
 use crate::hex::hex;
@@ -22,6 +24,11 @@ pub struct Access {
     /// The ending after the first dot of a tar member's file name, such as `jpg` or `left.jpg`: of several images under
     /// one WebDataset key, this one is the sample. Without it all of them are.
     pub image_key: Option<String>,
+    /// The columns of Parquet files to read. Those without a name are found by their types and names.
+    pub columns: Columns,
+    /// Where the images of Parquet files are extracted to, if they are: a folder, which may be that of the cache, and the
+    /// most bytes that it may take. It is created when the first file is extracted.
+    pub extracts: Option<(PathBuf, u64)>,
     /// The runtime for requests; sources block on it, so they must not be used on its threads.
     pub runtime: Handle,
 }
@@ -30,7 +37,14 @@ impl Access {
     /// Default settings and no cache.
     #[must_use]
     pub fn new(runtime: Handle) -> Self {
-        Self { storage: StorageOptions::default(), cache: None, image_key: None, runtime }
+        Self {
+            storage: StorageOptions::default(),
+            cache: None,
+            image_key: None,
+            columns: Columns::default(),
+            extracts: None,
+            runtime,
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Names, classes and labels of a source's samples, in the order of their ids.
 
+use std::collections::BTreeSet;
+
 use super::listing_report::ListingReport;
 use crate::Error;
 
@@ -67,18 +69,23 @@ macro_rules! source_of_listing {
 }
 pub(super) use source_of_listing;
 
+/// In place of a label, for a sample without one among others with one.
+const UNLABELLED: u32 = u32::MAX;
+
 /// The names and labels of a source's samples.
 #[derive(Debug)]
 pub(super) struct Listing {
     names: Names,
     classes: Vec<String>,
+    /// By id; empty if no sample has a label.
     labels: Vec<u32>,
     listing_report: ListingReport,
 }
 
 impl Listing {
     /// Puts `items` in the order of (class, name) by bytes and labels them: with `known` classes, or with their own.
-    /// A folder around all class folders is no class: the folders in it are, unless it is one of `known`.
+    /// A folder around all class folders is no class: the folders in it are, unless it is one of `known`. All items must
+    /// have a class, or none.
     ///
     /// # Errors
     /// [`Error::EmptyFolder`], [`Error::NoImages`], [`Error::MixedLayout`], [`Error::UnknownClass`].
@@ -88,27 +95,40 @@ impl Listing {
         known: Option<&[String]>,
         mut listing_report: ListingReport,
     ) -> Result<(Self, Vec<T>), Error> {
-        let location = || uri.to_owned();
         listing_report.wrapper = listing_report.wrapper.take().or(unwrap(&mut items, known));
+        let flat = || items.iter().filter(|item| item.class.is_none());
+        let own: BTreeSet<&String> = items.iter().filter_map(|item| item.class.as_ref()).collect();
+        match flat().map(|item| &item.name).min() {
+            Some(first) if !own.is_empty() => Err(Error::MixedLayout {
+                location: uri.to_owned(),
+                flat: flat().count(),
+                classes: own.len(),
+                first: first.clone(),
+            }),
+            _ => Self::with_given_classes(uri, items, known, listing_report),
+        }
+    }
+
+    /// As [`Self::new`] for items whose classes are given by labels: they are as they say, and some may have none.
+    ///
+    /// # Errors
+    /// [`Error::EmptyFolder`], [`Error::NoImages`], [`Error::UnknownClass`].
+    pub(super) fn with_given_classes<T>(
+        uri: &str,
+        mut items: Vec<Item<T>>,
+        known: Option<&[String]>,
+        mut listing_report: ListingReport,
+    ) -> Result<(Self, Vec<T>), Error> {
+        let location = || uri.to_owned();
         items.sort_by(|a, b| (&a.class, &a.name).cmp(&(&b.class, &b.name)));
-        let Some(first) = items.first() else {
+        if items.is_empty() {
             return Err(match listing_report.total() {
                 0 => Error::EmptyFolder { location: location() },
                 files => Error::NoImages { location: location(), files, kinds: listing_report.kinds() },
             });
-        };
+        }
         let mut own: Vec<String> = items.iter().filter_map(|item| item.class.clone()).collect();
         own.dedup();
-        // Without a class they sort first.
-        let flat = items.iter().filter(|item| item.class.is_none()).count();
-        if flat > 0 && !own.is_empty() {
-            return Err(Error::MixedLayout {
-                location: location(),
-                flat,
-                classes: own.len(),
-                first: first.name.clone(),
-            });
-        }
         let classes = if own.is_empty() { Vec::new() } else { known.map_or_else(|| own.clone(), <[String]>::to_vec) };
         let mut numbers = Vec::with_capacity(own.len());
         for class in &own {
@@ -124,11 +144,15 @@ impl Listing {
         for item in items {
             names.push(&item.name);
             entries.push(item.entry);
-            if let Some(class) = item.class {
-                while own[at] != class {
-                    at += 1;
+            match item.class {
+                Some(class) => {
+                    while own[at] != class {
+                        at += 1;
+                    }
+                    labels.push(numbers[at]);
                 }
-                labels.push(numbers[at]);
+                None if own.is_empty() => {}
+                None => labels.push(UNLABELLED),
             }
         }
         listing_report.empty_classes.retain(|folder| !own.contains(folder));
@@ -148,7 +172,7 @@ impl Listing {
     }
 
     pub(super) fn label(&self, id: u64) -> Option<u32> {
-        self.labels.get(id as usize).copied()
+        self.labels.get(id as usize).copied().filter(|label| *label != UNLABELLED)
     }
 
     pub(super) fn classes(&self) -> &[String] {
@@ -220,6 +244,17 @@ mod tests {
         let (listing, _) = listing(&["c/1.jpg", "a/1.jpg"], Some(&known)).unwrap();
         assert_eq!((listing.label(0), listing.label(1)), (Some(0), Some(2)));
         assert_eq!(listing.classes(), known);
+    }
+
+    #[test]
+    fn samples_with_given_classes_may_lack_one() {
+        let item =
+            |name: &str, class: Option<&str>| Item { name: name.into(), class: class.map(str::to_owned), entry: () };
+        let items = vec![item("b/y/1", Some("b")), item("2", None), item("b/x/0", Some("b"))];
+        let (listing, _) = Listing::with_given_classes("x", items, None, ListingReport::default()).unwrap();
+        let all: Vec<_> = (0..4).map(|id| (listing.name(id), listing.label(id))).collect();
+        assert_eq!(all, [("2", None), ("b/x/0", Some(0)), ("b/y/1", Some(0)), ("", None)]);
+        assert_eq!((listing.classes(), &listing.listing_report().wrapper), (&["b".to_owned()][..], &None));
     }
 
     #[test]

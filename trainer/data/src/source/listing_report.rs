@@ -17,6 +17,8 @@ pub struct ListingReport {
     pub other_keys: BTreeMap<String, usize>,
     /// Keys in object storage that cannot be addressed; they are among [`Self::skipped`].
     pub unusable_keys: Vec<String>,
+    /// What else to know of how the set was read, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Most endings that are counted apart; a folder of millions of files has few kinds, or random names.
@@ -55,6 +57,7 @@ impl ListingReport {
         self.image_keys.sort_unstable();
         self.image_keys.dedup();
         self.unusable_keys.extend(other.unusable_keys);
+        self.notes.extend(other.notes);
         self.wrapper = self.wrapper.take().or(other.wrapper);
     }
 
@@ -108,6 +111,7 @@ impl ListingReport {
                 kinds(&self.other_keys)
             ));
         }
+        lines.extend(self.notes.iter().cloned());
         lines
     }
 

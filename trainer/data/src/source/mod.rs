@@ -1,7 +1,7 @@
 //! Where images come from: encoded bytes by sample id.
 //!
-//! [`open`] detects what is at an address: a packed set (`packed.json`), tar shards (`*.tar`), or a folder of images; each on
-//! a local disk or in object storage.
+//! [`open`] detects what is at an address: a packed set (`packed.json`), tar shards (`*.tar`), Parquet files (`*.parquet`),
+//! or a folder of images; each on a local disk or in object storage.
 
 mod access;
 mod folder;
@@ -11,6 +11,8 @@ mod listing_report;
 mod objects;
 mod open;
 pub(crate) mod packed;
+mod parallel;
+mod parquet;
 mod prefetch;
 mod shards;
 mod subset;
@@ -22,5 +24,6 @@ pub use listing_report::ListingReport;
 pub use objects::Objects;
 pub use open::open;
 pub use packed::{Manifest, ShardInfo};
+pub use parquet::{Columns, ParquetFiles};
 pub use shards::Shards;
 pub use subset::Subset;

@@ -21,7 +21,7 @@ type Answer = oneshot::Receiver<Result<Vec<u8>, Error>>;
 pub(super) struct Prefetcher {
     runtime: Handle,
     permits: Arc<Semaphore>,
-    answers: Mutex<HashMap<u64, Answer>>,
+    answers: Mutex<HashMap<u64, (u64, Answer)>>,
 }
 
 impl Prefetcher {
@@ -31,8 +31,20 @@ impl Prefetcher {
 
     /// Starts fetching the bytes of sample `id`, unless that was done.
     pub(super) fn start(&self, id: u64, fetch: impl Future<Output = Result<Vec<u8>, Error>> + Send + 'static) {
+        self.start_within(u64::MAX, 0, id, fetch);
+    }
+
+    /// As [`Self::start`] for `id` of `bytes` bytes, unless more than `limit` bytes would be on their way.
+    pub(super) fn start_within(
+        &self,
+        limit: u64,
+        bytes: u64,
+        id: u64,
+        fetch: impl Future<Output = Result<Vec<u8>, Error>> + Send + 'static,
+    ) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        if answers.len() >= HELD || answers.contains_key(&id) {
+        let full = || bytes > 0 && answers.values().map(|(bytes, _)| bytes).sum::<u64>().saturating_add(bytes) > limit;
+        if answers.len() >= HELD || answers.contains_key(&id) || full() {
             return;
         }
         let (sender, receiver) = oneshot::channel();
@@ -42,12 +54,12 @@ impl Prefetcher {
             let _permit = permits.acquire_owned().await;
             let _ = sender.send(fetch.await);
         });
-        answers.insert(id, receiver);
+        answers.insert(id, (bytes, receiver));
     }
 
     /// The bytes of sample `id`, once they are here; `None` if nobody asked for them.
     pub(super) fn take(&self, id: u64) -> Option<Result<Vec<u8>, Error>> {
-        let answer = self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)?;
+        let (_, answer) = self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)?;
         answer.blocking_recv().ok()
     }
 }

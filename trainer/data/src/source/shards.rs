@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::access::{Access, Source};
@@ -19,6 +18,7 @@ use super::index::{Entry, Index};
 use super::listing::{Item, Listing, source_of_listing};
 use super::listing_report::{ListingReport, kinds};
 use super::packed::Manifest;
+use super::parallel::in_parallel;
 use super::prefetch::Prefetcher;
 use super::tar::{Contents, RangeReader, images};
 use crate::Error;
@@ -93,7 +93,10 @@ impl Shards {
         let opened: Vec<_> = in_parallel(&manifest.shards, open)?;
         // Its classes were found when it was packed.
         let known = known.unwrap_or(&manifest.classes);
-        Self::new(store, opened, Some(known), ListingReport::default(), access)
+        let (set, items) = Self::items(&store, opened)?;
+        let (listing, entries) =
+            Listing::with_given_classes(&store.uri(""), items, Some(known), ListingReport::default())?;
+        Self::new(store, set, listing, entries, access)
     }
 
     /// Opens the tars of a folder or prefix, or the one tar that `store` is.
@@ -131,16 +134,17 @@ impl Shards {
             );
             return Err(Error::Shard { uri: store.uri(""), reason });
         }
-        Self::new(store, opened, known, listing_report, access)
+        let (set, items) = Self::items(&store, opened)?;
+        let (listing, entries) = Listing::new(&store.uri(""), items, known, listing_report)?;
+        Self::new(store, set, listing, entries, access)
     }
 
-    fn new(
-        store: Storage,
+    /// The shards, and their samples as they are listed.
+    #[allow(clippy::type_complexity)] // Both go straight into a listing and a set.
+    fn items(
+        store: &Storage,
         opened: Vec<(ListedObject, Option<String>, Vec<Entry>)>,
-        known: Option<&[String]>,
-        listing_report: ListingReport,
-        access: &Access,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Vec<Shard>, Vec<Item<ShardEntry>>), Error> {
         let (mut shards, mut items) = (Vec::new(), Vec::new());
         for (number, (tar, sha256, entries)) in (0u32..).zip(opened) {
             let entry = |e: &Entry| ShardEntry { shard: number, size: e.size, offset: e.offset, crc: e.crc };
@@ -152,7 +156,16 @@ impl Shards {
             };
             shards.push(Shard { name: tar.name, bytes: tar.size, sha256, key, file: RwLock::new(file) });
         }
-        let (listing, entries) = Listing::new(&store.uri(""), items, known, listing_report)?;
+        Ok((shards, items))
+    }
+
+    fn new(
+        store: Storage,
+        shards: Vec<Shard>,
+        listing: Listing,
+        entries: Vec<ShardEntry>,
+        access: &Access,
+    ) -> Result<Self, Error> {
         let (prefetcher, local) = (Prefetcher::new(store.runtime().clone()), store.local_file("").is_some());
         let set = Arc::new(Set { store, local, shards });
         let stop = Arc::new(AtomicBool::new(false));
@@ -373,20 +386,6 @@ fn cached_table(cache: &Cache, key: &str, uri: &str, bytes: u64) -> Option<Index
             None
         }
     }
-}
-
-/// `work` on each of `items` with many threads, since most of it is waiting; results in order, the first error wins.
-fn in_parallel<T: Sync, R: Send>(
-    items: &[T],
-    work: impl Fn(&T) -> Result<R, Error> + Sync + Send,
-) -> Result<Vec<R>, Error> {
-    const WAITING: usize = 32;
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(WAITING.min(items.len().max(1)))
-        .thread_name(|n| format!("open-{n}"))
-        .build()
-        .map_err(|e| Error::Worker { what: format!("could not be started: {e}") })?;
-    pool.install(|| items.par_iter().map(work).collect())
 }
 
 /// Whether a name is that of a shard.
