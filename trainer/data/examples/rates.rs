@@ -1,6 +1,7 @@
-//! Images a second of the two-view pipeline over a folder of images, for `cargo xtask bench data`.
+//! Images a second of the two-view pipeline over a data set, for `cargo xtask bench data`.
 //!
-//! `rates rate FOLDER [--threads N] [--crops] [--fast] [--stages] [--seconds S] [--batch N]` prints one line of JSON;
+//! `rates rate ADDRESS [--threads N] [--crops] [--fast] [--stages] [--seconds S] [--batch N] [--extracts FOLDER]` prints one
+//! line of JSON; the images of Parquet files are extracted to `FOLDER`, if they are more than fit in memory;
 //! `rates error FOLDER` tells how far the crops of a fast decode are from those of an exact one;
 //! `rates pack FROM TO MAX_SIDE QUALITY` writes a copy of a folder, every image shrunk to `MAX_SIDE`.
 
@@ -11,7 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use simsiam_data::{
-    DecodeMode, ImageFolder, LoadStage, Loader, LoaderOptions, Source, TargetSize, Transcoder, TwoViews, ViewFormat,
+    Access, DecodeMode, ImageFolder, LoadStage, Loader, LoaderOptions, Source, TargetSize, Transcoder, TwoViews,
+    ViewFormat, open,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -20,16 +22,16 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match &words[..] {
-        ["rate", folder, flags @ ..] => rate(Path::new(folder), flags),
+        ["rate", address, flags @ ..] => rate(address, flags),
         ["error", folder] => error(Path::new(folder)),
         ["pack", from, to, side, quality] => pack(Path::new(from), Path::new(to), side.parse()?, quality.parse()?),
-        _ => Err("expected: rate FOLDER [flags], or pack FROM TO MAX_SIDE QUALITY".into()),
+        _ => Err("expected: rate ADDRESS [flags], or pack FROM TO MAX_SIDE QUALITY".into()),
     }
 }
 
-/// A folder whose images come again and again, so that one loader in its steady state can be timed for as long as it
+/// A data set whose images come again and again, so that one loader in its steady state can be timed for as long as it
 /// takes: an epoch of a few hundred images would be over before its buffers had been used twice.
-struct Repeated(ImageFolder);
+struct Repeated(Arc<dyn Source>);
 
 impl Repeated {
     const TIMES: usize = 10_000;
@@ -65,12 +67,15 @@ impl Source for Repeated {
     }
 }
 
-/// Goes through as many images as the folder has, again and again until the time is up; the first time does not count.
-fn rate(folder: &Path, flags: &[&str]) -> Result<()> {
+/// Goes through as many images as the data set has, again and again until the time is up; the first time does not count.
+fn rate(address: &str, flags: &[&str]) -> Result<()> {
     let value = |flag: &str| flags.iter().position(|word| *word == flag).and_then(|at| flags.get(at + 1));
     let has = |flag: &str| flags.contains(&flag);
-    let folder = ImageFolder::open(folder)?;
-    let images = folder.len();
+    let runtime = tokio::runtime::Runtime::new()?;
+    let extracts = value("--extracts").map(|folder| (folder.into(), u64::MAX));
+    let access = Access { extracts, ..Access::new(runtime.handle().clone()) };
+    let source = open(address, None, &access)?;
+    let images = source.len();
     let seconds: f64 = value("--seconds").map_or(Ok(2.0), |text| text.parse())?;
     let batch = value("--batch").map_or(Ok(50.min(images)), |text| text.parse())?;
     let options = LoaderOptions {
@@ -81,7 +86,7 @@ fn rate(folder: &Path, flags: &[&str]) -> Result<()> {
         time_stages: has("--stages"),
         ..LoaderOptions::default()
     };
-    let mut loader = Loader::two_views(Arc::new(Repeated(folder)), TwoViews::default(), options)?;
+    let mut loader = Loader::two_views(Arc::new(Repeated(source)), TwoViews::default(), options)?;
     let batches = images.div_ceil(batch).max(4);
     let mut pass = || -> Result<Duration> {
         let start = Instant::now();
