@@ -322,6 +322,44 @@ fn run_from_s3_ends_with_the_weights_of_a_local_run() {
     assert!(err.contains("s3://data/images/train"), "{err}");
 }
 
+/// A run on 16-bit TIFF files, one of them with pages, and WebP files.
+#[test]
+fn run_on_tiff_and_webp_follows_range_and_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let formats = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../trainer/data/tests/formats"));
+    for (class, files) in [("tiff", ["u16.tif", "rgb16.tif", "i16.tif"]), ("webp", ["lossy.webp"; 3])] {
+        let class = folder.path().join("data/train").join(class);
+        fs::create_dir_all(&class).unwrap();
+        for (number, file) in files.iter().cycle().take(12).enumerate() {
+            let ending = file.rsplit('.').next().unwrap();
+            fs::copy(formats.join(file), class.join(format!("{number:02}.{ending}"))).unwrap();
+        }
+    }
+    fs::copy(formats.join("pages.tif"), folder.path().join("data/train/tiff/pages.tif")).unwrap();
+    let run = |output: &str, fields: &[(&str, serde_json::Value)]| {
+        let mut file = RunFile::new(folder.path(), &folder.path().join("data"), "train");
+        file.set("/output/uri", json!(folder.path().join(output)))
+            .set("/pretrain/epochs", 1.into())
+            .set("/pretrain/batchSize", 8.into())
+            .set("/knn", json!({"protocols": [{"k": 5}]}));
+        for (field, value) in fields {
+            file.set(field, value.clone());
+        }
+        let (code, _, err) = run_on(&file, &folder.path().join("run-cache"), "20");
+        assert_eq!(code, 0, "{err}");
+        let result = file.result();
+        assert!(result["knn"][0]["top1"].as_f64().unwrap() > 0.5, "grey and coloured images differ: {result}");
+        (result["weightsSha256"].clone(), err)
+    };
+    let (weights, log) = run("auto", &[]);
+    assert!(!log.contains("skipped"), "{log}");
+    let (fixed, _) = run("fixed", &[("/dataset/range", json!({"mode": "fixed", "low": 0, "high": 20000}))]);
+    assert_ne!(fixed, weights, "other values are black and white");
+    let (pages, log) = run("pages", &[("/dataset/pages", json!("all")), ("/dataset/pack", json!({}))]);
+    assert_ne!(pages, weights, "there are more samples");
+    assert!(log.contains("3 samples are the pages of 1 TIFF files"), "{log}");
+}
+
 #[test]
 fn unlabelled_run_is_evaluated_on_its_probe_in_every_layout() {
     let fixture = Fixture::new();

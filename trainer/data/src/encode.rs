@@ -1,4 +1,6 @@
-//! Encodes pixels as JPEG, for display.
+//! Encodes pixels as JPEG, for display, and as PNG, to keep them.
+
+use std::borrow::Cow;
 
 use turbojpeg::{Image, PixelFormat, Subsamp};
 
@@ -21,10 +23,42 @@ pub fn encode_jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, Error> {
         .map_err(|error| Error::Worker { what: format!("could not encode an image as JPEG: {error}") })
 }
 
+/// Appends the image as a PNG file to `out`, with one channel where all pixels are grey; `name` is named in errors.
+///
+/// # Errors
+/// [`Error::Decode`] when the encoder refuses it: a side of 0.
+pub(crate) fn encode_png(name: &str, image: &RgbImage, out: &mut Vec<u8>) -> Result<(), Error> {
+    let grey = image.pixels.chunks_exact(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]);
+    let (colour, pixels) = match grey {
+        true => (png::ColorType::Grayscale, Cow::Owned(image.pixels.iter().step_by(3).copied().collect::<Vec<u8>>())),
+        false => (png::ColorType::Rgb, Cow::Borrowed(&image.pixels)),
+    };
+    let mut encoder = png::Encoder::new(out, image.width as u32, image.height as u32);
+    encoder.set_color(colour);
+    encoder
+        .write_header()
+        .and_then(|mut writer| {
+            writer.write_image_data(&pixels)?;
+            writer.finish()
+        })
+        .map_err(|error| Error::Decode { name: name.to_owned(), reason: format!("cannot be encoded as PNG: {error}") })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Decoder;
+
+    #[test]
+    fn encoded_png_decodes_to_same_pixels() {
+        for pixels in [[200, 40, 90].repeat(8 * 16), [7, 7, 7].repeat(8 * 16)] {
+            let (image, mut file) = (RgbImage { width: 8, height: 16, pixels }, Vec::new());
+            encode_png("x", &image, &mut file).unwrap();
+            let mut back = RgbImage::default();
+            Decoder::new().decode("x", &file, &mut back).unwrap();
+            assert_eq!(back, image);
+        }
+    }
 
     #[test]
     fn encoded_jpeg_decodes_to_similar_pixels() {

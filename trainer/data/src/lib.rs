@@ -50,11 +50,13 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hex;
+mod ifd;
 mod image;
 mod loader;
 pub mod ops;
 mod order;
 pub mod pack;
+mod range;
 pub mod rng;
 mod source;
 pub mod storage;
@@ -64,16 +66,18 @@ mod times;
 mod transcode;
 mod view;
 
-pub use decode::{DecodeMode, Decoder, MAX_PIXELS, Part, Wanted};
+pub use decode::{DecodeMode, DecodeOptions, Decoder, MAX_PIXELS, Part, Wanted};
 pub use encode::encode_jpeg;
+pub(crate) use encode::encode_png;
 pub use error::Error;
 pub use image::{Crop, RgbImage};
 pub use loader::{Batch, EvalBatch, EvalLoader, Loader, LoaderOptions, Replaced, Skipped, ViewFormat};
 pub use ops::{Jitter, JitterOp};
 pub use order::{permutation, rank_slice};
+pub use range::ValueRange;
 pub use source::{
-    Access, Columns, ImageFolder, ListingReport, Manifest, Objects, ParquetFiles, ShardInfo, Shards, Source, Subset,
-    listing_digest, open,
+    Access, Columns, ImageFolder, ListingReport, Manifest, Objects, Pages, ParquetFiles, ShardInfo, Shards, Source,
+    Subset, listing_digest, open,
 };
 pub use times::{LoadStage, LoadTimes};
 pub use transcode::{TargetSize, Transcoder};

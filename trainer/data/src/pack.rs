@@ -6,7 +6,8 @@
 //! without reading the whole, a checksum for each sample, and one listing that is read in a moment.
 //!
 //! Samples keep their names and their order, so a packed set has the ids, the classes and, unless images were made
-//! smaller, the very bytes of its source. A member keeps its name even if a PNG was re-encoded as JPEG.
+//! smaller, the very bytes of its source; but an 8-bit PNG is re-encoded as JPEG, and a page of a TIFF file becomes a PNG.
+//! A member keeps its name all the same.
 
 use std::collections::HashSet;
 
@@ -17,7 +18,7 @@ use crate::hex::hex;
 use crate::source::index::{Entry, Index, is_plain};
 use crate::source::packed::{MANIFEST, Manifest, ShardInfo};
 use crate::storage::Storage;
-use crate::{Decoder, Error, RgbImage, Source, TargetSize, Transcoder};
+use crate::{DecodeOptions, Decoder, Error, RgbImage, Source, TargetSize, Transcoder};
 
 /// How to pack.
 #[derive(Debug, Clone)]
@@ -65,6 +66,10 @@ impl PackOptions {
         for id in 0..source.len() as u64 {
             digest.update(source.name(id));
             digest.update([0]);
+        }
+        // Named only where it differs from what it was before it could be chosen.
+        if source.decode_options() != DecodeOptions::default() {
+            digest.update(source.decode_options().range.to_string());
         }
         hex(&digest.finalize())
     }
@@ -217,7 +222,9 @@ fn transcoded(
             Err(error) => Err(error),
         }
     };
-    let start = || (Transcoder::new(options.size, options.quality), Vec::new());
+    let decode = source.decode_options();
+    let start =
+        || (Transcoder::new(options.size, options.quality).map(|transcoder| transcoder.decoding(decode)), Vec::new());
     ids.par_iter().map_init(start, make).collect()
 }
 
@@ -296,7 +303,7 @@ pub fn verify(
                 Err(error) => Err(error),
             }
         };
-        let start = || (Decoder::new(), RgbImage::default(), Vec::new());
+        let start = || (Decoder::with(source.decode_options()), RgbImage::default(), Vec::new());
         let found: Result<Vec<Option<Fault>>, Error> = pool.install(|| ids.par_iter().map_init(start, look).collect());
         faults.extend(found?.into_iter().flatten());
         progress((number * CHUNK + ids.len()).min(source.len()), source.len());

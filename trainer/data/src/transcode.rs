@@ -2,8 +2,10 @@
 
 use turbojpeg::{Compressor, PixelFormat, Subsamp};
 
+use crate::decode::is_8_bit_png;
 use crate::ops::{Filter, Layout, Resizer};
-use crate::{Crop, Decoder, Error, RgbImage};
+use crate::source::pages;
+use crate::{Crop, DecodeOptions, Decoder, Error, RgbImage, encode_png};
 
 /// How large a transcoded image may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,7 @@ impl std::fmt::Display for TargetSize {
     }
 }
 
-/// Decodes, shrinks and encodes images as JPEG; one for each thread, since it keeps its buffers.
+/// Decodes, shrinks and encodes images, as JPEG but for pages; one for each thread, since it keeps its buffers.
 ///
 /// Metadata is dropped, and so is the EXIF orientation, which the loaders ignore too. The same input always gives the
 /// same bytes.
@@ -96,10 +98,20 @@ impl Transcoder {
         Ok(compressor)
     }
 
-    /// Puts the JPEG that becomes of `bytes`, a JPEG or PNG file's, into `out`, replacing what it holds.
+    /// Decodes by these options instead of the default ones.
+    #[must_use]
+    pub fn decoding(mut self, options: DecodeOptions) -> Self {
+        self.decoder = Decoder::with(options);
+        self
+    }
+
+    /// Puts the file that becomes of `bytes` into `out`, replacing what it holds; `name` is the sample's.
     ///
-    /// With [`TargetSize::Keep`], a JPEG that decodes is passed on as it is. So is, with the other sizes, a JPEG that is
-    /// small enough already, unless re-encoding makes it shorter.
+    /// An image that is made smaller becomes a JPEG. Of the others:
+    /// - a JPEG is passed on as it is; with a target size, only if re-encoding does not make it shorter;
+    /// - an 8-bit PNG becomes a JPEG;
+    /// - a page of a TIFF file with several becomes a PNG of the same pixels, since its file has the other pages too;
+    /// - everything else is passed on as it is, and decodes to the same pixels by the same options.
     ///
     /// # Errors
     /// [`Error::Decode`] and [`Error::TooLarge`] as [`Decoder::decode`] gives them; `name` is named in the message. Also
@@ -108,12 +120,17 @@ impl Transcoder {
         out.clear();
         self.decoder.decode(name, bytes, &mut self.image)?;
         let is_jpeg = bytes.starts_with(&[0xFF, 0xD8]);
-        if is_jpeg && self.size == TargetSize::Keep {
+        let from = (self.image.width, self.image.height);
+        let to = self.size.of(from.0, from.1);
+        let page = pages::split(name).is_some();
+        if page && from == to && (bytes.starts_with(b"II") || bytes.starts_with(b"MM")) {
+            return encode_png(name, &self.image, out);
+        }
+        let lossy = is_jpeg && self.size != TargetSize::Keep || is_8_bit_png(bytes) && !page;
+        if from == to && !lossy {
             out.extend_from_slice(bytes);
             return Ok(());
         }
-        let from = (self.image.width, self.image.height);
-        let to = self.size.of(from.0, from.1);
         let Self { image, shrunk, .. } = self;
         let image = if from == to {
             &*image

@@ -57,7 +57,10 @@ fn refusal(bytes: &[u8]) -> String {
 #[test]
 fn file_that_is_not_an_image_is_refused() {
     assert_eq!(refusal(b""), "a/b.jpg: not a readable image: the file is empty");
-    assert_eq!(refusal(b"once upon a time"), "a/b.jpg: not a readable image: neither JPEG nor PNG by its first bytes");
+    assert_eq!(
+        refusal(b"once upon a time"),
+        "a/b.jpg: not a readable image: none of JPEG, PNG, TIFF, BMP, WebP and DICOM by its first bytes"
+    );
     for start in [&[0xFF, 0xD8][..], &[0xFF, 0xD8, 0xFF, 0xD9], b"\x89PNG\r\n\x1a\n"] {
         assert!(refusal(start).starts_with("a/b.jpg: not a readable image: "), "{start:?}");
     }

@@ -225,7 +225,7 @@ fn bad_image_is_replaced_by_next_of_permutation() {
         [(0, 5, bad[0], next[0]), (0, 5, bad[1], next[0]), (0, 6, bad[1], next[1]), (3, 11, bad[2], next[2])]
     );
     assert_eq!(replaced[0].1.name, format!("{:03}.img", bad[0]));
-    assert_eq!(replaced[0].1.reason, "neither JPEG nor PNG by its first bytes");
+    assert_eq!(replaced[0].1.reason, "none of JPEG, PNG, TIFF, BMP, WebP and DICOM by its first bytes");
     // The replacement comes with its own views.
     let plane = 3 * 24 * 24;
     let view = |position: usize| &batches[0].views[1][position * plane..][..plane];
@@ -254,8 +254,8 @@ fn too_many_bad_images_fail_with_name() {
     assert_eq!(
         error.to_string(),
         format!(
-            "3 unreadable images, more than the 2 allowed; the last is {:03}.img: neither JPEG nor PNG \
-             by its first bytes; repair or remove them, or raise the limit",
+            "3 unreadable images, more than the 2 allowed; the last is {:03}.img: none of JPEG, PNG, TIFF, BMP, WebP \
+             and DICOM by its first bytes; repair or remove them, or raise the limit",
             order[21]
         )
     );

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use simsiam_data::ops::{self, Blur, Filter, Layout, Normalize, Resizer};
 use simsiam_data::rng::CounterRng;
-use simsiam_data::{Crop, Decoder, EvalView, JitterOp, Renderer, RgbImage, TwoViews, ViewParams};
+use simsiam_data::{
+    Crop, DecodeOptions, Decoder, EvalView, JitterOp, Renderer, RgbImage, TwoViews, ValueRange, ViewParams,
+};
 
 fn fixture(name: &str) -> Vec<u8> {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(name);
@@ -16,7 +18,9 @@ fn fixture(name: &str) -> Vec<u8> {
 
 fn image(name: &str) -> RgbImage {
     let mut image = RgbImage::default();
-    Decoder::new().decode(name, &fixture(name), &mut image).unwrap();
+    // Of 16-bit images, Pillow's pixels are a range of their own.
+    let options = DecodeOptions { range: ValueRange::Pillow };
+    Decoder::with(options).decode(name, &fixture(name), &mut image).unwrap();
     image
 }
 

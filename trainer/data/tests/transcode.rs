@@ -95,6 +95,14 @@ fn jpeg_is_kept_if_reencoding_gains_nothing() {
 }
 
 #[test]
+fn sixteen_bit_png_keeps_its_bytes_unless_it_shrinks() {
+    let wide = fixture("gray16.png");
+    assert_eq!(transcode(TargetSize::Keep, 90, &wide).unwrap(), wide);
+    assert_eq!(transcode(TargetSize::MaxSide(1000), 90, &wide).unwrap(), wide);
+    assert!(transcode(TargetSize::MaxSide(10), 90, &wide).unwrap().starts_with(&[0xFF, 0xD8]));
+}
+
+#[test]
 fn bad_image_or_option_is_refused() {
     let jpeg = fixture("420.jpg");
     for size in [TargetSize::Keep, TargetSize::ShortSide(10)] {

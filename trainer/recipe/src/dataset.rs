@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::range::{Pages, ValueRange};
 use crate::{rules, schema};
 
 /// The images of a run.
@@ -56,6 +57,12 @@ pub struct Dataset {
     /// How JPEG files are decoded for training. Default: exact.
     #[serde(default)]
     pub decode: Decode,
+    /// Which values are black and white in images of more than 8 bits per sample. Default: the range of their type.
+    #[serde(default, skip_serializing_if = "ValueRange::is_auto")]
+    pub range: ValueRange,
+    /// Which pages of a TIFF file with several are samples. Default: first.
+    #[serde(default, skip_serializing_if = "Pages::is_first")]
+    pub pages: Pages,
     /// Pack the images into large shards before training (the `prepare` stage), under
     /// `<output>/packed`. `{}` keeps them as they are; smaller images load faster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,7 +109,7 @@ pub struct Pack {
     /// Downscale images whose shorter side exceeds this many pixels. Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub short_side: Option<u32>,
-    /// JPEG quality of downscaled images and of converted PNGs.
+    /// JPEG quality of downscaled images and of converted 8-bit PNGs.
     pub quality: u32,
 }
 

@@ -7,7 +7,7 @@ use crate::pretrain::Pretrain;
 use crate::recipe::Recipe;
 
 /// Fields of `dataset` that change what a training step sees.
-const OF_DATASET: &[&str] = &["decode", "imageColumn", "imageKey", "labelColumn", "pack"];
+const OF_DATASET: &[&str] = &["decode", "imageColumn", "imageKey", "labelColumn", "pack", "pages", "range"];
 
 /// Fields of `pretrain` that do not change a pre-training step: names, stopping and evaluation.
 const NOT_ARITHMETIC: &[&str] = &["/preset", "/collapse", "/augment/preset", "/augment/evalResize"];
@@ -19,9 +19,10 @@ const ADDED_LATER: &[&str] =
 
 impl Recipe {
     /// The fields that determine the arithmetic of pre-training, with defaults and presets filled in:
-    /// `weights` where they are given, `decode`, `imageKey`, `imageColumn`, `labelColumn` (the order of samples depends on
-    /// their classes) and `pack` of `dataset`, and all of `pretrain` but `preset` and `augment.preset` (their values count,
-    /// not their names), `collapse` (it only stops a run) and `augment.evalResize` (only evaluation uses it).
+    /// `weights` where they are given; `decode`, `imageKey`, `imageColumn`, `labelColumn` (the order of samples depends on
+    /// their classes) and `pack` of `dataset`, and its `pages` and `range` where they are not the default; and all of
+    /// `pretrain` but `preset` and `augment.preset` (their values count, not their names), `collapse` (it only stops a
+    /// run) and `augment.evalResize` (only evaluation uses it).
     ///
     /// Everything else (the rest of `dataset`, `output`, `knn`, `linear`, `finetune`, `export`, `checkpoint`) may differ
     /// between two attempts that continue one another. The training set may be at another address, under another mount point for instance; it

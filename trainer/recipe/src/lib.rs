@@ -45,6 +45,7 @@ mod evaluation;
 mod overrides;
 mod presets;
 mod pretrain;
+mod range;
 mod recipe;
 mod recipe_schema;
 mod report;
@@ -65,6 +66,7 @@ pub use evaluation::{Finetune, Knn, KnnProtocol, Linear, LinearOptimizer, Linear
 pub use pretrain::{
     Ablation, Alternation, Arch, CollapsePolicy, Precision, Preset, Pretrain, Projector, Schedule, Stem,
 };
+pub use range::{Pages, RangeMode, ValueRange};
 pub use recipe::{CheckpointPolicy, ExportFormat, Output, Recipe};
 pub use recipe_schema::{schema, without_defaults};
 pub use report::Report;

@@ -103,6 +103,11 @@ const LOCATION_TEXT: &str = "must be a path, file:///path, s3://bucket/prefix, g
     az://container/prefix or pvc://claim/path";
 const ENDPOINT: &str = "self.matches('^https?://[^/ ]+/?$')";
 const ENDPOINT_TEXT: &str = "must be http://host:port or https://host:port";
+const VALUE: &str = "self >= -1000000000000.0 && self <= 1000000000000.0";
+const VALUE_TEXT: &str = "must be between -1000000000000 and 1000000000000";
+const RANGE_NEEDS_LOW: &str = "!has(self.mode) || !(self.mode in ['fixed', 'percentiles']) || has(self.low)";
+const RANGE_NEEDS_HIGH: &str = "!has(self.mode) || !(self.mode in ['fixed', 'percentiles']) || has(self.high)";
+const RANGE_TEXT: &str = "must not be set without mode fixed or percentiles";
 const REGION: &str = "self.matches('^[A-Za-z0-9-]+$')";
 const REGION_TEXT: &str = "must be letters, digits and -";
 const SIDE: &str = "self >= 16 && self <= 65500";
@@ -200,6 +205,31 @@ pub const PACK: &[Rule] = &[
         ".shortSide",
         "!has(self.shortSide) || !has(self.maxSide)",
         "'must not be set when maxSide is set (%s)'.format([self.maxSide])",
+    ),
+];
+
+/// Rules of `dataset.range`.
+pub const RANGE: &[Rule] = &[
+    Rule::on("low", VALUE, VALUE_TEXT),
+    Rule::on("high", VALUE, VALUE_TEXT),
+    Rule::needs(".low", RANGE_NEEDS_LOW, "must be set with mode fixed or percentiles"),
+    Rule::needs(".high", RANGE_NEEDS_HIGH, "must be set with mode fixed or percentiles"),
+    Rule::forbids(".low", "has(self.mode) && self.mode in ['fixed', 'percentiles'] || !has(self.low)", RANGE_TEXT),
+    Rule::forbids(".high", "has(self.mode) && self.mode in ['fixed', 'percentiles'] || !has(self.high)", RANGE_TEXT),
+    Rule::across(
+        ".low",
+        "!has(self.low) || !has(self.high) || self.low < self.high",
+        "'must be below high (%s), not %s'.format([self.high, self.low])",
+    ),
+    Rule::across(
+        ".low",
+        "!has(self.mode) || self.mode != 'percentiles' || !has(self.low) || self.low >= 0.0",
+        "'must be a percentile from 0 to 100, not %s'.format([self.low])",
+    ),
+    Rule::across(
+        ".high",
+        "!has(self.mode) || self.mode != 'percentiles' || !has(self.high) || self.high <= 100.0",
+        "'must be a percentile from 0 to 100, not %s'.format([self.high])",
     ),
 ];
 
@@ -410,7 +440,7 @@ macro_rules! transforms {
 }
 
 transforms! {
-    recipe: RECIPE, dataset: DATASET, probe: PROBE, pack: PACK, cache: CACHE, output: OUTPUT, checkpoint: CHECKPOINT, pretrain: PRETRAIN,
+    recipe: RECIPE, dataset: DATASET, probe: PROBE, pack: PACK, range: RANGE, cache: CACHE, output: OUTPUT, checkpoint: CHECKPOINT, pretrain: PRETRAIN,
     alternation: ALTERNATION, projector: PROJECTOR, augment: AUGMENT, second_view: SECOND_VIEW, collapse: COLLAPSE, knn: KNN,
     knn_protocol: KNN_PROTOCOL, linear: LINEAR, finetune: FINETUNE, report: REPORT,
 }

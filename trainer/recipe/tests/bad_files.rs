@@ -505,6 +505,23 @@ fn probe_and_image_key_are_checked() {
     assert!(message.contains("spec.dataset.probe.train") && message.contains("must be a path"), "{message}");
     let message = answer("val: ./b, probe: {train: ./b, val: ./c}");
     assert!(message.contains("spec.dataset.val") && message.contains("must not be set when probe is set"), "{message}");
+    for (dataset, field, expected) in [
+        ("range: {mode: fixed, low: 3}", "range.high", "must be set with mode fixed or percentiles"),
+        ("range: {mode: percentiles, high: 99}", "range.low", "must be set with mode fixed or percentiles"),
+        ("range: {low: 3}", "range.low", "must not be set without mode fixed or percentiles"),
+        ("range: {mode: pillow, high: 3}", "range.high", "must not be set without mode fixed or percentiles"),
+        ("range: {mode: fixed, low: 3, high: 3}", "range.low", "Invalid value: 3: must be below high (3)"),
+        ("range: {mode: percentiles, low: -1, high: 9}", "range.low", "Invalid value: -1: must be a percentile from 0 to 100"),
+        ("range: {mode: percentiles, low: 1, high: 101}", "range.high", "Invalid value: 101: must be a percentile from 0 to 100"),
+        ("range: {mode: fixed, low: 0, high: 1e13}", "range.high", "must be between -1000000000000 and 1000000000000"),
+        ("range: {mode: full}", "range.mode", "\"auto\", \"pillow\", \"fixed\", \"percentiles\""),
+        ("pages: last", "pages", "\"first\", \"all\""),
+    ] {
+        let message = answer(&format!("val: ./b, {dataset}"));
+        assert!(message.contains(&format!("spec.dataset.{field}")) && message.contains(expected), "{message}");
+    }
+    let good = "val: ./b, pages: all, range: {mode: fixed, low: -1000, high: 3000}";
+    assert!(answer(good).starts_with("accepted: "), "{}", answer(good));
     let message = answer("val: ./b, imageKey: .jpg");
     assert!(message.contains("spec.dataset.imageKey") && message.contains("without the first dot"), "{message}");
 }

@@ -165,6 +165,7 @@ fn digest_changes_with_arithmetic_fields_alone() {
         |s| s["pretrain"]["augment"] = json!({"verticalFlipProb": 0, "quarterTurnProb": 0.0, "secondView": {}}),
         |s| s["pretrain"]["augment"] = json!({"solarizeProb": 0, "solarizeThreshold": 128}),
         |s| s["dataset"] = json!({"train": "./a", "val": "./b", "maxCorrupt": 5, "loaderThreads": 2, "cache": {}}),
+        |s| s["dataset"] = json!({"train": "./a", "pages": "first", "range": {"mode": "auto"}}),
         |s| s["output"]["uri"] = json!("/elsewhere"),
         |s| s["export"] = json!(["pth"]),
         |s| s["checkpoint"] = json!({"keepLast": 9}),
@@ -211,7 +212,13 @@ fn digest_changes_with_arithmetic_fields_alone() {
         let changed = recipe(|spec| spec["pretrain"][field] = value);
         assert_ne!(changed.digest(), digest, "{field}");
     }
-    for (field, value) in [("decode", json!("fast")), ("pack", json!({"maxSide": 400}))] {
+    for (field, value) in [
+        ("decode", json!("fast")),
+        ("pack", json!({"maxSide": 400})),
+        ("pages", json!("all")),
+        ("range", json!({"mode": "pillow"})),
+        ("range", json!({"mode": "fixed", "low": 0, "high": 4095})),
+    ] {
         let changed = recipe(|spec| spec["dataset"][field] = value);
         assert_ne!(changed.digest(), digest, "{field}");
     }

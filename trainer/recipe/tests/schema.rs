@@ -95,7 +95,8 @@ fn fields_of_presets_have_no_schema_default() {
 #[test]
 fn every_number_has_range_rule() {
     let valid = json!({
-        "dataset": {"train": "a", "val": "b", "maxCorrupt": 1, "loaderThreads": 1, "pack": {}},
+        "dataset": {"train": "a", "val": "b", "maxCorrupt": 1, "loaderThreads": 1, "pack": {},
+            "range": {"mode": "fixed", "low": 0, "high": 1}},
         "output": {"uri": "c"},
         "pretrain": {"augment": {"evalResize": 256, "secondView": {"blurProb": 1}}, "collapse": {"patienceSteps": 1}, "alternation": {"steps": 1},
             "projector": {"hiddenDim": 1}},
@@ -133,7 +134,7 @@ fn every_number_has_range_rule() {
             );
         }
     });
-    assert_eq!(seen, 76, "numbers in the schema");
+    assert_eq!(seen, 78, "numbers in the schema");
 }
 
 /// An API server's type checker is stricter than the local evaluator: integers are compared with integers
@@ -151,7 +152,9 @@ fn rules_compare_numbers_of_same_type() {
             for word in text.split([' ', '(', ')']).filter(|word| word.parse::<f64>().is_ok()) {
                 match node["type"].as_str() {
                     // The one number in a rule on an object is a double's bound.
-                    Some("object") if text.contains("maxScale") => assert!(word.contains('.')),
+                    Some("object") if text.contains("maxScale") || text.contains("percentiles") => {
+                        assert!(word.contains('.'));
+                    }
                     Some("number" | "array") => assert!(word.contains('.'), "{path}: {text}"),
                     _ => assert!(!word.contains('.'), "{path}: {text}"),
                 }

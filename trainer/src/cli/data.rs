@@ -6,7 +6,7 @@ use std::sync::Arc;
 use simsiam_data::pack::{self, PackOptions};
 use simsiam_data::storage::{Storage, StorageOptions};
 use simsiam_data::synth::{self, SynthOptions};
-use simsiam_data::{Access, Columns, ListingReport, Source, TargetSize};
+use simsiam_data::{Access, Columns, DecodeOptions, ListingReport, Pages, Source, TargetSize, ValueRange};
 use simsiam_recipe::Cache as CacheSettings;
 use tokio::runtime::Runtime;
 
@@ -73,7 +73,7 @@ pub struct PackArgs {
     /// Downscale images whose shorter side exceeds this many pixels
     #[arg(long, value_parser = clap::value_parser!(u32).range(16..=65500))]
     short_side: Option<u32>,
-    /// JPEG quality of downscaled images and of converted PNGs
+    /// JPEG quality of downscaled images and of converted 8-bit PNGs
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
     /// Images per shard
@@ -104,6 +104,13 @@ pub struct AccessArgs {
     /// Column of Parquet files with the labels [default: label, or the only column of classes]
     #[arg(long, value_name = "COLUMN", value_parser = parse_label_column)]
     label_column: Option<String>,
+    /// Black and white of images of more than 8 bits: auto (the range of their type), pillow (as Pillow clips them),
+    /// fixed:LOW:HIGH or percentiles:LOW:HIGH
+    #[arg(long, value_name = "RANGE", default_value = "auto")]
+    range: ValueRange,
+    /// Pages of a TIFF file that are samples: first, or all
+    #[arg(long, value_name = "PAGES", default_value = "first", value_parser = parse_pages)]
+    pages: Pages,
     /// Threads [default: the machine's cores]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
@@ -111,6 +118,14 @@ pub struct AccessArgs {
 
 fn parse_count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| (1..=1 << 20).contains(n)).ok_or_else(|| "expected 1 to 1048576".to_owned())
+}
+
+fn parse_pages(text: &str) -> Result<Pages, String> {
+    match text {
+        "first" => Ok(Pages::First),
+        "all" => Ok(Pages::All),
+        _ => Err("expected first or all".to_owned()),
+    }
 }
 
 impl AccessArgs {
@@ -130,6 +145,8 @@ impl AccessArgs {
             image_key: self.image_key.clone(),
             columns: Columns { image: self.image_column.clone(), label: self.label_column.clone() },
             extracts: Some((cache_folder(), CacheSettings::default().size_limit_bytes())),
+            pages: self.pages,
+            decode: DecodeOptions { range: self.range },
             runtime: runtime.handle().clone(),
         }
     }

@@ -211,6 +211,9 @@ mod tests {
             (&["data", "verify", "s3://b/x", "--endpoint", "host:9000"][..], "must be http://host:port"),
             (&["data", "stat", "s3://b/x", "--region", "eu west"], "must be letters, digits and -"),
             (&["data", "stat", "x.tar", "--image-key", ".jpg"], "must be an ending without the first dot"),
+            (&["data", "stat", "x.tar", "--range", "fixed:9:1"], "two numbers, the smaller first"),
+            (&["data", "stat", "x.tar", "--range", "full"], "expected auto, pillow, fixed:LOW:HIGH"),
+            (&["data", "stat", "x.tar", "--pages", "last"], "expected first or all"),
             (&["convert", "a", "b", "--format", "pth", "--endpoint", "host:9000"], "must be http://host:port"),
         ] {
             let error = crate::cli::Cli::try_parse_from(["simsiam"].iter().chain(arguments)).err().unwrap().to_string();

@@ -7,8 +7,11 @@ use simsiam_contract::names::CACHE_FOLDER;
 use simsiam_data::cache::Cache;
 use simsiam_data::pack::{self, PackOptions};
 use simsiam_data::storage::{Storage, StorageErrorKind, StorageOptions, local_folder};
-use simsiam_data::{Access, Columns, DecodeMode, EvalView, Probabilities, Source, TargetSize, TwoViews};
-use simsiam_recipe::{Augment, Dataset, Decode, Pack, Recipe};
+use simsiam_data::{
+    Access, Columns, DecodeMode, DecodeOptions, EvalView, Pages, Probabilities, Source, TargetSize, TwoViews,
+    ValueRange,
+};
+use simsiam_recipe::{Augment, Dataset, Decode, Pack, RangeMode, Recipe};
 use tokio::runtime::Handle;
 
 use crate::error::Error;
@@ -109,6 +112,8 @@ impl<'a> Datasets<'a> {
             image_key: dataset.image_key.clone(),
             columns: Columns { image: dataset.image_column.clone(), label: dataset.label_column.clone() },
             extracts: Some((cache_folder(), self.cache_limit())),
+            pages: pages(dataset),
+            decode: DecodeOptions { range: value_range(dataset) },
             runtime: self.runtime.clone(),
         }
     }
@@ -295,6 +300,27 @@ pub fn decode_mode(dataset: &Dataset) -> DecodeMode {
     match dataset.decode {
         Decode::Exact => DecodeMode::Exact,
         Decode::Fast => DecodeMode::Fast,
+    }
+}
+
+/// The recipe's values that are black and white.
+fn value_range(dataset: &Dataset) -> ValueRange {
+    let simsiam_recipe::ValueRange { mode, low, high } = dataset.range;
+    // The recipe's rules require both limits where they are used.
+    let (low, high) = (low.unwrap_or_default(), high.unwrap_or_default());
+    match mode {
+        RangeMode::Auto => ValueRange::Auto,
+        RangeMode::Pillow => ValueRange::Pillow,
+        RangeMode::Fixed => ValueRange::Fixed { low, high },
+        RangeMode::Percentiles => ValueRange::Percentiles { low, high },
+    }
+}
+
+/// The recipe's pages that are samples.
+fn pages(dataset: &Dataset) -> Pages {
+    match dataset.pages {
+        simsiam_recipe::Pages::First => Pages::First,
+        simsiam_recipe::Pages::All => Pages::All,
     }
 }
 

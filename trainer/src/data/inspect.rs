@@ -94,7 +94,7 @@ pub fn statistics(source: &dyn Source, progress: OnProgress) -> Result<Statistic
             }
         }
     }
-    let (mut decoder, mut image, mut bytes) = (Decoder::new(), RgbImage::default(), Vec::new());
+    let (mut decoder, mut image, mut bytes) = (Decoder::with(source.decode_options()), RgbImage::default(), Vec::new());
     let (mut sizes, mut total, mut unreadable) = (Vec::new(), 0, 0);
     let step = source.len().div_ceil(SAMPLE).max(1);
     let ids: Vec<u64> = (0..source.len() as u64).step_by(step).collect();

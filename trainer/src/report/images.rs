@@ -49,6 +49,7 @@ impl<'a> ThumbnailRenderer<'a> {
 
     fn load(&mut self, source: &dyn Source, id: u64) -> Result<(), Error> {
         let bytes = source.read(id)?;
+        self.decoder.set_options(source.decode_options());
         Ok(self.decoder.decode(source.name(id), &bytes, &mut self.image)?)
     }
 

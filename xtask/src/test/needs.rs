@@ -53,6 +53,7 @@ const TABLE: &[Row] = &[
             "corpus",
             "damaged",
             "folder",
+            "formats",
             "hostile",
             "loader",
             "memory",

@@ -2,8 +2,11 @@
 
 use simsiam_jpeg::{Error, Header, Jpeg, Region, Request, Scale};
 
+use super::format::{Format, Target};
+use super::options::DecodeOptions;
 use super::part::{DecodeMode, Part, Wanted};
 use super::refusal::{Refusal, check_size};
+use super::samples::{Colour, Samples, Values};
 use super::scan::{has_end, is_progressive, may_be_partial};
 use crate::{Crop, RgbImage};
 
@@ -15,18 +18,28 @@ pub(super) struct JpegDecoder {
     inks: Vec<u8>,
 }
 
-impl JpegDecoder {
-    pub(super) fn decode(&mut self, bytes: &[u8], image: &mut RgbImage) -> Result<(), Refusal> {
-        let jpeg = open(bytes)?;
-        self.whole(jpeg, image)
+impl Format for JpegDecoder {
+    fn samples(&mut self, bytes: &[u8], samples: &mut Samples) -> Result<(), Refusal> {
+        let mut image = RgbImage { pixels: samples.values.take_bytes(), ..RgbImage::default() };
+        let done = self.whole(open(bytes)?, &mut image);
+        let RgbImage { width, height, pixels } = image;
+        let values = Values::U8(pixels);
+        *samples = Samples { width, height, channels: 3, colour: Colour::Rgb, values, ..Samples::default() };
+        done
+    }
+
+    fn rgb(&mut self, bytes: &[u8], to: Target<'_>) -> Result<(), Refusal> {
+        self.whole(open(bytes)?, to.image)
     }
 
     /// Only what `plan` wants, given the width and height.
-    pub(super) fn decode_part(
+    fn part(
         &mut self,
         bytes: &[u8],
         mode: DecodeMode,
         plan: &mut dyn FnMut(usize, usize) -> Wanted,
+        _options: &DecodeOptions,
+        _samples: &mut Samples,
         part: &mut Part,
     ) -> Result<(), Refusal> {
         let jpeg = open(bytes)?;
@@ -48,7 +61,9 @@ impl JpegDecoder {
             }
         }
     }
+}
 
+impl JpegDecoder {
     /// Warnings are no damage: the whole image is there, and Pillow shows it without a word. A file that lacks its end
     /// is damaged, unless only the end mark is missing.
     fn whole(&mut self, jpeg: Jpeg, image: &mut RgbImage) -> Result<(), Refusal> {

@@ -1,51 +1,84 @@
-//! Encoded bytes to RGB pixels, as `PIL.Image.open(…).convert("RGB")` gives them.
+//! Encoded bytes to RGB pixels, as `PIL.Image.open(…).convert("RGB")` gives them; samples of more than 8 bits by the
+//! range that the caller chooses.
 //!
-//! EXIF orientation is ignored, as torchvision's image loader ignores it; so are colour profiles and gamma.
+//! Each format is a [`Format`] in a file of its own, which provides samples as the file has them; `rgb.rs` makes RGB of
+//! all of them. EXIF orientation is ignored, as torchvision's image loader ignores it; so are colour profiles and gamma.
 
+mod bmp;
+mod dicom;
+mod format;
 mod jpeg;
+mod options;
 mod part;
 mod png;
 mod refusal;
+mod rgb;
+mod samples;
 mod scan;
 mod sniff;
+mod tiff;
+mod webp;
+mod ycbcr;
 
+pub use options::DecodeOptions;
 pub use part::{DecodeMode, Part, Wanted};
+pub(crate) use png::is_8_bit_png;
 pub use refusal::MAX_PIXELS;
 
-use crate::{Error, RgbImage};
-use refusal::Refusal;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Decodes JPEG and PNG; one for each thread, since it keeps its buffers.
+use crate::{Error, RgbImage};
+use format::{Format, Target};
+use refusal::Refusal;
+use samples::Samples;
+use sniff::Kind;
+
+/// Decodes JPEG, PNG, TIFF, BMP, WebP and DICOM; one for each thread, since it keeps its buffers.
 #[derive(Debug, Default)]
 pub struct Decoder {
+    options: DecodeOptions,
+    samples: Samples,
     jpeg: jpeg::JpegDecoder,
     png: png::PngDecoder,
+    tiff: tiff::TiffDecoder,
+    bmp: bmp::BmpDecoder,
+    webp: webp::WebpDecoder,
+    dicom: dicom::DicomDecoder,
 }
 
 impl Decoder {
-    /// A decoder with empty buffers.
+    /// A decoder with empty buffers and the default options.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Decodes `bytes` into `image`; the format is detected by the first bytes, not by the name.
-    ///
-    /// Grayscale, palette, CMYK, YCCK and 16-bit images become RGB as Pillow's `convert("RGB")` makes them; an alpha
-    /// channel is dropped.
-    ///
-    /// # Errors
-    /// [`Error::Decode`] for bytes that are not a whole JPEG or PNG image, [`Error::TooLarge`] above [`MAX_PIXELS`];
-    /// `name` is named in the message.
-    pub fn decode(&mut self, name: &str, bytes: &[u8], image: &mut RgbImage) -> Result<(), Error> {
-        self.refuse(name, |decoder| match format(bytes)? {
-            Format::Jpeg => decoder.jpeg.decode(bytes, image),
-            Format::Png => decoder.png.decode(bytes, image),
-        })
+    /// A decoder with empty buffers.
+    #[must_use]
+    pub fn with(options: DecodeOptions) -> Self {
+        Self { options, ..Self::default() }
     }
 
-    /// Decodes what `plan` wants, given the image's width and height; of PNG images, and where the file may be
-    /// truncated, everything.
+    /// Decodes by these options from now on.
+    pub fn set_options(&mut self, options: DecodeOptions) {
+        self.options = options;
+    }
+
+    /// Decodes `bytes` into `image`; the format is detected by the first bytes, not by the name.
+    ///
+    /// Grayscale, palette, CMYK and YCCK images become RGB as Pillow's `convert("RGB")` makes them; an alpha channel is
+    /// dropped. Of samples with more than 8 bits, [`DecodeOptions::range`] decides which values are black and white. Of
+    /// several images in a file (pages, frames), the first is decoded.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] for bytes that are not a whole image of a known format, [`Error::TooLarge`] above
+    /// [`MAX_PIXELS`]; `name` is named in the message.
+    pub fn decode(&mut self, name: &str, bytes: &[u8], image: &mut RgbImage) -> Result<(), Error> {
+        self.refuse(name, bytes, |format, options, samples| format.rgb(bytes, Target { options, samples, image }))
+    }
+
+    /// Decodes what `plan` wants, given the image's width and height; of other images than JPEG, and where the file may
+    /// be truncated, everything.
     ///
     /// # Errors
     /// As [`Self::decode`], for the same files.
@@ -57,41 +90,37 @@ impl Decoder {
         plan: &mut dyn FnMut(usize, usize) -> Wanted,
         part: &mut Part,
     ) -> Result<(), Error> {
-        self.refuse(name, |decoder| match format(bytes)? {
-            Format::Jpeg => decoder.jpeg.decode_part(bytes, mode, plan, part),
-            Format::Png => {
-                part.is_whole();
-                decoder.png.decode(bytes, &mut part.image)?;
-                plan(part.image.width, part.image.height);
-                Ok(())
-            }
-        })
+        self.refuse(name, bytes, |format, options, samples| format.part(bytes, mode, plan, options, samples, part))
     }
 
-    fn refuse(&mut self, name: &str, work: impl FnOnce(&mut Self) -> Result<(), Refusal>) -> Result<(), Error> {
-        work(self).map_err(|refusal| match refusal {
+    /// Lets the format of `bytes` do the work, and names the image in its refusal.
+    fn refuse(
+        &mut self,
+        name: &str,
+        bytes: &[u8],
+        work: impl FnOnce(&mut dyn Format, &DecodeOptions, &mut Samples) -> Result<(), Refusal>,
+    ) -> Result<(), Error> {
+        let Self { options, samples, .. } = self;
+        let done = sniff::kind(bytes).and_then(|kind| {
+            let format: &mut dyn Format = match kind {
+                Kind::Jpeg => return work(&mut self.jpeg, options, samples),
+                Kind::Png => &mut self.png,
+                Kind::Tiff => &mut self.tiff,
+                Kind::Bmp => &mut self.bmp,
+                Kind::Webp => &mut self.webp,
+                Kind::Dicom => &mut self.dicom,
+            };
+            // A damaged file may hit a bug of a library; it costs this image, not the run. All buffers are refilled for
+            // the next one, so nothing half-done remains.
+            catch_unwind(AssertUnwindSafe(|| work(format, options, samples))).unwrap_or_else(|_| {
+                Err(Refusal::Broken(format!("its {kind} decoder failed on it; the file is damaged")))
+            })
+        });
+        done.map_err(|refusal| match refusal {
             Refusal::Broken(reason) => Error::Decode { name: name.to_owned(), reason },
             Refusal::TooLarge { width, height } => {
                 Error::TooLarge { name: name.to_owned(), width, height, limit: MAX_PIXELS }
             }
         })
-    }
-}
-
-enum Format {
-    Jpeg,
-    Png,
-}
-
-/// The format by the first bytes.
-fn format(bytes: &[u8]) -> Result<Format, Refusal> {
-    match bytes {
-        [0xFF, 0xD8, ..] => Ok(Format::Jpeg),
-        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Ok(Format::Png),
-        [] => Err(Refusal::Broken("the file is empty".to_owned())),
-        _ => Err(Refusal::Broken(match sniff::name_of(bytes) {
-            Some(name) => format!("it is {name}, whatever its name says; only JPEG and PNG are read"),
-            None => "neither JPEG nor PNG by its first bytes".to_owned(),
-        })),
     }
 }

@@ -1,11 +1,12 @@
-//! PNG, each of its fifteen kinds of pixels as Pillow's `convert("RGB")` makes them.
+//! PNG, each of its fifteen kinds of pixels.
 
 use std::io::Cursor;
 
 use png::{BitDepth, ColorType, DecodeOptions, Decoder, Limits, Transformations};
 
+use super::format::Format;
 use super::refusal::{Refusal, check_size};
-use crate::RgbImage;
+use super::samples::{Colour, Samples, Values};
 
 /// Beyond the pixels themselves, what the decoder may take for ancillary chunks.
 const CHUNK_BYTES: usize = 64 << 20;
@@ -15,20 +16,22 @@ pub(super) struct PngDecoder {
     raw: Vec<u8>,
 }
 
-impl PngDecoder {
+impl Format for PngDecoder {
     /// A file whose chunks are whole but that lacks its end is decoded, as by Pillow.
-    pub(super) fn decode(&mut self, bytes: &[u8], image: &mut RgbImage) -> Result<(), Refusal> {
-        let verdict = self.decode_whole(bytes, image);
+    fn samples(&mut self, bytes: &[u8], samples: &mut Samples) -> Result<(), Refusal> {
+        let verdict = self.decode_whole(bytes, samples);
         match (&verdict, whole_chunks(bytes)) {
             (Err(Refusal::Broken(_)), Some(chunks)) => {
                 const END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
-                self.decode_whole(&[chunks, END].concat(), image).or(verdict)
+                self.decode_whole(&[chunks, END].concat(), samples).or(verdict)
             }
             _ => verdict,
         }
     }
+}
 
-    fn decode_whole(&mut self, bytes: &[u8], image: &mut RgbImage) -> Result<(), Refusal> {
+impl PngDecoder {
+    fn decode_whole(&mut self, bytes: &[u8], samples: &mut Samples) -> Result<(), Refusal> {
         let broken = |error: png::DecodingError| Refusal::Broken(error.to_string());
         let mut options = DecodeOptions::default();
         options.set_ignore_text_chunk(true);
@@ -53,17 +56,38 @@ impl PngDecoder {
         let frame = reader.next_frame(&mut self.raw).map_err(broken)?;
         // The checksums after the pixels are Pillow's to ignore, and so ours.
         let palette = reader.info().palette.as_deref().unwrap_or(&[]);
-        image.reshape(width, height);
-        let depth = frame.bit_depth;
-        for (row, out) in self.raw.chunks_exact(frame.line_size).zip(image.pixels.chunks_exact_mut(width * 3)) {
-            match frame.color_type {
-                ColorType::Grayscale => gray_row(row, depth, out),
-                ColorType::Indexed => palette_row(row, depth, palette, out),
-                ColorType::GrayscaleAlpha => spread_row(row, depth, 2, &[0, 0, 0], out),
-                ColorType::Rgb => spread_row(row, depth, 3, &[0, 1, 2], out),
-                ColorType::Rgba => spread_row(row, depth, 4, &[0, 1, 2], out),
+        let (colour, channels) = match frame.color_type {
+            ColorType::Grayscale => (Colour::Gray, 1),
+            ColorType::GrayscaleAlpha => (Colour::Gray, 2),
+            ColorType::Rgb | ColorType::Indexed => (Colour::Rgb, 3),
+            ColorType::Rgba => (Colour::Rgb, 4),
+        };
+        let mut levels = samples.values.take_bytes();
+        let rows = self.raw.chunks_exact(frame.line_size);
+        let values = match (frame.color_type, frame.bit_depth) {
+            (ColorType::Indexed, depth) => {
+                rows.for_each(|row| palette_row(row, depth, palette, width, &mut levels));
+                Values::U8(levels)
             }
-        }
+            (_, BitDepth::Sixteen) => {
+                let pairs = self.raw.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+                Values::U16(pairs.collect())
+            }
+            (_, BitDepth::Eight) => {
+                // The memory changes hands; nothing is copied.
+                Values::U8(std::mem::replace(&mut self.raw, levels))
+            }
+            (_, depth) => {
+                let factor = match depth {
+                    BitDepth::Four => 17,
+                    BitDepth::Two => 85,
+                    _ => 255,
+                };
+                rows.for_each(|row| levels.extend((0..width).map(|x| packed(row, depth, x) * factor)));
+                Values::U8(levels)
+            }
+        };
+        *samples = Samples { width, height, channels, colour, values, ..Samples::default() };
         Ok(())
     }
 }
@@ -117,37 +141,15 @@ fn packed(row: &[u8], depth: BitDepth, x: usize) -> u8 {
     row.get(position / 8).map_or(0, |byte| (byte >> shift) & mask)
 }
 
-fn gray_row(row: &[u8], depth: BitDepth, out: &mut [u8]) {
-    for (x, pixel) in out.chunks_exact_mut(3).enumerate() {
-        let gray = match depth {
-            // Pillow keeps 16-bit gray as such and clips it to 255; it does not scale it.
-            BitDepth::Sixteen if row[2 * x] > 0 => 255,
-            BitDepth::Sixteen => row[2 * x + 1],
-            BitDepth::Eight => row[x],
-            BitDepth::Four => packed(row, depth, x) * 17,
-            BitDepth::Two => packed(row, depth, x) * 85,
-            BitDepth::One => packed(row, depth, x) * 255,
-        };
-        pixel.fill(gray);
-    }
-}
-
-fn palette_row(row: &[u8], depth: BitDepth, palette: &[u8], out: &mut [u8]) {
-    for (x, pixel) in out.chunks_exact_mut(3).enumerate() {
+/// Appends the colours of a row of `width` indices; an index beyond the palette is black.
+fn palette_row(row: &[u8], depth: BitDepth, palette: &[u8], width: usize, out: &mut Vec<u8>) {
+    for x in 0..width {
         let index = usize::from(packed(row, depth, x)) * 3;
-        match palette.get(index..index + 3) {
-            Some(colour) => pixel.copy_from_slice(colour),
-            None => pixel.fill(0),
-        }
+        out.extend_from_slice(palette.get(index..index + 3).unwrap_or(&[0, 0, 0]));
     }
 }
 
-/// Pixels of `channels` samples of 8 or 16 bits, of which Pillow takes the high byte; `take` picks three of them.
-fn spread_row(row: &[u8], depth: BitDepth, channels: usize, take: &[usize; 3], out: &mut [u8]) {
-    let bytes = if depth == BitDepth::Sixteen { 2 } else { 1 };
-    for (pixel, out) in row.chunks_exact(channels * bytes).zip(out.chunks_exact_mut(3)) {
-        for (out, channel) in out.iter_mut().zip(take) {
-            *out = pixel[channel * bytes];
-        }
-    }
+/// Whether the file is a PNG whose samples have at most 8 bits.
+pub(crate) fn is_8_bit_png(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x89PNG") && bytes.get(24).is_some_and(|depth| *depth <= 8)
 }

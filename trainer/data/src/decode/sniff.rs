@@ -1,14 +1,65 @@
-//! Names a format that is not read, by its first bytes: files are often named `.jpg` whatever they hold.
+//! Recognises a format by its first bytes: files are often named `.jpg` whatever they hold.
 
-/// Where a format has its mark, the mark, and what it is called in a sentence.
-const MARKS: [(usize, &[u8], &str); 28] = [
-    (8, b"WEBP", "a WebP image"),
+use super::refusal::Refusal;
+
+/// A format that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Jpeg,
+    Png,
+    Tiff,
+    Bmp,
+    Webp,
+    Dicom,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Jpeg => "JPEG",
+            Self::Png => "PNG",
+            Self::Tiff => "TIFF",
+            Self::Bmp => "BMP",
+            Self::Webp => "WebP",
+            Self::Dicom => "DICOM",
+        })
+    }
+}
+
+/// Where the formats that are read have their marks. That of BMP, two letters, comes last.
+const READ: [(usize, &[u8], Kind); 9] = [
+    (0, b"\xff\xd8", Kind::Jpeg),
+    (0, b"\x89PNG\r\n\x1a\n", Kind::Png),
+    (0, b"II*\0", Kind::Tiff),
+    (0, b"MM\0*", Kind::Tiff),
+    (0, b"II+\0", Kind::Tiff),
+    (0, b"MM\0+", Kind::Tiff),
+    (8, b"WEBP", Kind::Webp),
+    (128, b"DICM", Kind::Dicom),
+    (0, b"BM", Kind::Bmp),
+];
+
+/// The format of a file; one that is not read is named.
+pub(super) fn kind(bytes: &[u8]) -> Result<Kind, Refusal> {
+    if let Some((.., kind)) = READ.iter().find(|(at, mark, _)| has(bytes, *at, mark)) {
+        return Ok(*kind);
+    }
+    Err(Refusal::Broken(match name_of(bytes) {
+        _ if bytes.is_empty() => "the file is empty".to_owned(),
+        Some(name) => {
+            format!("it is {name}, whatever its name says; only JPEG, PNG, TIFF, BMP, WebP and DICOM are read")
+        }
+        None => "none of JPEG, PNG, TIFF, BMP, WebP and DICOM by its first bytes".to_owned(),
+    }))
+}
+
+fn has(bytes: &[u8], at: usize, mark: &[u8]) -> bool {
+    bytes.get(at..).is_some_and(|rest| rest.starts_with(mark))
+}
+
+/// Where a format that is not read has its mark, the mark, and what it is called in a sentence.
+const MARKS: [(usize, &[u8], &str); 21] = [
     (0, b"GIF8", "a GIF image"),
-    (0, b"II*\0", "a TIFF image"),
-    (0, b"MM\0*", "a TIFF image"),
-    (0, b"II+\0", "a BigTIFF image"),
-    (0, b"MM\0+", "a BigTIFF image"),
-    (0, b"BM", "a BMP image"),
     (4, b"ftypavif", "an AVIF image"),
     (4, b"ftypavis", "an AVIF image"),
     (4, b"ftyphei", "a HEIC image"),
@@ -20,7 +71,6 @@ const MARKS: [(usize, &[u8], &str); 28] = [
     (0, b"\0\0\0\x0cJXL ", "a JPEG XL image"),
     (0, b"\xff\x0a", "a JPEG XL image"),
     (0, b"8BPS", "a Photoshop document"),
-    (128, b"DICM", "a DICOM file"),
     (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"%PDF", "a PDF document"),
     (0, b"PK\x03\x04", "a zip archive"),
@@ -33,9 +83,8 @@ const MARKS: [(usize, &[u8], &str); 28] = [
 ];
 
 /// What the bytes are, if it is known.
-pub(super) fn name_of(bytes: &[u8]) -> Option<&'static str> {
-    let is = |(at, mark, _): &&(usize, &[u8], &str)| bytes.get(*at..).is_some_and(|rest| rest.starts_with(mark));
-    let known = MARKS.iter().find(is).map(|(_, _, name)| *name);
+fn name_of(bytes: &[u8]) -> Option<&'static str> {
+    let known = MARKS.iter().find(|(at, mark, _)| has(bytes, *at, mark)).map(|(_, _, name)| *name);
     let is_netpbm = matches!(bytes, [b'P', b'1'..=b'7', b' ' | b'\n' | b'\r' | b'\t', ..]);
     let is_blank = || bytes.iter().take(4096).all(|byte| *byte == 0);
     known
@@ -50,20 +99,27 @@ mod tests {
     #[test]
     fn format_is_named_by_its_content() {
         for (bytes, name) in [
-            (&b"RIFF\x10\0\0\0WEBPVP8 "[..], "WebP"),
-            (b"GIF89a", "GIF"),
-            (b"II*\0\x08\0", "TIFF"),
-            (b"BM\x36\0", "BMP"),
+            (&b"GIF89a"[..], "GIF"),
             (b"\0\0\0\x1cftypavif", "AVIF"),
             (b"\0\0\0\x18ftypheic", "HEIC"),
             (b"\0\0\0\x18ftypisom", "MP4"),
             (b"P6\n2 2", "Netpbm"),
             (b"<!DOCTYPE html>", "HTML"),
             (&[0; 600], "all zeros"),
-            (&[&[0; 128][..], b"DICM"].concat(), "DICOM"),
         ] {
             assert!(name_of(bytes).is_some_and(|found| found.contains(name)), "{name}: {:?}", name_of(bytes));
         }
         assert_eq!(name_of(b"once upon a time"), None);
+        for (bytes, expected) in [
+            (&b"\xff\xd8"[..], Kind::Jpeg),
+            (b"RIFF\x10\0\0\0WEBPVP8 ", Kind::Webp),
+            (b"II*\0\x08\0", Kind::Tiff),
+            (b"MM\0+\0\x08\0\0", Kind::Tiff),
+            (b"BM\x36\0", Kind::Bmp),
+            (&[&[0; 128][..], b"DICM"].concat(), Kind::Dicom),
+        ] {
+            assert!(kind(bytes).is_ok_and(|found| found == expected), "{expected}");
+        }
+        assert!(kind(b"").is_err() && kind(b"once upon a time").is_err());
     }
 }

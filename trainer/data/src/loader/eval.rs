@@ -52,7 +52,7 @@ impl EvalLoader {
         let spare = Arc::new(Spare::default());
         let maker = Maker {
             normalize: Normalize::new(view.mean, view.std),
-            scratch: ScratchPool::new(threads, false),
+            scratch: ScratchPool::new(threads, false, source.decode_options()),
             spare: Arc::clone(&spare),
             source,
             view,

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::decode::{Part, Wanted};
 use crate::times::{LoadStage, LoadTimes};
-use crate::{DecodeMode, Decoder, Error, Renderer, Source};
+use crate::{DecodeMode, DecodeOptions, Decoder, Error, Renderer, Source};
 
 /// A worker's buffers, kept from sample to sample.
 #[derive(Debug, Default)]
@@ -86,9 +86,10 @@ pub(super) struct ScratchPool {
 }
 
 impl ScratchPool {
-    pub(super) fn new(threads: usize, time_stages: bool) -> Self {
+    /// For images that are decoded by `options`.
+    pub(super) fn new(threads: usize, time_stages: bool, options: DecodeOptions) -> Self {
         let scratch = || {
-            let mut scratch = Scratch::default();
+            let mut scratch = Scratch { decoder: Decoder::with(options), ..Scratch::default() };
             scratch.renderer.times = LoadTimes::new(time_stages);
             Mutex::new(scratch)
         };

@@ -70,7 +70,7 @@ impl Loader {
         options.check(source.len(), last)?;
         let spare = Arc::new(Spare::default());
         let batches = last.batches(source.len(), options.batch);
-        let scratch = Arc::new(ScratchPool::new(options.threads, options.time_stages));
+        let scratch = Arc::new(ScratchPool::new(options.threads, options.time_stages, source.decode_options()));
         let maker = Maker {
             order: permutation(options.seed, options.epoch, source.len()),
             normalize: Normalize::new(views.mean, views.std),

@@ -8,11 +8,12 @@ use tokio::runtime::Handle;
 use sha2::{Digest, Sha256};
 
 use super::listing_report::ListingReport;
+use super::pages::Pages;
 use super::parquet::Columns;
-use crate::Error;
 use crate::cache::Cache;
 use crate::hex::hex;
 use crate::storage::StorageOptions;
+use crate::{DecodeOptions, Error};
 
 /// How sources are reached.
 #[derive(Debug, Clone)]
@@ -29,6 +30,10 @@ pub struct Access {
     /// Where the images of Parquet files are extracted to, if they are: a folder, which may be that of the cache, and the
     /// most bytes that it may take. It is created when the first file is extracted.
     pub extracts: Option<(PathBuf, u64)>,
+    /// Which pages of a TIFF file with several are samples.
+    pub pages: Pages,
+    /// How the images are decoded, as [`Source::decode_options`] says to whoever decodes them.
+    pub decode: DecodeOptions,
     /// The runtime for requests; sources block on it, so they must not be used on its threads.
     pub runtime: Handle,
 }
@@ -43,6 +48,8 @@ impl Access {
             image_key: None,
             columns: Columns::default(),
             extracts: None,
+            pages: Pages::default(),
+            decode: DecodeOptions::default(),
             runtime,
         }
     }
@@ -87,6 +94,11 @@ pub trait Source: Send + Sync {
 
     /// The classes' names, sorted by bytes; empty when there are no labels.
     fn classes(&self) -> &[String];
+
+    /// How the images are to be decoded.
+    fn decode_options(&self) -> DecodeOptions {
+        DecodeOptions::default()
+    }
 
     /// What the listing skipped.
     fn listing_report(&self) -> ListingReport {

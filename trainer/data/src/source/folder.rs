@@ -1,16 +1,17 @@
 //! A folder of class folders, or a flat folder of images.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::access::Source;
 use super::listing::{Item, Listing, is_image, source_of_listing};
 use super::listing_report::ListingReport;
-use crate::Error;
+use super::pages::{self, Pages};
+use crate::{DecodeOptions, Error};
 
-/// Images on a local disk: `<root>/<class>/<name>.jpg|jpeg|png|…`, or `<root>/<name>…` without classes.
+/// Images on a local disk: `<root>/<class>/<name>.jpg|png|tif|…`, or `<root>/<name>…` without classes.
 ///
 /// Upper and lower case of the extension do not matter; hidden files and folders are skipped silently, other files and
 /// whatever is neither a file nor a folder are counted in [`Source::listing_report`]; a symbolic link counts as what it
@@ -19,6 +20,8 @@ use crate::Error;
 pub struct ImageFolder {
     root: PathBuf,
     listing: Listing,
+    pages: Pages,
+    decode: DecodeOptions,
 }
 
 impl ImageFolder {
@@ -28,7 +31,7 @@ impl ImageFolder {
     /// [`Error::NotAFolder`], [`Error::EmptyFolder`], [`Error::NoImages`], [`Error::MixedLayout`], [`Error::Scheme`],
     /// [`Error::Io`].
     pub fn open(root: &Path) -> Result<Self, Error> {
-        Self::list(root, None)
+        Self::list(root, None, Pages::default(), DecodeOptions::default())
     }
 
     /// As [`Self::open`] with another set's classes, as `val` uses those of `train`; a class may be missing here.
@@ -36,7 +39,7 @@ impl ImageFolder {
     /// # Errors
     /// As [`Self::open`], and [`Error::UnknownClass`] for a class folder that is not among `classes`.
     pub fn open_with_classes(root: &Path, classes: &[String]) -> Result<Self, Error> {
-        Self::list(root, Some(classes))
+        Self::list(root, Some(classes), Pages::default(), DecodeOptions::default())
     }
 
     /// The folder's path.
@@ -45,7 +48,13 @@ impl ImageFolder {
         &self.root
     }
 
-    fn list(location: &Path, known: Option<&[String]>) -> Result<Self, Error> {
+    /// As [`Self::open`], with another set's classes, with pages as samples, and to be decoded as the caller chooses.
+    pub(super) fn list(
+        location: &Path,
+        known: Option<&[String]>,
+        pages: Pages,
+        decode: DecodeOptions,
+    ) -> Result<Self, Error> {
         let root = local_path(location)?;
         let kind = fs::metadata(&root).map_err(|source| Error::Io { path: root.clone(), action: "open", source })?;
         if !kind.is_dir() {
@@ -53,7 +62,7 @@ impl ImageFolder {
         }
         let mut walk = Walk { root: &root, items: Vec::new(), listing_report: ListingReport::default() };
         let folders = walk.top()?;
-        let Walk { items, listing_report, .. } = walk;
+        let Walk { mut items, mut listing_report, .. } = walk;
         if items.is_empty() && folders > 0 {
             return Err(Error::NoImages {
                 location: root.display().to_string(),
@@ -61,8 +70,14 @@ impl ImageFolder {
                 kinds: listing_report.kinds(),
             });
         }
+        if pages == Pages::All {
+            items = pages::expand(items, &mut listing_report, |item| {
+                // A file that cannot be opened is a sample that cannot be read.
+                fs::File::open(root.join(&item.name)).map_or(Ok(1), |file| pages::count(&mut BufReader::new(file)))
+            })?;
+        }
         let (listing, _) = Listing::new(&root.display().to_string(), items, known, listing_report)?;
-        Ok(Self { root, listing })
+        Ok(Self { root, listing, pages, decode })
     }
 }
 
@@ -78,14 +93,14 @@ impl Source for ImageFolder {
     fn read_into(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
         let len = self.listing.len();
         let name = (id < len as u64).then(|| self.listing.name(id)).ok_or(Error::NoSuchSample { id, len })?;
-        let path = self.root.join(name);
+        let path = self.root.join(if self.pages == Pages::All { pages::file_of(name) } else { name });
         buffer.clear();
         fs::File::open(&path).and_then(|mut file| file.read_to_end(buffer)).map_err(|source| Error::Io {
             path,
             action: "read",
             source,
         })?;
-        Ok(())
+        if self.pages == Pages::All { pages::select(name, buffer) } else { Ok(()) }
     }
 }
 

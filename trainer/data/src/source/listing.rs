@@ -43,7 +43,7 @@ impl Names {
     }
 }
 
-/// The methods of a [`Source`](super::Source) that its field `listing` answers.
+/// The methods of a [`Source`](super::Source) that its fields `listing` and `decode` answer.
 macro_rules! source_of_listing {
     () => {
         fn len(&self) -> usize {
@@ -60,6 +60,10 @@ macro_rules! source_of_listing {
 
         fn classes(&self) -> &[String] {
             self.listing.classes()
+        }
+
+        fn decode_options(&self) -> $crate::DecodeOptions {
+            self.decode
         }
 
         fn listing_report(&self) -> $crate::ListingReport {
@@ -207,8 +211,8 @@ fn unwrap<T>(items: &mut [Item<T>], known: Option<&[String]>) -> Option<String> 
     }
 }
 
-/// Endings of the names of images.
-pub(super) const ENDINGS: [&str; 5] = ["jpg", "jpeg", "jfif", "jpe", "png"];
+/// Endings of the names of images; [`Error::NoImages`] lists them.
+const ENDINGS: [&str; 10] = ["jpg", "jpeg", "jfif", "jpe", "png", "tif", "tiff", "bmp", "webp", "dcm"];
 
 /// Whether a name is that of an image, by its ending.
 pub(super) fn is_image(name: &str) -> bool {
@@ -225,6 +229,14 @@ mod tests {
         let mut listing_report = ListingReport::default();
         listing_report.count(".txt".into(), 3);
         Listing::new("s3://b/x", items, known, listing_report)
+    }
+
+    #[test]
+    fn error_lists_every_ending_of_an_image() {
+        let error = Error::NoImages { location: "x".into(), files: 1, kinds: String::new() }.to_string();
+        let listed: Vec<_> = error.split([' ', ',']).filter_map(|word| word.strip_prefix('.')).collect();
+        assert_eq!(listed, ENDINGS, "{error}");
+        assert!(is_image("a/b.TIFF") && is_image("x.dcm") && !is_image("x.gif") && !is_image("tif"));
     }
 
     #[test]

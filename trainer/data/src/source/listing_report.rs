@@ -19,6 +19,10 @@ pub struct ListingReport {
     pub unusable_keys: Vec<String>,
     /// What else to know of how the set was read, a sentence each.
     pub notes: Vec<String>,
+    /// TIFF files whose pages are samples of their own.
+    pub paged_files: usize,
+    /// Samples that are such pages.
+    pub pages: usize,
 }
 
 /// Most endings that are counted apart; a folder of millions of files has few kinds, or random names.
@@ -59,6 +63,8 @@ impl ListingReport {
         self.unusable_keys.extend(other.unusable_keys);
         self.notes.extend(other.notes);
         self.wrapper = self.wrapper.take().or(other.wrapper);
+        self.paged_files += other.paged_files;
+        self.pages += other.pages;
     }
 
     /// Number of files that are not samples.
@@ -79,6 +85,9 @@ impl ListingReport {
         let mut lines = Vec::new();
         if let Some(wrapper) = &self.wrapper {
             lines.push(format!("all images are under {wrapper}; its subfolders are the classes"));
+        }
+        if self.paged_files > 0 {
+            lines.push(format!("{} samples are the pages of {} TIFF files", self.pages, self.paged_files));
         }
         if self.total() > 0 {
             lines.push(format!("{} files were skipped ({})", self.total(), self.kinds()));

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use super::access::{Access, Source};
 use super::listing::{Item, Listing, is_image, source_of_listing};
 use super::listing_report::ListingReport;
+use super::pages::{self, Pages};
 use super::prefetch::Prefetcher;
-use crate::Error;
+use super::tar::RangeReader;
 use crate::cache::{Cache, seal, sealed_size, unseal};
 use crate::storage::{ListedObject, Storage};
+use crate::{DecodeOptions, Error};
 
 /// Images below a prefix.
 #[derive(Debug)]
@@ -22,9 +24,11 @@ pub struct Objects {
     entries: Vec<ObjectEntry>,
     prefetcher: Prefetcher,
     cache: Option<Arc<Cache>>,
+    pages: Pages,
+    decode: DecodeOptions,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct ObjectEntry {
     size: u64,
     key: String,
@@ -47,9 +51,40 @@ impl Objects {
         }
         listing_report.unusable(store.unusable_keys());
         listing_report.empty_classes = folders.into_iter().collect();
+        if access.pages == Pages::All {
+            // A few small requests for each file.
+            let count =
+                |item: &Item<ObjectEntry>| pages::count(&mut RangeReader::new(&store, &item.name, item.entry.size));
+            items = pages::expand(items, &mut listing_report, count)?;
+        }
         let (listing, entries) = Listing::new(&store.uri(""), items, known, listing_report)?;
         let prefetcher = Prefetcher::new(store.runtime().clone());
-        Ok(Self { store, listing, entries, prefetcher, cache: access.cache.clone() })
+        let (cache, pages, decode) = (access.cache.clone(), access.pages, access.decode);
+        Ok(Self { store, listing, entries, prefetcher, cache, pages, decode })
+    }
+
+    /// The object that the sample is in.
+    fn object(&self, id: u64) -> &str {
+        let name = self.name(id);
+        if self.pages == Pages::All { pages::file_of(name) } else { name }
+    }
+
+    fn read_file(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        let entry = self.entry(id)?;
+        let fetched = self.prefetcher.take(id);
+        if fetched.is_none() && self.read_copy(entry, buffer) {
+            return Ok(());
+        }
+        let name = self.object(id);
+        let bytes = match fetched {
+            Some(bytes) => bytes?,
+            None => self.store.get(name)?.ok_or_else(|| Error::missing(self.store.uri(name)))?,
+        };
+        if bytes.len() as u64 == entry.size {
+            self.keep(entry, &bytes);
+        }
+        *buffer = bytes;
+        Ok(())
     }
 
     fn entry(&self, id: u64) -> Result<&ObjectEntry, Error> {
@@ -92,21 +127,8 @@ impl Source for Objects {
     }
 
     fn read_into(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
-        let entry = self.entry(id)?;
-        let fetched = self.prefetcher.take(id);
-        if fetched.is_none() && self.read_copy(entry, buffer) {
-            return Ok(());
-        }
-        let name = self.name(id);
-        let bytes = match fetched {
-            Some(bytes) => bytes?,
-            None => self.store.get(name)?.ok_or_else(|| Error::missing(self.store.uri(name)))?,
-        };
-        if bytes.len() as u64 == entry.size {
-            self.keep(entry, &bytes);
-        }
-        *buffer = bytes;
-        Ok(())
+        self.read_file(id, buffer)?;
+        if self.pages == Pages::All { pages::select(self.name(id), buffer) } else { Ok(()) }
     }
 
     fn prefetch(&self, ids: &[u64]) {
@@ -115,7 +137,7 @@ impl Source for Objects {
             if self.copy_of(entry).is_some() {
                 continue;
             }
-            let (store, name) = (self.store.clone(), self.name(id).to_owned());
+            let (store, name) = (self.store.clone(), self.object(id).to_owned());
             self.prefetcher.start(id, async move { store.fetch(&name, None).await });
         }
     }

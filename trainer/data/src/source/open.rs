@@ -18,8 +18,10 @@ use crate::storage::{ListedObject, Storage, local_folder};
 /// another set where they are given, as `val` uses those of `train`.
 ///
 /// # Errors
-/// Those of [`ImageFolder::open_with_classes`]; [`Error::Shard`], [`Error::Selection`], [`Error::Storage`].
+/// Those of [`ImageFolder::open_with_classes`]; [`Error::Shard`], [`Error::Selection`], [`Error::Storage`];
+/// [`Error::Option`] for a range that is none.
 pub fn open(uri: &str, classes: Option<&[String]>, access: &Access) -> Result<Arc<dyn Source>, Error> {
+    access.decode.range.check()?;
     let uri = uri.trim_end_matches('/');
     let storage = |uri: &str| Storage::open(uri, &access.storage, access.runtime.clone());
     let local = local_folder(uri);
@@ -37,10 +39,7 @@ pub fn open(uri: &str, classes: Option<&[String]>, access: &Access) -> Result<Ar
             return Ok(Arc::new(ParquetFiles::open(uri, store, files, ListingReport::default(), classes, access)?));
         }
         if !has(path, &|name| name == packed::MANIFEST || shards::is_tar(name) || is_parquet(name)) {
-            return Ok(match classes {
-                Some(classes) => Arc::new(ImageFolder::open_with_classes(path, classes)?),
-                None => Arc::new(ImageFolder::open(path)?),
-            });
+            return Ok(Arc::new(ImageFolder::list(path, classes, access.pages, access.decode)?));
         }
     }
     let store = storage(uri)?;

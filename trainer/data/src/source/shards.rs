@@ -4,7 +4,7 @@
 //! its bytes. A thread fills the cache with whole shards meanwhile.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,13 +18,14 @@ use super::index::{Entry, Index};
 use super::listing::{Item, Listing, source_of_listing};
 use super::listing_report::{ListingReport, kinds};
 use super::packed::Manifest;
+use super::pages::{self, Pages};
 use super::parallel::in_parallel;
 use super::prefetch::Prefetcher;
 use super::tar::{Contents, RangeReader, images};
-use crate::Error;
 use crate::cache::{Cache, Filled};
 use crate::hex::hex;
 use crate::storage::{ListedObject, Storage};
+use crate::{DecodeOptions, Error};
 
 /// A set of tar shards.
 #[derive(Debug)]
@@ -34,6 +35,9 @@ pub struct Shards {
     entries: Vec<ShardEntry>,
     prefetcher: Prefetcher,
     stop: Arc<AtomicBool>,
+    /// [`Pages::All`] where samples are pages of the files in the tars; those of a packed set are files of their own.
+    pages: Pages,
+    decode: DecodeOptions,
 }
 
 /// The shards, as the thread that fills the cache shares them.
@@ -96,7 +100,7 @@ impl Shards {
         let (set, items) = Self::items(&store, opened)?;
         let (listing, entries) =
             Listing::with_given_classes(&store.uri(""), items, Some(known), ListingReport::default())?;
-        Self::new(store, set, listing, entries, access)
+        Self::new(store, set, listing, entries, access, Pages::First)
     }
 
     /// Opens the tars of a folder or prefix, or the one tar that `store` is.
@@ -109,7 +113,7 @@ impl Shards {
         let cache = access.cache.as_deref();
         let read = |tar: &ListedObject| {
             let uri = store.uri(&tar.name);
-            let contents = table(&store, tar, &uri, access.image_key.as_deref(), cache)?;
+            let contents = table(&store, tar, &uri, access, cache)?;
             Ok((tar.clone(), contents))
         };
         let (mut listing_report, mut opened) = (ListingReport::default(), Vec::new());
@@ -135,8 +139,11 @@ impl Shards {
             return Err(Error::Shard { uri: store.uri(""), reason });
         }
         let (set, items) = Self::items(&store, opened)?;
+        if access.pages == Pages::All {
+            pages::note(items.iter().map(|item| item.name.as_str()), &mut listing_report);
+        }
         let (listing, entries) = Listing::new(&store.uri(""), items, known, listing_report)?;
-        Self::new(store, set, listing, entries, access)
+        Self::new(store, set, listing, entries, access, access.pages)
     }
 
     /// The shards, and their samples as they are listed.
@@ -165,6 +172,7 @@ impl Shards {
         listing: Listing,
         entries: Vec<ShardEntry>,
         access: &Access,
+        pages: Pages,
     ) -> Result<Self, Error> {
         let (prefetcher, local) = (Prefetcher::new(store.runtime().clone()), store.local_file("").is_some());
         let set = Arc::new(Set { store, local, shards });
@@ -176,7 +184,7 @@ impl Shards {
                 .spawn(move || set.fill(&cache, &stop))
                 .map_err(|e| Error::Worker { what: format!("could not be started: {e}") })?;
         }
-        Ok(Self { set, listing, entries, prefetcher, stop })
+        Ok(Self { set, listing, entries, prefetcher, stop, pages, decode: access.decode })
     }
 
     fn entry(&self, id: u64) -> Result<(&Shard, ShardEntry), Error> {
@@ -204,6 +212,25 @@ impl Shards {
         }
     }
 
+    /// The bytes of the file that the sample is, or is in.
+    fn read_member(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        let (shard, entry) = self.entry(id)?;
+        let fetched = self.prefetcher.take(id);
+        if fetched.is_none() && self.read_file(shard, entry, buffer)? {
+            return Ok(());
+        }
+        let range = entry.offset..entry.offset + u64::from(entry.size);
+        *buffer = match fetched {
+            Some(bytes) => bytes?,
+            None => self.set.store.get_range(&shard.name, range)?,
+        };
+        let whole = buffer.len() == entry.size as usize;
+        if whole && entry.crc.is_none_or(|crc| crc == crc32fast::hash(buffer)) {
+            return Ok(());
+        }
+        Err(self.wrong_sum(shard, entry))
+    }
+
     fn wrong_sum(&self, shard: &Shard, entry: ShardEntry) -> Error {
         let reason = format!(
             "checksum mismatch: the {} bytes at {} differ from the index; copy the shard again, or pack the data again",
@@ -223,21 +250,8 @@ impl Source for Shards {
     }
 
     fn read_into(&self, id: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
-        let (shard, entry) = self.entry(id)?;
-        let fetched = self.prefetcher.take(id);
-        if fetched.is_none() && self.read_file(shard, entry, buffer)? {
-            return Ok(());
-        }
-        let range = entry.offset..entry.offset + u64::from(entry.size);
-        *buffer = match fetched {
-            Some(bytes) => bytes?,
-            None => self.set.store.get_range(&shard.name, range)?,
-        };
-        let whole = buffer.len() == entry.size as usize;
-        if whole && entry.crc.is_none_or(|crc| crc == crc32fast::hash(buffer)) {
-            return Ok(());
-        }
-        Err(self.wrong_sum(shard, entry))
+        self.read_member(id, buffer)?;
+        if self.pages == Pages::All { pages::select(self.name(id), buffer) } else { Ok(()) }
     }
 
     fn prefetch(&self, ids: &[u64]) {
@@ -349,19 +363,24 @@ fn table(
     store: &Storage,
     tar: &ListedObject,
     uri: &str,
-    image_key: Option<&str>,
+    access: &Access,
     cache: Option<&Cache>,
 ) -> Result<Contents, Error> {
+    let image_key = access.image_key.as_deref();
     if let Some(path) = store.local_file(&tar.name) {
         let file = File::open(&path).map_err(|source| Error::Io { path, action: "open", source })?;
-        return images(uri, tar.size, image_key, std::io::BufReader::new(file));
+        let mut reader = std::io::BufReader::new(file);
+        let contents = images(uri, tar.size, image_key, &mut reader)?;
+        return paged(contents, access.pages, &mut reader);
     }
     // The version is that of what is read from a tar: older tables lack what was read since.
-    let key = Cache::key(&format!("{uri}.{}.idx2", image_key.unwrap_or_default()), tar.size, &tar.version);
+    let kind = if access.pages == Pages::All { "pages3" } else { "idx3" };
+    let key = Cache::key(&format!("{uri}.{}.{kind}", image_key.unwrap_or_default()), tar.size, &tar.version);
     if let Some(index) = cache.and_then(|cache| cached_table(cache, &key, uri, tar.size)) {
         return Ok(Contents { listing_report: ListingReport::from_word(&index.of), entries: index.entries });
     }
-    let contents = images(uri, tar.size, image_key, RangeReader::new(store, &tar.name, tar.size))?;
+    let mut reader = RangeReader::new(store, &tar.name, tar.size);
+    let contents = paged(images(uri, tar.size, image_key, &mut reader)?, access.pages, &mut reader)?;
     if let (Some(cache), false) = (cache, contents.entries.is_empty()) {
         let Contents { entries, listing_report } = contents;
         let index = Index { bytes: tar.size, sha256: "-".into(), of: listing_report.to_word(), entries };
@@ -374,6 +393,23 @@ fn table(
         return Ok(Contents { entries: index.entries, listing_report });
     }
     Ok(contents)
+}
+
+/// The contents with a sample for each page of a TIFF file, if pages are samples.
+fn paged(contents: Contents, pages: Pages, mut reader: impl Read + Seek) -> Result<Contents, Error> {
+    let Contents { entries, listing_report } = contents;
+    if pages == Pages::First {
+        return Ok(Contents { entries, listing_report });
+    }
+    let mut expanded = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let count = match pages::is_tiff(&entry.name) {
+            true => pages::count(&mut pages::Section::new(&mut reader, entry.offset, entry.size.into()))?,
+            false => 1,
+        };
+        expanded.extend(pages::names(&entry.name, count).map(|name| Entry { name, ..entry.clone() }));
+    }
+    Ok(Contents { entries: expanded, listing_report })
 }
 
 fn cached_table(cache: &Cache, key: &str, uri: &str, bytes: u64) -> Option<Index> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::access::Source;
 use super::listing_report::ListingReport;
-use crate::Error;
 use crate::rng::CounterRng;
+use crate::{DecodeOptions, Error};
 
 /// Some of a source's samples, under ids of their own.
 pub struct Subset {
@@ -92,6 +92,10 @@ impl Source for Subset {
 
     fn classes(&self) -> &[String] {
         self.source.classes()
+    }
+
+    fn decode_options(&self) -> DecodeOptions {
+        self.source.decode_options()
     }
 
     fn listing_report(&self) -> ListingReport {

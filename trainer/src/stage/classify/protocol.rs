@@ -133,6 +133,13 @@ impl Protocol {
         }
         own["backbone"] = json!(backbone);
         own["dataset"] = json!({ "decode": recipe.dataset.decode, "pack": recipe.dataset.pack });
+        // Where they are not the default; earlier checkpoints lack them.
+        let written = json!(recipe.dataset);
+        for field in ["pages", "range"] {
+            if let Some(value) = written.get(field) {
+                own["dataset"][field] = value.clone();
+            }
+        }
         let a = &pretrain.augment;
         own["augment"] = json!({
             "cropSize": a.crop_size, "evalResize": a.eval_resize(), "flipProb": a.flip_prob, "mean": a.mean,

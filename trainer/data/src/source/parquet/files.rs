@@ -10,6 +10,7 @@ use parquet::data_type::ByteArray;
 use super::super::access::{Access, Source};
 use super::super::listing::{Listing, source_of_listing};
 use super::super::listing_report::ListingReport;
+use super::super::pages::Pages;
 use super::super::parallel::in_parallel;
 use super::super::prefetch::Prefetcher;
 use super::chunk::Origin;
@@ -20,9 +21,9 @@ use super::rows::{RowAt, items, notes, same_labels};
 use super::select::one_split;
 use super::set::{Extracting, FileSet, SetFile};
 use super::table::{PageAt, Table, read};
-use crate::Error;
 use crate::cache::{Cache, seal, sealed_size, unseal};
 use crate::storage::{ListedObject, Storage};
+use crate::{DecodeOptions, Error};
 
 /// Images in a column of Parquet files.
 ///
@@ -36,6 +37,7 @@ pub struct ParquetFiles {
     entries: Vec<RowAt>,
     held: Held<Key, Kept>,
     prefetcher: Prefetcher,
+    decode: DecodeOptions,
     /// Ends with the set.
     _extracting: Extracting,
 }
@@ -68,6 +70,10 @@ impl ParquetFiles {
         known: Option<&[String]>,
         access: &Access,
     ) -> Result<Self, Error> {
+        if access.pages == Pages::All {
+            let reason = "the pages of TIFF images in Parquet files cannot be samples of their own; set pages to first";
+            return Err(Error::Selection { uri: uri.to_owned(), reason: reason.to_owned() });
+        }
         one_split(uri, listed.iter().map(|file| file.name.as_str()))?;
         let local = store.local_file("").is_some();
         // Without it images are read from their pages, which takes longer.
@@ -111,7 +117,8 @@ impl ParquetFiles {
         let prefetcher = Prefetcher::new(store.runtime().clone());
         let set = Arc::new(FileSet { store, files });
         let extracting = set.start_extracting(cache)?;
-        Ok(Self { set, listing, entries, held: Held::new(HELD), prefetcher, _extracting: extracting })
+        let decode = access.decode;
+        Ok(Self { set, listing, entries, held: Held::new(HELD), prefetcher, decode, _extracting: extracting })
     }
 
     fn place(&self, id: u64) -> Result<(RowAt, &SetFile), Error> {
