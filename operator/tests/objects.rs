@@ -107,6 +107,24 @@ fn objects_of_a_run_with_all_fields_match_their_snapshots() {
 }
 
 #[test]
+fn secrets_of_storage_and_tracker_become_environment_variables() {
+    let names = |output: Option<&str>, tracker: Option<&str>| {
+        let mut spec = spec();
+        spec["output"]["credentialsSecret"] = json!(output);
+        spec["track"] = json!({"mlflow": {"uri": "https://mlflow.example.com", "credentialsSecret": tracker}});
+        let (_, job) = objects(&spec).into_iter().find(|(name, _)| name == "job").unwrap();
+        let sources =
+            job["spec"]["template"]["spec"]["containers"][0]["envFrom"].as_array().cloned().unwrap_or_default();
+        assert!(sources.iter().all(|source| source["secretRef"]["optional"] == false), "{sources:?}");
+        sources.iter().map(|source| source["secretRef"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(Some("keys"), Some("mlflow")), ["mlflow", "keys"], "of a key in both, the storage's value counts");
+    assert_eq!(names(Some("keys"), Some("keys")), ["keys"]);
+    assert_eq!(names(None, Some("mlflow")), ["mlflow"]);
+    assert_eq!(names(None, None), [""; 0]);
+}
+
+#[test]
 fn pods_have_no_token_and_do_not_run_as_root() {
     let objects = objects(&spec());
     let (_, job) = objects.iter().find(|(name, _)| name == "job").unwrap();
@@ -378,6 +396,7 @@ fn change_of_training_field_is_refused_and_of_access_allowed() {
         ("/output/endpoint", json!("https://a")),
         ("/output/region", json!("a")),
         ("/output/credentialsSecret", json!("other")),
+        ("/track", json!({"mlflow": {"uri": "https://a"}})),
         ("/workers/nodes", json!(3)),
     ] {
         assert_eq!(changed(pointer, value), [""; 0], "{pointer}");

@@ -12,6 +12,7 @@
 //! ```
 
 pub mod browser;
+pub mod mlflow;
 pub mod s3;
 
 use std::collections::BTreeMap;

@@ -61,6 +61,14 @@ pub enum Error {
         /// The storage's error, and what to do.
         message: String,
     },
+    /// The tracker cannot be reached, in the command that does nothing else.
+    #[error("spec.track.mlflow.uri: {uri} cannot be reached: {message}")]
+    Tracker {
+        /// Its address.
+        uri: String,
+        /// What happened.
+        message: String,
+    },
     /// Node 0 could not be reached, or not every rank arrived.
     #[error("rendezvous at {address}: {message}")]
     Rendezvous {
@@ -199,6 +207,7 @@ impl Error {
             Self::AlreadyReported(code) => *code,
             Self::System { .. }
             | Self::Storage { .. }
+            | Self::Tracker { .. }
             | Self::Rendezvous { .. }
             | Self::PeerLost { .. }
             | Self::Terminated => ExitCode::Temporary,
@@ -233,6 +242,7 @@ impl Error {
         match self {
             Self::Config { field, .. } | Self::AccessDenied { field, .. } => Some(field.clone()),
             Self::Stage { subject, .. } => subject.clone(),
+            Self::Tracker { .. } => Some("spec.track.mlflow.uri".into()),
             Self::Checkpoint { uri, .. } | Self::Storage { uri, .. } => Some(uri.clone()),
             Self::Io { path, .. } => Some(path.display().to_string()),
             Self::Data(e) => data_subject(e),

@@ -10,6 +10,7 @@ mod error;
 mod gpu_bundle;
 mod images;
 mod libtorch;
+mod mlflow;
 mod pins;
 mod process;
 mod quickstart;

@@ -114,11 +114,9 @@ fn container(
         image_pull_policy: run.cluster.image_pull_policy.map(|policy| format!("{policy:?}")),
         args: Some(command(run, stage, attempt, shape, claims).to_args()),
         env: Some(environment(workers, shape)),
-        env_from: run.recipe.output.credentials_secret.as_ref().map(|secret| {
-            vec![EnvFromSource {
-                secret_ref: Some(SecretEnvSource { name: secret.clone(), optional: Some(false) }),
-                ..EnvFromSource::default()
-            }]
+        env_from: some(&secrets(run), |secret| EnvFromSource {
+            secret_ref: Some(SecretEnvSource { name: (*secret).to_owned(), optional: Some(false) }),
+            ..EnvFromSource::default()
         }),
         ports: Some(vec![ContainerPort {
             name: Some("metrics".into()),
@@ -151,6 +149,14 @@ fn container(
         volume_mounts: Some(volumes::mounts(workers, claims)),
         ..Container::default()
     }
+}
+
+/// The Secrets whose keys become environment variables: that of the storage, and the tracker's if it is another. A key
+/// in both has the storage's value: of several sources, Kubernetes takes the last.
+fn secrets(run: &ValidatedRun) -> Vec<&str> {
+    let tracker = run.recipe.track.as_ref().and_then(|track| track.mlflow.credentials_secret.as_deref());
+    let output = run.recipe.output.credentials_secret.as_deref();
+    tracker.filter(|secret| Some(*secret) != output).into_iter().chain(output).collect()
 }
 
 /// The agent's command line.

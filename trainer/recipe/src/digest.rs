@@ -24,7 +24,7 @@ impl Recipe {
     /// `pretrain` but `preset` and `augment.preset` (their values count, not their names), `collapse` (it only stops a
     /// run) and `augment.evalResize` (only evaluation uses it).
     ///
-    /// Everything else (the rest of `dataset`, `output`, `knn`, `linear`, `finetune`, `export`, `checkpoint`) may differ
+    /// Everything else (the rest of `dataset`, `output`, `knn`, `linear`, `finetune`, `export`, `checkpoint`, `track`) may differ
     /// between two attempts that continue one another. The training set may be at another address, under another mount point for instance; it
     /// is recognised by its number of samples.
     pub fn arithmetic(&self) -> Value {

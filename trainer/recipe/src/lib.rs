@@ -55,6 +55,7 @@ mod run_file;
 pub mod schema;
 mod shape;
 mod stage;
+mod track;
 mod validate;
 mod yaml;
 
@@ -72,4 +73,5 @@ pub use recipe_schema::{schema, without_defaults};
 pub use report::Report;
 pub use run_file::{API_VERSION, CACHE_VOLUME, CLUSTER_ONLY, KIND, RunFile};
 pub use stage::{Stage, StageRanks};
+pub use track::{Mlflow, Track};
 pub use validate::check_field;

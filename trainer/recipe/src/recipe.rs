@@ -7,6 +7,7 @@ use crate::dataset::Dataset;
 use crate::evaluation::{Finetune, Knn, Linear};
 use crate::pretrain::Pretrain;
 use crate::report::Report;
+use crate::track::Track;
 use crate::{presets, rules, schema};
 
 /// What to train: the part of a `SimSiamRun`'s `spec` that does not depend on where it runs. Stages
@@ -47,6 +48,9 @@ pub struct Recipe {
     /// An HTML report of the run at `<output>/report.html`. `{}` takes every default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Report>,
+    /// An experiment tracker that gets the run's parameters, metrics and artifacts. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track: Option<Track>,
     /// When checkpoints are written and which are kept.
     #[serde(default)]
     pub checkpoint: CheckpointPolicy,

@@ -110,6 +110,8 @@ const RANGE_NEEDS_HIGH: &str = "!has(self.mode) || !(self.mode in ['fixed', 'per
 const RANGE_TEXT: &str = "must not be set without mode fixed or percentiles";
 const REGION: &str = "self.matches('^[A-Za-z0-9-]+$')";
 const REGION_TEXT: &str = "must be letters, digits and -";
+const SECRET: &str = "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')";
+const SECRET_TEXT: &str = "must be the name of a Secret: lower-case letters, digits, - and .";
 const SIDE: &str = "self >= 16 && self <= 65500";
 const SIDE_TEXT: &str = "must be between 16 and 65500";
 const PROBABILITY: &str = "self >= 0.0 && self <= 1.0";
@@ -243,11 +245,7 @@ pub const CACHE: &[Rule] = &[Rule::on(
 /// Rules of `output`.
 pub const OUTPUT: &[Rule] = &[
     Rule::on("uri", LOCATION, LOCATION_TEXT),
-    Rule::on(
-        "credentialsSecret",
-        "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
-        "must be the name of a Secret: lower-case letters, digits, - and .",
-    ),
+    Rule::on("credentialsSecret", SECRET, SECRET_TEXT),
     Rule::on("endpoint", ENDPOINT, ENDPOINT_TEXT),
     Rule::on("region", REGION, REGION_TEXT),
 ];
@@ -417,6 +415,27 @@ pub const REPORT: &[Rule] = &[
     Rule::on("points", "self >= 10 && self <= 5000", "must be between 10 and 5000"),
 ];
 
+/// Rules of `track.mlflow`. That on credentials is of the kind whose message does not repeat the value.
+pub const MLFLOW: &[Rule] = &[
+    Rule::needs(
+        ".uri",
+        "!has(self.uri) || !self.uri.contains('@')",
+        "an address without user name and password: locally set MLFLOW_TRACKING_USERNAME and \
+            MLFLOW_TRACKING_PASSWORD in the environment, on a cluster name a Secret in credentialsSecret",
+    ),
+    Rule::on(
+        "uri",
+        "self.contains('@') || self.matches('^https?://[^/ ?#]+(/[^ ?#]*)?$')",
+        "must be http://host:port or https://host:port, with a path if the server has one",
+    ),
+    Rule::on(
+        "experiment",
+        "self.matches('^[^ ](.*[^ ])?$')",
+        "must be a name that neither begins nor ends with a space",
+    ),
+    Rule::on("credentialsSecret", SECRET, SECRET_TEXT),
+];
+
 /// Rules of a run's name (`metadata.name`), for the schema of the whole custom resource: the names derived
 /// from it must fit the 63 characters of a DNS label, and that of its Service must be a DNS-1035 label.
 pub const RUN: &[Rule] = &[Rule {
@@ -442,7 +461,7 @@ macro_rules! transforms {
 transforms! {
     recipe: RECIPE, dataset: DATASET, probe: PROBE, pack: PACK, range: RANGE, cache: CACHE, output: OUTPUT, checkpoint: CHECKPOINT, pretrain: PRETRAIN,
     alternation: ALTERNATION, projector: PROJECTOR, augment: AUGMENT, second_view: SECOND_VIEW, collapse: COLLAPSE, knn: KNN,
-    knn_protocol: KNN_PROTOCOL, linear: LINEAR, finetune: FINETUNE, report: REPORT,
+    knn_protocol: KNN_PROTOCOL, linear: LINEAR, finetune: FINETUNE, report: REPORT, mlflow: MLFLOW,
 }
 
 /// [`RUN`] as entries of `x-kubernetes-validations`, for the root of a custom resource's schema.

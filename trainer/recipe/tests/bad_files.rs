@@ -181,6 +181,50 @@ fn bad_list_entry_is_named_by_index() {
 }
 
 #[test]
+fn bad_tracker_is_refused_and_its_password_is_not_repeated() {
+    let with = |mlflow: &str| {
+        answer(&format!(
+            "apiVersion: simsiam.dev/v1alpha1\nkind: SimSiamRun\nmetadata: {{name: a}}\nspec:\n  dataset: {{train: ./a}}\n  \
+             output: {{uri: ./o}}\n  pretrain: {{}}\n  track: {{mlflow: {{{mlflow}}}}}\n"
+        ))
+    };
+    for good in
+        ["uri: \"http://localhost:5000\"", "uri: \"https://host/a/b/\", experiment: a/b c, credentialsSecret: x"]
+    {
+        assert!(with(good).starts_with("accepted"), "{}", with(good));
+    }
+    let address = "must be http://host:port or https://host:port, with a path if the server has one";
+    for (bad, expected) in [
+        ("uri: host", format!("spec.track.mlflow.uri: Invalid value: \"host\": {address}")),
+        ("uri: \"http://h/?a=b\"", format!("spec.track.mlflow.uri: Invalid value: \"http://h/?a=b\": {address}")),
+        (
+            "uri: \"http://user:hunter2@host\"",
+            "spec.track.mlflow.uri: Required value: an address without user name and password: locally set \
+             MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment, on a cluster name a Secret in \
+             credentialsSecret"
+                .into(),
+        ),
+        (
+            "uri: \"http://h\", experiment: \" a\"",
+            "spec.track.mlflow.experiment: Invalid value: \" a\": must be a name that neither begins nor ends with a space"
+                .into(),
+        ),
+        (
+            "uri: \"http://h\", credentialsSecret: Foo",
+            "spec.track.mlflow.credentialsSecret: Invalid value: \"Foo\": must be the name of a Secret: lower-case \
+             letters, digits, - and ."
+                .into(),
+        ),
+        ("experiment: a", "spec.track.mlflow.uri: Required value".into()),
+    ] {
+        let found = with(bad);
+        let (_, message) = found.split_once("spec.").unwrap();
+        assert_eq!(format!("spec.{message}"), expected, "{found}");
+        assert!(!found.contains("hunter2"), "{found}");
+    }
+}
+
+#[test]
 fn invalid_address_is_refused() {
     const SCHEMES: &str = "must be a path, file:///path, s3://bucket/prefix, gs://bucket/prefix, \
                            az://container/prefix or pvc://claim/path";

@@ -29,6 +29,7 @@ fn recipe_round_trips_through_serde() {
             "knn": {"everyEpochs": 2}, "linear": {"preset": "linear-paper"},
             "export": ["safetensors", "torchvision", "timm", "detectron2", "pth"],
             "checkpoint": {"everySteps": 10}, "weights": "s3://b/w.pth.tar",
+            "track": {"mlflow": {"uri": "https://mlflow.example.com", "experiment": "e", "credentialsSecret": "m"}},
         });
     });
     let pretrain = full.pretrain.as_ref().expect("pretrain");

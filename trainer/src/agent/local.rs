@@ -6,10 +6,11 @@ use std::time::Instant;
 use simsiam_contract::ExitCode;
 use simsiam_contract::names::{METRICS_PATH, METRICS_PORT};
 use simsiam_recipe::{Stage, StageRanks};
+use tokio::runtime::Runtime;
 
 use super::run_result::{self, RunResult};
 use super::topology::default_threads;
-use super::{NodeStage, Outcome, RunStatus, Timeouts, Topology, http, supervise};
+use super::{NodeStage, Outcome, RunStatus, Timeouts, Topology, http, supervise, tracking};
 use crate::dist::device;
 use crate::error::Error;
 use crate::runtime;
@@ -47,7 +48,34 @@ pub fn execute(requests: &[StageRequest], local: &LocalOptions) -> Result<(), Er
     let status = RunStatus::new(&first.run)?;
     let address = runtime.block_on(serve(local.metrics_addr, &status))?;
     tracing::info!("run {}: {nproc} ranks, metrics on http://{address}{METRICS_PATH}", first.run);
-    let mut result = RunResult::new(&first.run);
+    let tracker = tracking::start(first, nproc, &storage, &status);
+    let ended = stages(requests, nproc, local, &runtime, &status).and_then(|mut result| {
+        // Results of other weights are shown, but are not results of this run.
+        let uri = if requests.iter().any(|request| request.weights.is_some()) {
+            None
+        } else {
+            result.write(&storage)?;
+            Some(storage.uri(run_result::FILE))
+        };
+        print!("{}", result.table(uri));
+        Ok(())
+    });
+    if let Some(tracker) = tracker {
+        let stages: Vec<_> = requests.iter().map(|request| request.stage).collect();
+        tracking::close(tracker, &ended, true, &stages);
+    }
+    ended
+}
+
+/// Runs the stages in order, up to the first that fails, and returns what they measured.
+fn stages(
+    requests: &[StageRequest],
+    nproc: usize,
+    local: &LocalOptions,
+    runtime: &Runtime,
+    status: &RunStatus,
+) -> Result<RunResult, Error> {
+    let mut result = RunResult::new(requests.first().map_or("", |request| &request.run));
     for request in requests {
         let (stage, start) = (request.stage, Instant::now());
         status.begin(stage.name());
@@ -63,7 +91,7 @@ pub fn execute(requests: &[StageRequest], local: &LocalOptions) -> Result<(), Er
             threads: threads.unwrap_or_else(|| default_threads(ranks)),
             timeouts: local.timeouts,
         };
-        let outcome = runtime.block_on(supervise(&spec, &status))?;
+        let outcome = runtime.block_on(supervise(&spec, status))?;
         status.end();
         let Outcome { code: ExitCode::Done, result: done, .. } = outcome else {
             let Outcome { code, reason, message, subject, .. } = outcome;
@@ -71,14 +99,7 @@ pub fn execute(requests: &[StageRequest], local: &LocalOptions) -> Result<(), Er
         };
         result.add(stage.name(), done, start.elapsed());
     }
-    // Results of other weights are shown, but are not results of this run.
-    if requests.iter().any(|request| request.weights.is_some()) {
-        print!("{}", result.table(None));
-        return Ok(());
-    }
-    result.write(&storage)?;
-    print!("{}", result.table(Some(storage.uri(run_result::FILE))));
-    Ok(())
+    Ok(result)
 }
 
 /// Serves metrics on `address`; without one, a taken default port is not a failure.

@@ -2,7 +2,8 @@
 //!
 //! [`node`] runs one stage on one node, [`local`] a whole run on this machine. The agent hosts the rendezvous store if
 //! it is node 0's ([`topology`]), relays the ranks' output, keeps the [`RunStatus`] that [`http`] serves, stops all
-//! ranks when one fails ([`supervise()`]), and reports the [`outcome`] by one exit code and one [`termination`] message.
+//! ranks when one fails ([`supervise()`]), and reports the [`outcome`] by one exit code and one [`termination`] message. That
+//! of node 0 also reports to an experiment tracker, if the run names one ([`tracking`]).
 
 pub mod http;
 pub mod local;
@@ -16,6 +17,7 @@ pub mod supervise;
 pub mod termination;
 pub mod timeouts;
 pub mod topology;
+pub mod tracking;
 
 pub use outcome::Outcome;
 pub use status::RunStatus;

@@ -10,12 +10,13 @@ use tokio::runtime::Runtime;
 
 use super::run_result::RunResult;
 use super::topology::{TopologyArgs, default_threads};
-use super::{NodeStage, Outcome, RunStatus, Timeouts, Topology, http, supervise, termination};
+use super::{NodeStage, Outcome, RunStatus, Timeouts, Topology, http, supervise, termination, tracking};
 use crate::dist::device;
 use crate::error::Error;
 use crate::runtime;
 use crate::stage::{StageRequest, pretrain};
 use crate::storage::Storage;
+use crate::telemetry::track::Tracker;
 
 /// The node and what it runs.
 #[derive(Clone, Debug)]
@@ -49,13 +50,7 @@ pub fn run(node: Result<Node, Error>, termination_log: &Path) -> Result<(), Erro
             return Err(e);
         }
     };
-    match outcome.code {
-        ExitCode::Done => Ok(()),
-        code => {
-            let Outcome { reason, message, subject, .. } = outcome;
-            Err(Error::Stage { code, reason, message, subject })
-        }
-    }
+    outcome.into_result()
 }
 
 fn attempt(node: &Node, termination_log: &Path) -> Result<Outcome, Error> {
@@ -70,21 +65,42 @@ fn attempt(node: &Node, termination_log: &Path) -> Result<Outcome, Error> {
     let status = RunStatus::new(&request.run)?;
     status.begin(request.stage.name());
     let runtime = runtime::start()?;
+    let tracker =
+        if spec.topology.hosts_store() { start_tracker(request, spec.topology.world, &runtime, &status) } else { None };
     let start = Instant::now();
     // The kernel kills the ranks when the thread that started them ends: this one, which lives as long as the agent.
     let outcome = runtime.block_on(async {
         http::serve(node.metrics_addr, status.clone()).await?;
         supervise(&spec, &status).await
-    })?;
+    });
     status.end();
-    termination::write_termination_message(termination_log, &termination::message(&outcome, &status.progress()));
-    if outcome.code == ExitCode::Done && spec.topology.hosts_store() {
-        // The stage is done and its results are in the termination message, whether or not this copy can be written.
-        if let Err(e) = record(request, outcome.result.clone(), start.elapsed(), &runtime) {
-            tracing::warn!("the results were not added to result.json: {e}");
+    if let Ok(outcome) = &outcome {
+        termination::write_termination_message(termination_log, &termination::message(outcome, &status.progress()));
+        if outcome.code == ExitCode::Done && spec.topology.hosts_store() {
+            // The stage is done and its results are in the termination message, whether or not this copy can be written.
+            if let Err(e) = record(request, outcome.result.clone(), start.elapsed(), &runtime) {
+                tracing::warn!("the results were not added to result.json: {e}");
+            }
         }
     }
-    Ok(outcome)
+    if let Some(tracker) = tracker {
+        let is_last = request.recipe.stages().last() == Some(&request.stage);
+        let ended = match &outcome {
+            Ok(outcome) => outcome.clone().into_result(),
+            Err(e) => Outcome::from(e).into_result(),
+        };
+        tracking::close(tracker, &ended, is_last, &[request.stage]);
+    }
+    outcome
+}
+
+/// Starts the tracker of the run, if it has one; an output that cannot be opened is the ranks' failure.
+fn start_tracker(request: &StageRequest, world: usize, runtime: &Runtime, status: &RunStatus) -> Option<Tracker> {
+    request.recipe.track.as_ref()?;
+    let storage = Storage::open(&request.recipe.output, runtime.handle().clone()).ok()?;
+    let tracker = tracking::start(request, world, &storage, status)?;
+    tracker.sender().stage(request.stage.name());
+    Some(tracker)
 }
 
 /// Adds a stage's results to `result.json`: on a cluster each stage is a process of its own.

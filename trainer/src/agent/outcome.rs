@@ -131,6 +131,12 @@ impl Outcome {
         }
     }
 
+    /// `Ok` if all is done, else the error of the stage.
+    pub fn into_result(self) -> Result<(), Error> {
+        let Self { code, reason, message, subject, .. } = self;
+        if code == ExitCode::Done { Ok(()) } else { Err(Error::Stage { code, reason, message, subject }) }
+    }
+
     /// A failure that may pass by itself (75).
     pub fn temporary(message: String, result: StageResult) -> Self {
         Self { code: ExitCode::Temporary, reason: FailureReason::Temporary, message, subject: None, result }

@@ -7,6 +7,8 @@ use simsiam_contract::Progress;
 
 use crate::error::Error;
 use crate::telemetry::display::Display;
+use crate::telemetry::metric_table::{TRACK_PENDING, TRACK_REFUSED};
+use crate::telemetry::track::TrackerSender;
 use crate::telemetry::{Event, Metrics, ProgressTracker};
 
 struct Inner {
@@ -15,6 +17,7 @@ struct Inner {
     bounds: Option<(Duration, Duration)>,
     metrics: Metrics,
     display: Display,
+    tracker: Option<TrackerSender>,
 }
 
 impl Inner {
@@ -31,13 +34,16 @@ impl RunStatus {
     /// The status of a run that has not begun a stage.
     pub fn new(run: &str) -> Result<Self, Error> {
         let (progress, metrics, display) = (ProgressTracker::new(run, ""), Metrics::new()?, Display::new());
-        Ok(Self(Arc::new(Mutex::new(Inner { progress, bounds: None, metrics, display }))))
+        Ok(Self(Arc::new(Mutex::new(Inner { progress, bounds: None, metrics, display, tracker: None }))))
     }
 
     /// Begins another stage.
     pub fn begin(&self, stage: &str) {
         let mut inner = self.lock();
         inner.progress = inner.progress.next_stage(stage);
+        if let Some(tracker) = &inner.tracker {
+            tracker.stage(stage);
+        }
     }
 
     /// Takes in an event of `rank`.
@@ -48,7 +54,22 @@ impl RunStatus {
         inner.metrics.update(rank, event);
         if rank == 0 {
             inner.display.update(inner.progress.document(), event);
+            if let Some(tracker) = &inner.tracker {
+                tracker.event(event);
+            }
         }
+    }
+
+    /// Passes the events of rank 0 on to a tracker from now on.
+    pub fn track(&self, tracker: TrackerSender) {
+        self.lock().tracker = Some(tracker);
+    }
+
+    /// Shows how many values the tracker lacks, and how many it does not take.
+    pub fn tracked(&self, pending: u64, refused: u64) {
+        let inner = self.lock();
+        inner.metrics.set(&TRACK_PENDING, pending as f64);
+        inner.metrics.set(&TRACK_REFUSED, refused as f64);
     }
 
     /// Prints a line above the progress bar.

@@ -13,6 +13,7 @@ mod knn;
 mod report;
 mod run;
 mod stage;
+mod track;
 mod weights;
 mod worker;
 
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     Convert(convert::Args),
     /// Write an HTML report of a run: curves, augmented views, nearest neighbours, a projection of the features
     Report(report::Args),
+    /// Send what a run measured to its MLflow server, as far as that has not received it
+    Track(file::FileArgs),
     /// Create, pack and inspect data sets
     #[command(subcommand)]
     Data(data::Command),
@@ -113,6 +116,7 @@ fn execute(command: Command) -> Result<(), Error> {
         Command::Export(args) => export::execute(&args),
         Command::Convert(args) => convert::execute(&args),
         Command::Report(args) => report::execute(&args),
+        Command::Track(args) => track::execute(&args),
         Command::Data(command) => data::execute(&command),
         Command::Doctor(args) => doctor::execute(&args),
         Command::Rank(args) => worker::execute_rank(&args),

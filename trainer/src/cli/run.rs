@@ -51,8 +51,12 @@ pub fn execute_stage(args: &ClassifierArgs, stage: Stage) -> Result<(), Error> {
 
 fn start(args: &Args, only: Option<Stage>, weights: &WeightsArgs) -> Result<(), Error> {
     let run = args.stage_args.file.load()?;
-    let credentials = run.recipe.output.credentials_secret.as_ref().map(|_| "output.credentialsSecret");
-    for field in run.cluster_only.keys().map(String::as_str).chain(credentials) {
+    let tracker = run.recipe.track.as_ref().and_then(|track| track.mlflow.credentials_secret.as_ref());
+    let credentials = [
+        run.recipe.output.credentials_secret.as_ref().map(|_| "output.credentialsSecret"),
+        tracker.map(|_| "track.mlflow.credentialsSecret"),
+    ];
+    for field in run.cluster_only.keys().map(String::as_str).chain(credentials.into_iter().flatten()) {
         tracing::info!("spec.{field} is for clusters only and ignored here");
     }
     let stages = only.map_or_else(|| run.recipe.stages(), |stage| vec![stage]);

@@ -43,7 +43,7 @@ use similarity::{Features, extract, nearest, principal};
 use svg::{Chart, MOST_CLASSES, Scatter, number};
 
 /// The page's name in the run's output.
-const FILE: &str = "report.html";
+pub const FILE: &str = "report.html";
 /// Neighbours of each image.
 const NEIGHBOURS: usize = 5;
 

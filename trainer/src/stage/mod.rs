@@ -62,6 +62,9 @@ fn dispatch(request: &StageRequest, info: RankInfo, sink: Sink) -> Result<StageR
     let recipe = &request.recipe;
     let storage = Storage::open(&recipe.output, runtime.handle().clone())?;
     let attempt = attempt(&rank, request, &storage)?;
+    if rank.is_first() {
+        rank.sink.send(&Event::Attempt { number: attempt });
+    }
     // Written completely when it is dropped, however the stage ends. Results of other weights are not the run's.
     let keeps_journal = rank.is_first() && request.weights.is_none();
     let _journal =

@@ -61,6 +61,11 @@ pub enum Event {
         /// Its global rank.
         rank: usize,
     },
+    /// The number of this attempt at the stage; of rank 0.
+    Attempt {
+        /// The number, from 1.
+        number: u32,
+    },
     /// What the rank is doing now.
     Phase {
         /// The phase.

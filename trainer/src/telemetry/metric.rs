@@ -87,6 +87,8 @@ pub enum ValueSource {
     EachRank(fn(&Step) -> Option<f64>),
     /// The value that a classifier's epochs carry under the metric's key; the label is the stage.
     Epoch,
+    /// A value of the agent itself, which no event has.
+    Agent,
     /// Values of any event of a rank, each with the value of the label.
     Event(fn(usize, &Event, &mut Emit)),
 }
@@ -132,7 +134,7 @@ impl Metric {
         match self.read {
             ValueSource::Value | ValueSource::Labelled(_) => step.values.get(self.key),
             ValueSource::Step(read) | ValueSource::EachRank(read) => read(step),
-            ValueSource::Steps(_) | ValueSource::Epoch | ValueSource::Event(_) => None,
+            ValueSource::Steps(_) | ValueSource::Epoch | ValueSource::Agent | ValueSource::Event(_) => None,
         }
     }
 

@@ -273,6 +273,18 @@ table! {
         series: series("simsiam_step_seconds", Kind::Histogram(0.01), None),
         ..metric("stepSeconds", "seconds", ValueSource::Steps(|step| &step.step_seconds))
     };
+    /// Values that the tracker lacks.
+    TRACK_PENDING = Metric {
+        help: "Values that MLflow has not received yet; only of a run with spec.track.",
+        series: series("simsiam_track_pending", Kind::LateGauge, None),
+        ..metric("trackPending", "values", ValueSource::Agent)
+    };
+    /// Values that the tracker does not take.
+    TRACK_REFUSED = Metric {
+        help: "Values of this command that MLflow refused; only of a run with spec.track.",
+        series: series("simsiam_track_refused", Kind::LateGauge, None),
+        ..metric("trackRefused", "values", ValueSource::Agent)
+    };
 }
 
 /// The metrics that records of this kind keep.

@@ -6,7 +6,7 @@ use prometheus::core::Collector;
 use prometheus::{CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, Opts, Registry, TextEncoder};
 
 use super::event::Event;
-use super::metric::{Kind, Series};
+use super::metric::{Kind, Metric, Series};
 use super::metric_table;
 use crate::error::Error;
 
@@ -51,6 +51,13 @@ impl Metrics {
                 let labels: Vec<&str> = row.label.map(|_| label).into_iter().collect();
                 registered.record(&labels, value);
             });
+        }
+    }
+
+    /// Sets a metric of the agent itself, which has no label.
+    pub fn set(&self, metric: &Metric, value: f64) {
+        if let Some(registered) = metric.series.as_ref().and_then(|series| self.series.get(series.name)) {
+            registered.record(&[], value);
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Every rank sends [`event`]s through its [`sink`] to the agent, which turns them into [`metrics`] and a [`progress`]
 //! document and shows them on a terminal ([`display`]). Rank 0 also keeps them in the run's output, as the
-//! [`journal`]. What is measured is defined once, in the [`metric_table`].
+//! [`journal`]. What is measured is defined once, in the [`metric_table`]. An agent also sends it to a tracker, if the run
+//! names one ([`track`]).
 
 pub mod display;
 pub mod encoder_kind;
@@ -13,6 +14,7 @@ pub mod metric_table;
 pub mod metrics;
 pub mod progress;
 pub mod sink;
+pub mod track;
 pub mod values;
 
 pub use encoder_kind::EncoderKind;

@@ -22,6 +22,9 @@ use std::process::Command;
 
 pub use error::{Error, IoError, Result};
 
+/// Folder of the MLflow server for the tests. The last number is incremented when its content changes.
+pub const MLFLOW: &str = "mlflow-3.17.2-1";
+
 const PARTIAL: &str = ".partial-";
 
 /// Returns `$SIMSIAM_CACHE`, else `$XDG_CACHE_HOME/simsiam`, else `~/.cache/simsiam`.

@@ -16,7 +16,7 @@ use crate::counts::Counts;
 use crate::error::{Error, Result};
 use crate::pins::Flavour;
 use crate::process::{cargo, line, run, start, succeeds};
-use crate::{libtorch, system};
+use crate::{libtorch, mlflow, system};
 use needs::Need;
 use select::Target;
 use steps::{Outcome, Steps};
@@ -78,7 +78,7 @@ pub fn test(options: &Options) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { Err(Error::Steps(failed.into_iter().map(str::to_owned).collect())) }
 }
 
-/// Sets one need up. Tests that find no libtorch with CUDA, browser, Prometheus or cluster report that and pass.
+/// Sets one need up. Tests that find no libtorch with CUDA, browser, Prometheus, MLflow or cluster report that and pass.
 fn set_up(need: Need, steps: &mut Steps) {
     let optional = |packages| match system::ensure(packages) {
         Ok(()) => Outcome::Passed,
@@ -95,6 +95,10 @@ fn set_up(need: Need, steps: &mut Steps) {
         }
         Need::Browser => steps.run("browser", || optional(system::BROWSER)),
         Need::Monitoring => steps.run("monitoring", || optional(system::MONITORING)),
+        Need::Mlflow => steps.run("MLflow", || match mlflow::ensure() {
+            Ok(()) => Outcome::Passed,
+            Err(why) => Outcome::Skipped(why.to_string()),
+        }),
         // Built here rather than in the first test that needs it, which would print nothing for minutes.
         Need::ClusterPrograms => steps.run("cluster tools", || match Tools::obstacle() {
             Some(why) => Outcome::Skipped(why),

@@ -15,13 +15,15 @@ pub enum Need {
     Browser,
     /// Prometheus and promtool.
     Monitoring,
+    /// An MLflow server, from the Python package index.
+    Mlflow,
     /// kubectl, Helm and the Kubernetes components as one program, built with Go.
     ClusterPrograms,
     /// The system packages on which a cluster's nodes run.
     ClusterPackages,
 }
 
-use Need::{Browser, ClusterPackages, ClusterPrograms, Compilers, CudaLibtorch, Libtorch, Monitoring};
+use Need::{Browser, ClusterPackages, ClusterPrograms, Compilers, CudaLibtorch, Libtorch, Mlflow, Monitoring};
 
 /// The targets of a package that share their needs. `lib` and `bin` are the unit tests, other names those of `[[test]]`.
 struct Row {
@@ -106,6 +108,7 @@ const TABLE: &[Row] = &[
         needs: &[Compilers, Libtorch],
     },
     Row { package: "simsiam-tests", targets: &["report"], needs: &[Compilers, Libtorch, Browser] },
+    Row { package: "simsiam-tests", targets: &["track"], needs: &[Compilers, Libtorch, Mlflow] },
     Row { package: "simsiam-tests", targets: &["monitoring"], needs: &[Compilers, Libtorch, Browser, Monitoring] },
     Row {
         package: "simsiam-tests",
@@ -127,7 +130,8 @@ pub fn of(target: &Target) -> Option<&'static [Need]> {
 
 /// Everything that at least one of the targets needs, in the order of set-up. A target outside the table needs everything.
 pub fn union(targets: &[&Target]) -> Vec<Need> {
-    const ALL: &[Need] = &[Compilers, Libtorch, CudaLibtorch, Browser, Monitoring, ClusterPrograms, ClusterPackages];
+    const ALL: &[Need] =
+        &[Compilers, Libtorch, CudaLibtorch, Browser, Monitoring, Mlflow, ClusterPrograms, ClusterPackages];
     let mut needs: Vec<Need> = targets.iter().flat_map(|target| of(target).unwrap_or(ALL)).copied().collect();
     needs.sort_unstable();
     needs.dedup();

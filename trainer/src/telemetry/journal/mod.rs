@@ -8,6 +8,7 @@
 
 mod crc32c;
 pub mod record;
+pub mod scalars;
 pub mod tensorboard;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};

@@ -9,10 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::crc32c::masked;
 use super::record::{Measurement, Record};
-use crate::telemetry::encoder_kind::EncoderKind;
-use crate::telemetry::metric::RecordKind;
-use crate::telemetry::metric_table;
-use crate::telemetry::values::Values;
+use super::scalars::{scalars, step};
 
 /// What every reader expects first; from version 2 on, a start in the log voids later steps that precede it.
 const VERSION: &[u8] = b"brain.Event:2";
@@ -92,46 +89,6 @@ impl Default for EventFile {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Pre-training counts optimiser steps, and so does the kNN of its checkpoints; a classifier's training counts epochs.
-fn step(record: &Record) -> u64 {
-    match record.what {
-        Measurement::Linear { .. } => record.epoch as u64,
-        _ => record.step,
-    }
-}
-
-/// A record's tags and values.
-fn scalars(record: &Record) -> Vec<(String, f64)> {
-    // Tags have no spaces: "linear untrained".
-    let stage = &record.stage.replace(' ', "_");
-    match &record.what {
-        Measurement::Start | Measurement::Checkpoint { .. } => Vec::new(),
-        // A classifier is logged by epoch: its steps are not those of pre-training, which use the same axis.
-        Measurement::Training(_) if stage != "pretrain" => Vec::new(),
-        Measurement::Training(training) => {
-            let epoch = ("pretrain/epoch".to_owned(), record.epoch);
-            std::iter::once(epoch).chain(tagged(RecordKind::Training, &training.values, "")).collect()
-        }
-        Measurement::Knn { features, scores } => {
-            let tag = metric_table::KNN_TOP1.tag.unwrap_or_default();
-            let tag = match features {
-                EncoderKind::Trained => tag.to_owned(),
-                other => tag.replacen('/', &format!("/{other}/"), 1),
-            };
-            let first = scores.first().map(|score| (tag.clone(), score.top1));
-            let each = scores.iter().map(|s| (format!("{tag}_k{}_T{}", s.k, s.temperature), s.top1));
-            first.into_iter().chain(each).collect()
-        }
-        Measurement::Linear { values, .. } => tagged(RecordKind::Linear, values, &format!("{stage}/")).collect(),
-    }
-}
-
-/// The tags and values of a record's metrics.
-fn tagged(kind: RecordKind, values: &Values, prefix: &str) -> impl Iterator<Item = (String, f64)> {
-    metric_table::of_record(kind)
-        .filter_map(move |metric| Some((format!("{prefix}{}", metric.tag?), values.get(metric.key)?)))
 }
 
 fn seconds(time: SystemTime) -> f64 {
