@@ -210,7 +210,8 @@ fn loss_that_is_not_finite_leaves_its_place_samples_and_figures() {
         samples.extend(names.iter().map(|name| name.as_str().unwrap().to_owned()));
     }
     let place = ranks.iter().find_map(|found| found["place"].as_object()).unwrap();
-    let layer = place["layer"].as_str().unwrap();
+    let (what, layer) = (place["what"].as_str().unwrap(), place["layer"].as_str().unwrap());
+    assert!(["output", "gradient", "update"].contains(&what), "the weights were finite before the step: {report:#}");
     assert!(layer.starts_with("encoder.") || layer.starts_with("predictor."), "{report:#}");
     samples.sort();
     samples.dedup();
