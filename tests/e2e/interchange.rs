@@ -287,3 +287,121 @@ fn weights_of_another_shape_are_refused() {
     let (code, _, err) = run(&["export", "-f", file.write()]);
     assert!(code == 78 && err.contains("spec.export"), "{code} {err}");
 }
+
+/// A small image as a `.npy` file of `[24, 24, 5]` in single precision: the class decides which band has stripes.
+fn five_bands(striped: usize, number: usize) -> Vec<u8> {
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (24, 24, 5), }\n";
+    let mut file = b"\x93NUMPY\x01\0".to_vec();
+    file.extend((header.len() as u16).to_le_bytes());
+    file.extend(header.as_bytes());
+    for pixel in 0..24 * 24 {
+        for band in 0..5 {
+            let (x, y) = (pixel % 24, pixel / 24);
+            let stripe = band == striped && ((x + number) / 3).is_multiple_of(2);
+            let noise = (number * 31 + pixel * 7 + band * 13 + y * number) % 11;
+            let value = if stripe { 0.9 } else { 0.2 } + 0.01 * noise as f32;
+            file.extend(value.to_le_bytes());
+        }
+    }
+    file
+}
+
+/// A grayscale PNG of 24 × 24: horizontal or vertical stripes.
+fn gray(striped: usize, number: usize) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, 24, 24);
+    encoder.set_color(png::ColorType::Grayscale);
+    let at = |pixel: usize| if striped == 1 { pixel % 24 } else { pixel / 24 };
+    let pixels: Vec<u8> =
+        (0..24 * 24).map(|p| 40 + 150 * ((at(p) + number) / 4 % 2) as u8 + (p * number % 17) as u8).collect();
+    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+    file
+}
+
+/// `train` and `val` of two classes, of files that `image` makes from the number of the class and of the image.
+fn two_classes(folder: &Path, ending: &str, image: fn(usize, usize) -> Vec<u8>) -> PathBuf {
+    for (part, count) in [("train", 12), ("val", 4)] {
+        for class in [1, 4] {
+            let folder = folder.join(format!("data/{part}/{class}"));
+            std::fs::create_dir_all(&folder).unwrap();
+            for number in 0..count {
+                std::fs::write(folder.join(format!("{number:02}.{ending}")), image(class, number)).unwrap();
+            }
+        }
+    }
+    folder.join("data")
+}
+
+/// A whole run on arrays of five channels, packed: the first convolution has five, and so have the exports.
+#[test]
+fn run_on_arrays_of_five_channels_is_trained_evaluated_and_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = two_classes(folder.path(), "npy", five_bands);
+    let mut file = RunFile::new(folder.path(), &data, "val");
+    file.set("/dataset/channels", json!(5)).set("/dataset/pack", json!({}));
+    file.set("/pretrain/augment", json!({"cropSize": 16, "evalResize": 20}));
+    file.set("/pretrain/batchSize", json!(12)).set("/knn", json!({"protocols": [{"k": 5, "temperature": 0.1}]}));
+    file.set("/linear", json!({"epochs": 2, "batchSize": 12, "optimizer": "sgd"}));
+    file.set("/export", json!(["timm", "detectron2", "onnx", "onnxWithNormalization"]));
+    file.set("/report", json!({"views": 2, "queries": 2, "points": 10, "bank": 10}));
+    let (code, out, err) = execute(&file);
+    assert_eq!(code, 0, "{out}\n{err}");
+    assert!(err.contains("images of 5 channels: saturation, hue and grayscale are off"), "{err}");
+    assert!(err.contains("for images of 5 channels: build the network for as many"), "{err}");
+    let result = file.result();
+    assert!(result["knn"]["top1"].is_number() && result["linear"]["top1"].is_number(), "{result}");
+    let last = file.checkpoints().pop().unwrap();
+    assert_eq!(file.weights(&last)["module.encoder.conv1.weight"].len(), 8 * 5 * 3 * 3);
+    let report = std::fs::read_to_string(file.output().join("report.html")).unwrap();
+    assert!(report.contains("Pictures show the first three of the 5 channels as red, green and blue."));
+    assert!(report.matches("data:image/jpeg").count() > 6);
+    let export = |name: &str| file.output().join("export").join(name);
+    let (header, _) = tensors(&export("backbone.timm.safetensors"));
+    assert_eq!(header["conv1.weight"]["shape"], json!([8, 5, 3, 3]));
+    let detectron2 = read(&export("backbone.detectron2.pkl"));
+    let stem = detectron2.get("model").and_then(|model| model.get("stem.conv1.weight")).and_then(Value::as_tensor);
+    assert_eq!(stem.unwrap().shape, [8, 5, 3, 3]);
+    // Packed files keep their bytes.
+    let shard = std::fs::read(file.output().join("packed/train/shard-00000.tar")).unwrap();
+    let first = five_bands(1, 0);
+    assert!(shard.windows(first.len()).any(|part| part == first));
+
+    let embedded = folder.path().join("features.parquet");
+    assert!(run_ok(&["embed", "-f", file.write(), "-o", text(&embedded)]).contains("8 vectors"));
+    let train = text(&data.join("train")).to_owned();
+    let verified = run_ok(&["data", "verify", &train, "--channels", "5"]);
+    assert!(verified.contains("24 images, all readable"), "{verified}");
+    let (code, out, _) = run(&["data", "verify", &train]);
+    assert!(code == 65 && out.contains("set dataset.channels to 5"), "{out}");
+
+    // What was trained for five channels is not continued for four.
+    file.spec["dataset"].as_object_mut().unwrap().remove("pack");
+    file.set("/dataset/channels", json!(4)).set("/pretrain/epochs", json!(3));
+    let (code, out, err) = execute(&file);
+    assert_eq!(code, 65, "{out}\n{err}");
+    assert!(err.contains("spec.dataset.channels was 5 when it was written, is 4 now"), "{err}");
+}
+
+/// Weights of an RGB network are adapted to grayscale images, and trained from the first epoch on.
+#[test]
+fn run_on_grayscale_images_starts_from_weights_for_rgb() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = two_classes(folder.path(), "png", gray);
+    let mut file = like_the_checkpoint(folder.path());
+    file.set("/dataset", json!({"train": data.join("train"), "val": data.join("val"), "channels": 1}));
+    file.set("/pretrain/augment", json!({"cropSize": 16, "evalResize": 20})).set("/pretrain/batchSize", json!(12));
+    file.set("/pretrain/epochs", json!(1)).set("/export", json!(["onnxWithNormalization"]));
+    file.set("/report", json!({"views": 1, "queries": 1, "points": 10, "bank": 10}));
+    let (code, out, err) = execute(&file);
+    assert_eq!(code, 0, "{out}\n{err}");
+    assert!(
+        err.contains("encoder.conv1.weight is for RGB images; adapted to 1 channels: the sum over R, G and B"),
+        "{err}"
+    );
+    assert!(err.contains("momentum initialised, 0 of 1 epochs done"), "{err}");
+    let last = file.checkpoints().pop().unwrap();
+    assert_eq!(file.weights(&last)["module.encoder.conv1.weight"].len(), 4 * 3 * 3);
+    assert!(file.result()["knn"]["top1"].is_number());
+    let report = std::fs::read_to_string(file.output().join("report.html")).unwrap();
+    assert!(report.contains("Pictures show the one channel in gray."));
+}

@@ -117,6 +117,7 @@ def timm(safetensors_file: str, maps_file: str) -> None:
 
 def huggingface(folder: str, maps_file: str) -> None:
     """timm makes the network of the folder, with our preprocessing, and the model card's code runs."""
+    import json
     import os
 
     import timm
@@ -133,7 +134,13 @@ def huggingface(folder: str, maps_file: str) -> None:
     resize, crop, _, normalize = transform.transforms
     assert resize.size in (256, [256]) and resize.interpolation.value == "bilinear", resize
     assert tuple(crop.size) == (224, 224), crop
-    assert [round(float(x), 3) for x in (*normalize.mean, *normalize.std)] == [0.485, 0.456, 0.406, 0.229, 0.224, 0.225]
+    with open(f"{folder}/config.json", encoding="utf-8") as file:
+        config = json.load(file)["pretrained_cfg"]
+    wanted = [*config["mean"], *config["std"]]
+    if net.conv1.in_channels == 3:
+        assert wanted == [0.485, 0.456, 0.406, 0.229, 0.224, 0.225], wanted
+    assert len(wanted) == 2 * net.conv1.in_channels
+    assert [round(float(x), 3) for x in (*normalize.mean, *normalize.std)] == [round(x, 3) for x in wanted]
     tuned = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=7)
     assert tuned(maps["images"]).shape == (len(maps["images"]), 7)
     assert torch.equal(tuned.state_dict()["conv1.weight"], net.state_dict()["conv1.weight"])
@@ -170,7 +177,7 @@ def onnx(folder: str) -> None:
         away = float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
         differ = float(np.linalg.norm(wanted[0] - wanted[1]) / np.linalg.norm(wanted))
         assert found.shape == wanted.shape and away < 1e-4 and differ > 1e-3, (case, away, differ)
-        (other,) = net.run(["features"], {"images": np.zeros((1, 3, 40, 72), "f4")})
+        (other,) = net.run(["features"], {"images": np.zeros((1, case["shape"][1], 40, 72), "f4")})
         assert other.shape == (1, case["width"])
 
 
@@ -183,7 +190,7 @@ def normalization(folder: str) -> None:
     with open(f"{folder}/facts.json", encoding="utf-8") as file:
         facts = json.load(file)
     images = np.fromfile(f"{folder}/images", "<f4").reshape(facts["shape"])
-    channels = lambda values: np.asarray(values, "f4").reshape(1, 3, 1, 1)  # noqa: E731
+    channels = lambda values: np.asarray(values, "f4").reshape(1, -1, 1, 1)  # noqa: E731
     bare, whole = session(f"{folder}/bare.onnx"), session(f"{folder}/whole.onnx")
     (wanted,) = bare.run(None, {"images": (images - channels(facts["mean"])) / channels(facts["std"])})
     (found,) = whole.run(None, {"images": images})

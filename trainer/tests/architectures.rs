@@ -59,7 +59,7 @@ fn compare(arch: Arch) -> Result<()> {
     let expected = listing()?.architectures.remove(arch.name()).ok_or("not in the listing")?;
     let mut params = Params::default();
     let init = Init::new(&mut params, 0, Kind::Float, Device::Cpu);
-    let net = ResNet::new(init, arch, Stem::Imagenet, 64)?;
+    let net = ResNet::new(init, arch, Stem::Imagenet, 3, 64)?;
 
     let entries: Vec<_> = params.entries().iter().map(|e| (e.name.clone(), e.tensor.size())).collect();
     assert_eq!(entries, expected.entries, "state dict");

@@ -21,7 +21,7 @@ use simsiam::model::{Pass, SimSiam};
 use simsiam::weights::huggingface::Card;
 use simsiam::weights::{Normalization, Weights};
 use simsiam_pth::Value;
-use simsiam_recipe::{Arch, ExportFormat, Pretrain, Stem};
+use simsiam_recipe::{Arch, Augment, ExportFormat, Pretrain, Stem};
 use tch::Tensor;
 use weights::{host, network, small, stored, weights_of};
 
@@ -85,6 +85,15 @@ fn exported_backbone_loads_in_timm() -> Result<()> {
     check(&python, "timm", &[ExportFormat::Timm])
 }
 
+/// The augmentation of images of `channels`.
+fn augment(channels: i64) -> Augment {
+    if channels == 3 {
+        return Augment::default();
+    }
+    let mean = (0..channels).map(|channel| 0.4 + 0.05 * channel as f64).collect();
+    Augment { mean, std: vec![0.25; channels as usize], ..Augment::default() }
+}
+
 /// A network of known weights, with what it makes of images `shape`.
 fn known(pretrain: &Pretrain, shape: &[i64]) -> Result<(Weights, Tensor, Tensor)> {
     let model = filled(pretrain)?;
@@ -101,10 +110,22 @@ fn onnx_of_every_architecture_gives_the_same_features() -> Result<()> {
     let mut cases = Vec::new();
     // The published width for one, a quarter of it for the others.
     let narrow = Arch::ALL.into_iter().map(|arch| (arch, Stem::Imagenet, 16, [2, 3, 64, 96]));
-    let more =
-        [(Arch::Resnet50, Stem::Imagenet, 64, [3, 3, 64, 64]), (Arch::Resnet18, Stem::Cifar, 64, [2, 3, 32, 32])];
+    let more = [
+        (Arch::Resnet50, Stem::Imagenet, 64, [3, 3, 64, 64]),
+        (Arch::Resnet18, Stem::Cifar, 64, [2, 3, 32, 32]),
+        (Arch::Resnet18, Stem::Imagenet, 16, [2, 5, 64, 96]),
+        (Arch::Resnet18, Stem::Cifar, 16, [2, 1, 32, 32]),
+    ];
     for (i, (arch, stem, base_width, shape)) in narrow.chain(more).enumerate() {
-        let pretrain = Pretrain { arch, stem, base_width, dim: 16, pred_dim: 8, ..Pretrain::default() };
+        let pretrain = Pretrain {
+            arch,
+            stem,
+            base_width,
+            dim: 16,
+            pred_dim: 8,
+            augment: augment(shape[1]),
+            ..Pretrain::default()
+        };
         let (weights, images, features) = known(&pretrain, &shape)?;
         let name = |what: &str| folder.path().join(format!("{i}.{what}"));
         std::fs::write(name("onnx"), weights.file(ExportFormat::Onnx)?.bytes)?;
@@ -122,19 +143,25 @@ fn onnx_of_every_architecture_gives_the_same_features() -> Result<()> {
 #[test]
 fn onnx_with_normalization_takes_images_as_they_are() -> Result<()> {
     let Some(python) = python::with_onnxruntime() else { return Ok(()) };
-    let (mean, std) = ([0.4, 0.5, 0.6], [0.1, 0.2, 0.4]);
-    let (mut weights, images, _) = known(&small(16), &[2, 3, 32, 32])?;
-    let refused = weights.file(ExportFormat::OnnxWithNormalization).map(|_| ()).unwrap_err().to_string();
-    assert!(refused.contains("does not say how images were normalised"), "{refused}");
-    weights.normalization = Some(Normalization { mean, std });
-    let folder = tempfile::tempdir()?;
-    for (name, format) in [("bare.onnx", ExportFormat::Onnx), ("whole.onnx", ExportFormat::OnnxWithNormalization)] {
-        std::fs::write(folder.path().join(name), weights.file(format)?.bytes)?;
+    for (mean, std) in [(vec![0.4, 0.5, 0.6], vec![0.1, 0.2, 0.4]), (vec![0.3, 0.4, 0.5, 0.6, 0.7], vec![0.2; 5])] {
+        let channels = mean.len() as i64;
+        let pretrain = Pretrain { augment: augment(channels), ..small(16) };
+        let (mut weights, images, _) = known(&pretrain, &[2, channels, 32, 32])?;
+        let refusal =
+            |weights: &Weights| weights.file(ExportFormat::OnnxWithNormalization).map(|_| ()).unwrap_err().to_string();
+        assert!(refusal(&weights).contains("does not say how images were normalised"), "{}", refusal(&weights));
+        weights.normalization = Some(Normalization { mean: vec![0.5; 4], std: vec![0.5; 4] });
+        assert!(refusal(&weights).contains("has a mean of 4 channels for a network of"), "{}", refusal(&weights));
+        weights.normalization = Some(Normalization { mean: mean.clone(), std: std.clone() });
+        let folder = tempfile::tempdir()?;
+        for (name, format) in [("bare.onnx", ExportFormat::Onnx), ("whole.onnx", ExportFormat::OnnxWithNormalization)] {
+            std::fs::write(folder.path().join(name), weights.file(format)?.bytes)?;
+        }
+        std::fs::write(folder.path().join("images"), &host(&images)?.as_tensor().ok_or("no tensor")?.data)?;
+        let facts = serde_json::json!({"shape": images.size(), "mean": mean, "std": std});
+        std::fs::write(folder.path().join("facts.json"), serde_json::to_vec(&facts)?)?;
+        python::script(&python, "check_exports.py", &["normalization".as_ref(), folder.path().as_ref()]);
     }
-    std::fs::write(folder.path().join("images"), &host(&images)?.as_tensor().ok_or("no tensor")?.data)?;
-    let facts = serde_json::json!({"shape": images.size(), "mean": mean, "std": std});
-    std::fs::write(folder.path().join("facts.json"), serde_json::to_vec(&facts)?)?;
-    python::script(&python, "check_exports.py", &["normalization".as_ref(), folder.path().as_ref()]);
     Ok(())
 }
 
@@ -160,9 +187,9 @@ fn huggingface_folder(pretrain: &Pretrain, weights: &Weights, folder: &std::path
 #[test]
 fn huggingface_folder_loads_in_timm() -> Result<()> {
     let Some(python) = python::with_timm() else { return Ok(()) };
-    for arch in [Arch::Resnet18, Arch::Resnet50] {
-        let pretrain = Pretrain { arch, dim: 16, pred_dim: 8, ..Pretrain::default() };
-        let (weights, images, features) = known(&pretrain, &[2, 3, 64, 64])?;
+    for (arch, channels) in [(Arch::Resnet18, 3), (Arch::Resnet50, 3), (Arch::Resnet18, 1), (Arch::Resnet18, 5)] {
+        let pretrain = Pretrain { arch, dim: 16, pred_dim: 8, augment: augment(channels), ..Pretrain::default() };
+        let (weights, images, features) = known(&pretrain, &[2, channels, 64, 64])?;
         let folder = tempfile::tempdir()?;
         huggingface_folder(&pretrain, &weights, folder.path())?;
         let maps = vec![("images".into(), host(&images)?), ("features".into(), host(&features)?)];
@@ -179,7 +206,8 @@ fn huggingface_folder_says_how_to_use_the_weights() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let pretrain = Pretrain { arch: Arch::Resnet18, dim: 16, pred_dim: 8, ..Pretrain::default() };
     let (mut weights, ..) = known(&pretrain, &[2, 3, 32, 32])?;
-    weights.normalization = Some(Normalization { mean: pretrain.augment.mean, std: pretrain.augment.std });
+    weights.normalization =
+        Some(Normalization { mean: pretrain.augment.mean.clone(), std: pretrain.augment.std.clone() });
     let names = huggingface_folder(&pretrain, &weights, folder.path())?;
     let names: Vec<_> = names.iter().filter_map(|name| name.strip_prefix("huggingface/")).collect();
     assert_eq!(names, ["model.safetensors", "config.json", "README.md", "loss.svg"]);
@@ -193,6 +221,17 @@ fn huggingface_folder_says_how_to_use_the_weights() -> Result<()> {
     for part in ["# birds", "12345", "| kNN top-1 | 86.3 % | k=200 \\| T=0.1 |", "![Loss](loss.svg)", "[1, 512]"] {
         assert!(card.contains(part), "{part} is not in\n{card}");
     }
+    // One channel: timm must not take the first convolution for one of RGB.
+    let gray = Pretrain { augment: augment(1), ..pretrain.clone() };
+    huggingface_folder(&gray, &known(&gray, &[1, 1, 32, 32])?.0, folder.path())?;
+    let config: serde_json::Value = serde_json::from_slice(&read("config.json")?)?;
+    let cfg = &config["pretrained_cfg"];
+    let found = (&config["model_args"]["in_chans"], &cfg["input_size"][0], &cfg["mean"], &cfg["first_conv"]);
+    assert_eq!(serde_json::json!(found), serde_json::json!([1, 1, [0.4], null]));
+    let card = String::from_utf8(read("README.md")?)?;
+    assert!(card.contains("resnet18 backbone for images of 1 channels") && card.contains("convert(\"L\")"), "{card}");
+    let error = huggingface_folder(&gray, &weights, folder.path()).unwrap_err().to_string();
+    assert!(error.contains("has 3 channels, spec.dataset.channels is 1"), "{error}");
     let refused = huggingface_folder(&small(64), &known(&small(64), &[1, 3, 32, 32])?.0, folder.path()).unwrap_err();
     assert!(refused.to_string().contains("resnet18 with the cifar stem, which timm does not have"), "{refused}");
     Ok(())
@@ -204,7 +243,8 @@ fn documented_code_for_the_weights_runs() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let pretrain = Pretrain { arch: Arch::Resnet50, dim: 16, pred_dim: 8, ..Pretrain::default() };
     let mut weights = weights_of(filled(&pretrain)?.params())?;
-    weights.normalization = Some(Normalization { mean: pretrain.augment.mean, std: pretrain.augment.std });
+    weights.normalization =
+        Some(Normalization { mean: pretrain.augment.mean.clone(), std: pretrain.augment.std.clone() });
     huggingface_folder(&pretrain, &weights, folder.path())?;
     for format in [ExportFormat::Torchvision, ExportFormat::Timm, ExportFormat::OnnxWithNormalization] {
         let file = weights.file(format)?;
@@ -228,7 +268,7 @@ fn documented_code_for_the_weights_runs() -> Result<()> {
 #[test]
 fn safetensors_file_has_facts_in_a_fixed_order() -> Result<()> {
     let mut weights = stored("reference.pth.tar")?;
-    weights.normalization = Some(Normalization { mean: [0.5; 3], std: [0.25; 3] });
+    weights.normalization = Some(Normalization { mean: vec![0.5; 3], std: vec![0.25; 3] });
     let first = weights.file(ExportFormat::Safetensors)?.bytes;
     for _ in 0..20 {
         assert!(weights.file(ExportFormat::Safetensors)?.bytes == first, "the bytes differ from one file to the next");

@@ -23,7 +23,7 @@ use simsiam::training::sgd::Sgd;
 use simsiam::weights::optimizer::Settings;
 use simsiam::weights::{OptimizerState, Weights, names};
 use simsiam_pth::{Dtype, Tensor as HostTensor, Value};
-use simsiam_recipe::{Arch, ExportFormat, Pretrain};
+use simsiam_recipe::{Arch, Augment, ExportFormat, Pretrain};
 use tch::{Kind, Tensor};
 use weights::{host, network, small, stored, tensor, weights_of};
 
@@ -254,6 +254,75 @@ fn weights_that_do_not_fit_are_refused_by_name() -> Result<()> {
     let strange = simsiam_pth::write(&Value::Dict(vec![("layers.0.weight".into(), host(&Tensor::from(1f32))?)]))?;
     let error = Weights::from_bytes(&strange, "x.pth").err().ok_or("accepted")?;
     assert!(error.to_string().contains("layers.0.weight"), "{error}");
+    Ok(())
+}
+
+/// The recipe for images of `channels`.
+fn of_channels(pretrain: Pretrain, channels: usize) -> Pretrain {
+    let augment = Augment { mean: vec![0.5; channels], std: vec![0.25; channels], ..pretrain.augment };
+    Pretrain { augment, ..pretrain }
+}
+
+/// timm's rule: the sum over R, G and B for one channel, R, G, B, R, … times 3 / C for more. All else is as in the file.
+#[test]
+fn first_convolution_for_rgb_is_adapted_to_other_channels() -> Result<()> {
+    let weights = stored("reference.pth.tar")?;
+    let rgb = tensor(&weights.tensors["encoder.conv1.weight"])?;
+    for channels in [1, 2, 5] {
+        let model = network(&of_channels(small(4), channels))?;
+        let sgd = Sgd::simsiam(model.params(), 0.9, 1e-4)?;
+        let heads = weights.fill_network(model.params())?;
+        assert!(heads.projector && heads.predictor && heads.adapted);
+        assert!(!weights.fill_momentum(sgd.buffers())?, "the momentum is not that of these weights");
+        let conv = model.params().get("encoder.conv1.weight").ok_or("no conv1")?;
+        assert_eq!(conv.size(), [4, channels as i64, 3, 3]);
+        for channel in 0..channels as i64 {
+            let part = |i: i64| rgb.narrow(1, i, 1);
+            let expected = match channels {
+                1 => part(0) + part(1) + part(2),
+                _ => part(channel % 3) * (3.0 / channels as f64),
+            };
+            assert!(distance(&conv.narrow(1, channel, 1), &expected)? < 1e-6, "channel {channel} of {channels}");
+        }
+        let mut others = weights_of(model.params())?.tensors;
+        others.remove("encoder.conv1.weight");
+        assert_filled(&others, "")?;
+    }
+    // A grayscale image gives what its RGB copy gave.
+    let (gray, colours) = (network(&of_channels(small(4), 1))?, network(&small(4))?);
+    let heads = weights.fill_network(colours.params())?;
+    assert!(!heads.adapted);
+    weights.fill_simsiam_backbone(gray.params())?;
+    let image = formula::affine("gray", &[3, 1, 16, 16], 0.0, 2.0)?;
+    let copy = image.expand([3, 3, 16, 16], false);
+    let features = tch::no_grad(|| {
+        Ok::<_, simsiam::Error>([gray.features(&image, Pass::EVAL)?, colours.features(&copy, Pass::EVAL)?])
+    })?;
+    assert!(distance(&features[0], &features[1])? < 1e-5);
+    Ok(())
+}
+
+/// Weights for any channels load into a network for as many, to the bit, from every format; and into no other.
+#[test]
+fn weights_for_other_channels_fit_only_as_many() -> Result<()> {
+    let five = of_channels(small(4), 5);
+    let model = network(&Pretrain { seed: 3, ..five.clone() })?;
+    let weights = weights_of(model.params())?;
+    assert_eq!(weights.architecture().ok_or("unknown")?.channels, 5);
+    for format in FORMATS {
+        let again = Weights::from_bytes(&weights.file(format)?.bytes, "again")?;
+        let other = network(&five)?;
+        again.fill_simsiam_backbone(other.params())?;
+        assert_eq!(weights_of(other.params())?.backbone(), weights.backbone(), "{format:?}");
+    }
+    let holds = "holds a resnet18 of baseWidth 4 with the cifar stem for images of 5 channels";
+    for channels in [1, 3, 4] {
+        refused(
+            &weights,
+            &of_channels(small(4), channels),
+            &[holds, &format!("expected Float [4, {channels}, 3, 3]"), "and spec.dataset.channels"],
+        )?;
+    }
     Ok(())
 }
 

@@ -27,8 +27,8 @@ fn both(views: &TwoViews) -> Vec<(simsiam_data::Batch, simsiam_data::Batch)> {
 
 /// Largest and mean difference in levels of 0 to 255, undoing the division by the standard deviation.
 fn difference(views: &TwoViews) -> (f64, f64) {
-    let photometric = Photometric::new(views.mean, views.std, Device::Cpu).unwrap();
-    let std = Tensor::from_slice(&views.std.map(|s| s as f32)).reshape([1, 3, 1, 1]);
+    let photometric = Photometric::new(&views.mean, &views.std, Device::Cpu).unwrap();
+    let std = Tensor::from_slice(&views.std.iter().map(|&s| s as f32).collect::<Vec<_>>()).reshape([1, 3, 1, 1]);
     let (mut largest, mut sum, mut count) = (0.0f64, 0.0, 0.0);
     for (planes, crops) in both(views) {
         assert_eq!(planes.ids, crops.ids);

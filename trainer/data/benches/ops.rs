@@ -94,7 +94,7 @@ fn photometric(c: &mut Criterion) {
 fn whole_views(c: &mut Criterion) {
     let image = picture(500, 375);
     let views = TwoViews::default();
-    let normalize = Normalize::new(views.mean, views.std);
+    let normalize = Normalize::new(&views.mean, &views.std);
     let mut renderer = Renderer::default();
     let mut planes = vec![0.0; 3 * SIDE * SIDE];
     let mut sample = 0;

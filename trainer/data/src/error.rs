@@ -74,7 +74,7 @@ pub enum Error {
 
     /// The folder has files, but none with the name of an image.
     #[error(
-        "{location}: no images among {files} files{}; expected names ending in .jpg, .jpeg, .jfif, .jpe, .png, .tif, .tiff, .bmp, .webp or .dcm, at the top or one folder deep{}",
+        "{location}: no images among {files} files{}; expected names ending in .jpg, .jpeg, .jfif, .jpe, .png, .tif, .tiff, .bmp, .webp, .dcm or .npy, at the top or one folder deep{}",
         in_brackets(kinds),
         parquet_advice(kinds)
     )]

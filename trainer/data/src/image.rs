@@ -1,5 +1,10 @@
 //! An image in memory, and a rectangle of it.
 
+/// Channels of a colour image.
+pub(crate) const RGB: usize = 3;
+/// Most channels of an image.
+pub(crate) const MAX_CHANNELS: usize = 32;
+
 /// 8-bit RGB pixels, rows from the top, `[height, width, 3]` without padding.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RgbImage {

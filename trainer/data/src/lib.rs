@@ -3,7 +3,7 @@
 //! # How a batch is made
 //! [`permutation`] orders an epoch's samples → [`Loader`]'s threads read a sample from its [`Source`] → [`TwoViews`] draws
 //! two sets of [`ViewParams`] for the size in the image's header → [`Decoder`] decodes what their crops need, once for both
-//! → [`Renderer`] makes the views of it → normalised `[N, 3, S, S]` planes, or with [`ViewFormat::Crops`] only the resized
+//! → [`Renderer`] makes the views of it → normalised `[N, C, S, S]` planes, or with [`ViewFormat::Crops`] only the resized
 //! crops, for a device to do the rest. A classifier is trained on one view. [`EvalLoader`] makes the fixed [`EvalView`]
 //! of whole images, in order of ids.
 //!

@@ -15,10 +15,11 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::hex::hex;
+use crate::image::RGB;
 use crate::source::index::{Entry, Index, is_plain};
 use crate::source::packed::{MANIFEST, Manifest, ShardInfo};
 use crate::storage::Storage;
-use crate::{DecodeOptions, Decoder, Error, RgbImage, Source, TargetSize, Transcoder};
+use crate::{DecodeOptions, Decoder, Error, Part, Source, TargetSize, Transcoder};
 
 /// How to pack.
 #[derive(Debug, Clone)]
@@ -71,6 +72,9 @@ impl PackOptions {
         if source.decode_options() != DecodeOptions::default() {
             digest.update(source.decode_options().range.to_string());
         }
+        if source.decode_options().channels != RGB {
+            digest.update(format!("{} channels", source.decode_options().channels));
+        }
         hex(&digest.finalize())
     }
 }
@@ -100,6 +104,9 @@ pub fn pack(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Packed, Error> {
     options.check()?;
+    if source.decode_options().channels != RGB && options.size != TargetSize::Keep {
+        return Err(Error::option("size", options.size, "keep, for images of other than three channels"));
+    }
     let of = options.digest(source);
     if let Some(done) = finished(to, &of)? {
         progress(source.len(), source.len());
@@ -293,9 +300,9 @@ pub fn verify(
     let mut faults = Vec::new();
     for (number, ids) in ids.chunks(CHUNK).enumerate() {
         source.prefetch(ids);
-        let look = |(decoder, image, buffer): &mut (Decoder, RgbImage, Vec<u8>), id: &u64| {
+        let look = |(decoder, part, buffer): &mut (Decoder, Part, Vec<u8>), id: &u64| {
             let name = source.name(*id);
-            match source.read_into(*id, buffer).and_then(|()| decoder.decode(name, buffer, image)) {
+            match source.read_into(*id, buffer).and_then(|()| decoder.decode_whole(name, buffer, part)) {
                 Ok(()) => Ok(None),
                 Err(error) if error.is_bad_image() => {
                     Ok(Some(Fault { name: name.to_owned(), reason: error.to_string() }))
@@ -303,7 +310,7 @@ pub fn verify(
                 Err(error) => Err(error),
             }
         };
-        let start = || (Decoder::with(source.decode_options()), RgbImage::default(), Vec::new());
+        let start = || (Decoder::with(source.decode_options()), Part::default(), Vec::new());
         let found: Result<Vec<Option<Fault>>, Error> = pool.install(|| ids.par_iter().map_init(start, look).collect());
         faults.extend(found?.into_iter().flatten());
         progress((number * CHUNK + ids.len()).min(source.len()), source.len());

@@ -3,9 +3,10 @@
 use turbojpeg::{Compressor, PixelFormat, Subsamp};
 
 use crate::decode::is_8_bit_png;
+use crate::image::RGB;
 use crate::ops::{Filter, Layout, Resizer};
 use crate::source::pages;
-use crate::{Crop, DecodeOptions, Decoder, Error, RgbImage, encode_png};
+use crate::{Crop, DecodeOptions, Decoder, Error, Part, RgbImage, encode_png};
 
 /// How large a transcoded image may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +57,7 @@ pub struct Transcoder {
     decoder: Decoder,
     resizer: Resizer,
     compressor: Compressor,
-    image: RgbImage,
+    part: Part,
     shrunk: RgbImage,
 }
 
@@ -84,7 +85,7 @@ impl Transcoder {
             decoder: Decoder::new(),
             resizer: Resizer::with(Filter::Lanczos),
             compressor,
-            image: RgbImage::default(),
+            part: Part::default(),
             shrunk: RgbImage::default(),
         })
     }
@@ -111,6 +112,7 @@ impl Transcoder {
     /// - a JPEG is passed on as it is; with a target size, only if re-encoding does not make it shorter;
     /// - an 8-bit PNG becomes a JPEG;
     /// - a page of a TIFF file with several becomes a PNG of the same pixels, since its file has the other pages too;
+    /// - an image of other than three channels is passed on as it is;
     /// - everything else is passed on as it is, and decodes to the same pixels by the same options.
     ///
     /// # Errors
@@ -118,20 +120,25 @@ impl Transcoder {
     /// [`Error::Decode`] for an image that JPEG cannot hold, with a side above 65,500 pixels.
     pub fn transcode(&mut self, name: &str, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         out.clear();
-        self.decoder.decode(name, bytes, &mut self.image)?;
+        self.decoder.decode_whole(name, bytes, &mut self.part)?;
         let is_jpeg = bytes.starts_with(&[0xFF, 0xD8]);
-        let from = (self.image.width, self.image.height);
+        if self.decoder.channels() != RGB {
+            // JPEG and the PNG of a page would lose channels; the bytes of a page are its file's, with its directory first.
+            out.extend_from_slice(bytes);
+            return Ok(());
+        }
+        let from = (self.part.image.width, self.part.image.height);
         let to = self.size.of(from.0, from.1);
         let page = pages::split(name).is_some();
         if page && from == to && (bytes.starts_with(b"II") || bytes.starts_with(b"MM")) {
-            return encode_png(name, &self.image, out);
+            return encode_png(name, &self.part.image, out);
         }
         let lossy = is_jpeg && self.size != TargetSize::Keep || is_8_bit_png(bytes) && !page;
         if from == to && !lossy {
             out.extend_from_slice(bytes);
             return Ok(());
         }
-        let Self { image, shrunk, .. } = self;
+        let Self { part: Part { image, .. }, shrunk, .. } = self;
         let image = if from == to {
             &*image
         } else {

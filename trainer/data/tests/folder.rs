@@ -119,7 +119,7 @@ fn folder_without_usable_images_is_refused_by_name() {
         (
             &["a/x.txt", "y.csv"],
             "",
-            "ROOT: no images among 2 files (1 .csv, 1 .txt); expected names ending in .jpg, .jpeg, .jfif, .jpe, .png, .tif, .tiff, .bmp, .webp or .dcm, at the top or one folder deep",
+            "ROOT: no images among 2 files (1 .csv, 1 .txt); expected names ending in .jpg, .jpeg, .jfif, .jpe, .png, .tif, .tiff, .bmp, .webp, .dcm or .npy, at the top or one folder deep",
         ),
         (&["a.jpg"], "none", "cannot open ROOT/none: No such file or directory (os error 2)"),
         (

@@ -36,7 +36,7 @@ fn names() -> BTreeSet<String> {
 
 fn decode(bytes: &[u8], range: ValueRange) -> Result<RgbImage, Error> {
     let mut image = RgbImage::default();
-    Decoder::with(DecodeOptions { range }).decode("a/b", bytes, &mut image).map(|()| image)
+    Decoder::with(DecodeOptions { range, ..DecodeOptions::default() }).decode("a/b", bytes, &mut image).map(|()| image)
 }
 
 fn digest(image: &RgbImage) -> String {
@@ -69,7 +69,7 @@ fn pixels_are_those_of_the_reference_in_every_range() {
 #[test]
 fn lossy_images_are_close_to_pillow() {
     for (name, largest, mean) in
-        [("lossy.webp", 0, 0.0), ("lossy-alpha.webp", 0, 0.0), ("jpeg.tif", 3, 0.3), ("rgb555.bmp", 1, 0.5)]
+        [("lossy.webp", 0, 0.0), ("lossy-alpha.webp", 0, 0.0), ("jpeg.tif", 1, 0.05), ("rgb555.bmp", 1, 0.6)]
     {
         let ours = decode(&file(name), ValueRange::Auto).unwrap();
         let theirs = decode(&file(&format!("{name}.png")), ValueRange::Auto).unwrap();
@@ -93,10 +93,10 @@ fn image_that_is_not_read_is_named_by_its_content() {
     for (bytes, expected) in [
         (
             &b"GIF89a"[..],
-            "it is a GIF image, whatever its name says; only JPEG, PNG, TIFF, BMP, WebP and DICOM are read",
+            "it is a GIF image, whatever its name says; only JPEG, PNG, TIFF, BMP, WebP, DICOM and NumPy are read",
         ),
         (b"\0\0\0\x18ftypheic", "it is a HEIC image, whatever its name says"),
-        (&file("bands5.tif"), "its 5 bands are neither grey nor RGB"),
+        (&file("bands5.tif"), "it has 5 channels, which are neither gray nor RGB"),
         (&other_compression, "it is a TIFF image with compression ZSTD, which is not read"),
         (&twelve_bits, "it is a TIFF image with samples of 12 bits, which is not read"),
         (&file("jpeg2000.dcm"), "it is a DICOM file with JPEG 2000 pixels, which is not read"),
@@ -160,7 +160,8 @@ fn size_in_a_header_is_refused_before_memory_is_taken() {
     let bmp = with("rgb24.bmp", &[(18, &large), (22, &large)]);
     let webp = with("lossless.webp", &[(21, &[0xFE, 0xBF, 0xFF, 0x0F])]);
     let dicom = file("u12.dcm");
-    let element = |tag: [u8; 4]| dicom.windows(4).rposition(|bytes| bytes == tag).unwrap();
+    // Further elements with these tags are those of an icon.
+    let element = |tag: [u8; 4]| dicom.windows(4).position(|bytes| bytes == tag).unwrap();
     let (rows, columns) = (element([0x28, 0, 0x10, 0]) + 8, element([0x28, 0, 0x11, 0]) + 8);
     let rows = with("u12.dcm", &[(rows, &[0xFF, 0xFF]), (columns, &[0xFF, 0xFF])]);
     let pixels = with("u12.dcm", &[(element([0xE0, 0x7F, 0x10, 0]) + 8, &[0xF0, 0xFF, 0xFF, 0xFF])]);
@@ -205,7 +206,11 @@ impl Fixture {
     }
 
     fn open(&self, name: &str, pages: Pages, range: ValueRange) -> Arc<dyn Source> {
-        let access = Access { pages, decode: DecodeOptions { range }, ..Access::new(self.runtime.handle().clone()) };
+        let access = Access {
+            pages,
+            decode: DecodeOptions { range, ..DecodeOptions::default() },
+            ..Access::new(self.runtime.handle().clone())
+        };
         open(&self.path(name), None, &access).unwrap()
     }
 
@@ -314,7 +319,7 @@ fn range_reaches_both_loaders() {
     let fixture = Fixture::new();
     let load = |range| {
         let source = fixture.open("train", Pages::First, range);
-        let view = EvalView { resize: 16, crop: 16, mean: [0.0; 3], std: [1.0; 3] };
+        let view = EvalView { resize: 16, crop: 16, mean: vec![0.0; 3], std: vec![1.0; 3] };
         let eval = EvalLoader::new(source.clone(), view, 0..2, 2, 1).unwrap().next().unwrap().unwrap();
         assert_eq!((eval.ids.len(), eval.skipped.len()), (2, 0));
         let views = TwoViews { crop_size: 16, ..TwoViews::default() };

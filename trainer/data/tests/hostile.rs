@@ -59,7 +59,7 @@ fn file_that_is_not_an_image_is_refused() {
     assert_eq!(refusal(b""), "a/b.jpg: not a readable image: the file is empty");
     assert_eq!(
         refusal(b"once upon a time"),
-        "a/b.jpg: not a readable image: none of JPEG, PNG, TIFF, BMP, WebP and DICOM by its first bytes"
+        "a/b.jpg: not a readable image: none of JPEG, PNG, TIFF, BMP, WebP, DICOM and NumPy by its first bytes"
     );
     for start in [&[0xFF, 0xD8][..], &[0xFF, 0xD8, 0xFF, 0xD9], b"\x89PNG\r\n\x1a\n"] {
         assert!(refusal(start).starts_with("a/b.jpg: not a readable image: "), "{start:?}");
@@ -170,8 +170,8 @@ fn image_of_any_shape_decodes() {
 #[test]
 fn image_of_any_shape_makes_views() {
     let views = TwoViews { crop_size: 32, ..TwoViews::default() };
-    let eval = EvalView { resize: 36, crop: 32, mean: views.mean, std: views.std };
-    let normalize = Normalize::new(views.mean, views.std);
+    let eval = EvalView { resize: 36, crop: 32, mean: views.mean.clone(), std: views.std.clone() };
+    let normalize = Normalize::new(&views.mean, &views.std);
     let mut renderer = Renderer::default();
     for (width, height) in [(1, 1), (1, 5000), (5000, 1), (2, 3), (1, 33), (32, 32), (4000, 3)] {
         let image = RgbImage { width, height, pixels: vec![200; width * height * 3] };

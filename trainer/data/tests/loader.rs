@@ -225,7 +225,7 @@ fn bad_image_is_replaced_by_next_of_permutation() {
         [(0, 5, bad[0], next[0]), (0, 5, bad[1], next[0]), (0, 6, bad[1], next[1]), (3, 11, bad[2], next[2])]
     );
     assert_eq!(replaced[0].1.name, format!("{:03}.img", bad[0]));
-    assert_eq!(replaced[0].1.reason, "none of JPEG, PNG, TIFF, BMP, WebP and DICOM by its first bytes");
+    assert_eq!(replaced[0].1.reason, "none of JPEG, PNG, TIFF, BMP, WebP, DICOM and NumPy by its first bytes");
     // The replacement comes with its own views.
     let plane = 3 * 24 * 24;
     let view = |position: usize| &batches[0].views[1][position * plane..][..plane];
@@ -384,7 +384,7 @@ fn wait_for_data_is_measured() {
 }
 
 fn eval_view() -> EvalView {
-    EvalView { resize: 28, crop: 24, mean: [0.5; 3], std: [0.25; 3] }
+    EvalView { resize: 28, crop: 24, mean: vec![0.5; 3], std: vec![0.25; 3] }
 }
 
 #[test]

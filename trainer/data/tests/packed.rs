@@ -9,7 +9,7 @@ use std::sync::Arc;
 use simsiam_data::pack::{PackOptions, pack, verify, verify_shards};
 use simsiam_data::storage::{Storage, StorageErrorKind};
 use simsiam_data::synth::{self, SynthOptions};
-use simsiam_data::{Access, Decoder, Error, ImageFolder, RgbImage, Source, TargetSize, open};
+use simsiam_data::{Access, DecodeOptions, Decoder, Error, ImageFolder, RgbImage, Source, TargetSize, open};
 use tokio::runtime::Runtime;
 
 struct Fixture {
@@ -254,4 +254,42 @@ fn flat_folder_is_packed_without_labels() {
     assert_eq!((flat.len(), flat.classes().len(), flat.label(0)), (5, 0, None));
     pack(&*flat, &fixture.store("flat-packed"), &small_shards(), &mut |_, _| {}).unwrap();
     assert_same(&*flat, &*fixture.open("flat-packed").unwrap());
+}
+
+/// Arrays of five channels keep their bytes, and are found whole or damaged as such.
+#[test]
+fn images_of_other_channels_are_packed_as_they_are() {
+    let fixture = Fixture::new();
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (4, 3, 5), }\n";
+    let array = |value: u8| {
+        let begin = [&b"\x93NUMPY\x01\0"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
+        [&begin[..], &[value; 60]].concat()
+    };
+    for class in ["a", "b"] {
+        fs::create_dir_all(fixture.path("arrays").join(class)).unwrap();
+        for number in 0..5 {
+            fs::write(fixture.path("arrays").join(class).join(format!("{number}.npy")), array(number)).unwrap();
+        }
+    }
+    let open_as = |name: &str, channels: usize| {
+        let decode = DecodeOptions { channels, ..DecodeOptions::default() };
+        let access = Access { decode, ..fixture.access() };
+        open(&fixture.path(name).display().to_string(), None, &access).unwrap()
+    };
+    let source = open_as("arrays", 5);
+    let pack_to = |source: &Arc<dyn Source>, to: &str, size: TargetSize| {
+        pack(&**source, &fixture.store(to), &PackOptions { size, ..small_shards() }, &mut |_, _| {})
+    };
+    let packed = pack_to(&source, "five", TargetSize::Keep).unwrap();
+    assert_eq!((packed.manifest.samples, packed.manifest.left_out.len()), (10, 0));
+    assert_same(&*source, &*open_as("five", 5));
+    assert!(verify(&*open_as("five", 5), 2, &mut |_, _| {}).unwrap().is_empty());
+    let faults = verify(&*open_as("five", 4), 2, &mut |_, _| {}).unwrap();
+    assert!(faults.len() == 10 && faults[0].reason.contains("it has 5 channels, expected 4"), "{faults:?}");
+    // As images of four channels they are none, and not what is packed there.
+    let four = open_as("arrays", 4);
+    assert!(matches!(pack_to(&four, "four", TargetSize::Keep), Err(Error::TooManyCorrupt { .. })));
+    assert!(matches!(pack_to(&four, "five", TargetSize::Keep), Err(Error::Shard { .. })));
+    let smaller = pack_to(&source, "smaller", TargetSize::MaxSide(32)).unwrap_err();
+    assert!(smaller.to_string().contains("keep, for images of other than three channels"), "{smaller}");
 }

@@ -19,7 +19,7 @@ fn fixture(name: &str) -> Vec<u8> {
 fn image(name: &str) -> RgbImage {
     let mut image = RgbImage::default();
     // Of 16-bit images, Pillow's pixels are a range of their own.
-    let options = DecodeOptions { range: ValueRange::Pillow };
+    let options = DecodeOptions { range: ValueRange::Pillow, ..DecodeOptions::default() };
     Decoder::with(options).decode(name, &fixture(name), &mut image).unwrap();
     image
 }
@@ -209,7 +209,7 @@ fn evaluation_view_matches_torchvision() {
     let mut renderer = Renderer::default();
     for case in cases("eval") {
         let [resize, crop, source, expected] = &case[..] else { panic!("{case:?}") };
-        let view = EvalView { resize: number(resize), crop: number(crop), mean: [0.0; 3], std: [1.0; 3] };
+        let view = EvalView { resize: number(resize), crop: number(crop), mean: vec![0.0; 3], std: vec![1.0; 3] };
         let ours = renderer.eval_pixels(&image(source), &view);
         assert_equal(&format!("{resize} {crop} of {source}"), &pixels(ours), &image(expected).pixels);
     }
@@ -264,7 +264,7 @@ fn normalised_values_match_bit_for_bit() {
     let expected: Vec<u32> = cases("normalize")[0].iter().map(|bits| u32::from_str_radix(bits, 16).unwrap()).collect();
     let ramp: Vec<u8> = (0..3).flat_map(|_| 0..=255).collect();
     let views = TwoViews::default();
-    let normalize = Normalize::new(views.mean, views.std);
+    let normalize = Normalize::new(&views.mean, &views.std);
     for (flip, width) in [(false, 1), (true, 1), (false, 16), (true, 16), (true, 256)] {
         let mut planes = vec![0.0f32; 768];
         normalize.apply(&ramp, width, flip, &mut planes);

@@ -26,11 +26,12 @@ pub struct Augment {
     pub brightness: f64,
     /// Strength of the contrast jitter. Default: 0.4.
     pub contrast: f64,
-    /// Strength of the saturation jitter. Default: 0.4.
+    /// Strength of the saturation jitter. Default: 0.4, or 0 where dataset.channels is not 3.
     pub saturation: f64,
-    /// Strength of the hue jitter, as a fraction of the colour circle. Default: 0.1.
+    /// Strength of the hue jitter, as a fraction of the colour circle. Default: 0.1, or 0 where dataset.channels is not
+    /// 3.
     pub hue: f64,
-    /// Probability of conversion to grayscale. Default: 0.2.
+    /// Probability of conversion to grayscale. Default: 0.2, or 0 where dataset.channels is not 3.
     pub grayscale_prob: f64,
     /// Probability of Gaussian blur. Default: 0.5.
     pub blur_prob: f64,
@@ -55,10 +56,14 @@ pub struct Augment {
     pub eval_resize: Option<u32>,
     /// Device for everything but crop and resize: colours, blur, flips, turns and normalisation. Default: cpu.
     pub device: AugmentDevice,
-    /// Per-channel mean that normalisation subtracts, on values from 0 to 1. Default: ImageNet's.
-    pub mean: [f64; 3],
-    /// Per-channel standard deviation that normalisation divides by. Default: ImageNet's.
-    pub std: [f64; 3],
+    /// Mean of each channel that normalisation subtracts, on values from 0 to 1. Default: ImageNet's, or 0.5 where
+    /// dataset.channels is not 3.
+    #[schemars(length(min = 1, max = 32))]
+    pub mean: Vec<f64>,
+    /// Standard deviation of each channel that normalisation divides by. Default: ImageNet's, or 0.25 where
+    /// dataset.channels is not 3.
+    #[schemars(length(min = 1, max = 32))]
+    pub std: Vec<f64>,
 }
 
 impl Default for Augment {
@@ -84,13 +89,18 @@ impl Default for Augment {
             second_view: SecondView::default(),
             eval_resize: None,
             device: AugmentDevice::Cpu,
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
         }
     }
 }
 
 impl Augment {
+    /// Number of channels of the images, which is that of the means.
+    pub fn channels(&self) -> usize {
+        self.mean.len()
+    }
+
     /// The shorter side in pixels before evaluation's central crop: `evalResize`, or cropSize × 256 / 224
     /// rounded to the nearest pixel.
     pub fn eval_resize(&self) -> u32 {

@@ -54,6 +54,10 @@ pub struct Dataset {
     /// Threads per rank that read, decode and augment. Default: the rank's share of the CPUs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loader_threads: Option<u32>,
+    /// Number of channels of the images, and of the first convolution. With 1, colour images are converted to grayscale;
+    /// with 3, grayscale images to RGB; otherwise every image must have this many. Default: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<u32>,
     /// How JPEG files are decoded for training. Default: exact.
     #[serde(default)]
     pub decode: Decode,
@@ -71,6 +75,16 @@ pub struct Dataset {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
 }
+
+impl Dataset {
+    /// Number of channels of the images: `channels`, or 3.
+    pub fn channels(&self) -> usize {
+        self.channels.map_or(RGB, |channels| channels as usize)
+    }
+}
+
+/// Channels of colour images.
+pub(crate) const RGB: usize = 3;
 
 /// Labelled images for evaluation, beside unlabelled images for pre-training.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::dataset::RGB;
 use crate::pretrain::Pretrain;
 use crate::recipe::Recipe;
 
 /// Fields of `dataset` that change what a training step sees.
-const OF_DATASET: &[&str] = &["decode", "imageColumn", "imageKey", "labelColumn", "pack", "pages", "range"];
+const OF_DATASET: &[&str] = &["channels", "decode", "imageColumn", "imageKey", "labelColumn", "pack", "pages", "range"];
 
 /// Fields of `pretrain` that do not change a pre-training step: names, stopping and evaluation.
 const NOT_ARITHMETIC: &[&str] = &["/preset", "/collapse", "/augment/preset", "/augment/evalResize"];
@@ -20,9 +21,9 @@ const ADDED_LATER: &[&str] =
 impl Recipe {
     /// The fields that determine the arithmetic of pre-training, with defaults and presets filled in:
     /// `weights` where they are given; `decode`, `imageKey`, `imageColumn`, `labelColumn` (the order of samples depends on
-    /// their classes) and `pack` of `dataset`, and its `pages` and `range` where they are not the default; and all of
-    /// `pretrain` but `preset` and `augment.preset` (their values count, not their names), `collapse` (it only stops a
-    /// run) and `augment.evalResize` (only evaluation uses it).
+    /// their classes) and `pack` of `dataset`, and its `channels`, `pages` and `range` where they are not the default; and
+    /// all of `pretrain` but `preset` and `augment.preset` (their values count, not their names), `collapse` (it only stops
+    /// a run) and `augment.evalResize` (only evaluation uses it).
     ///
     /// Everything else (the rest of `dataset`, `output`, `knn`, `linear`, `finetune`, `export`, `checkpoint`, `track`) may differ
     /// between two attempts that continue one another. The training set may be at another address, under another mount point for instance; it
@@ -40,7 +41,8 @@ impl Recipe {
         }
         let mut dataset = serde_json::to_value(&self.dataset).unwrap_or_default();
         if let Some(fields) = dataset.as_object_mut() {
-            fields.retain(|name, _| OF_DATASET.contains(&name.as_str()));
+            let is_default = |name: &str, value: &Value| name == "channels" && *value == json!(RGB);
+            fields.retain(|name, value| OF_DATASET.contains(&name.as_str()) && !is_default(name, value));
         }
         let mut arithmetic = json!({"dataset": dataset, "pretrain": pretrain});
         if let Some(weights) = &self.weights {

@@ -38,6 +38,7 @@
 //! ```
 
 mod augment;
+mod channels;
 mod dataset;
 mod digest;
 mod error;

@@ -138,6 +138,40 @@ const SHOWN_TEXT: &str = "must be between 0 and 48";
 const SEED: &str = "self >= 0 && self <= 9007199254740991";
 const SEED_TEXT: &str = "must be between 0 and 9007199254740991";
 
+const ONE_PER_CHANNEL: &str = "'must have one number for each of the %s channels of dataset.channels'\
+    .format([has(self.dataset.channels) ? self.dataset.channels : 3])";
+
+/// A field of `pretrain.augment` is as `$is` says unless the images are RGB. A number of channels out of range is refused
+/// by itself.
+macro_rules! only_rgb {
+    ($field:literal, $is:literal) => {
+        concat!(
+            "!has(self.dataset.channels) || self.dataset.channels == 3 || self.dataset.channels < 1 ",
+            "|| self.dataset.channels > 32 || !has(self.pretrain) || !has(self.pretrain.augment) ",
+            "|| !has(self.pretrain.augment.",
+            $field,
+            ") || self.pretrain.augment.",
+            $field,
+            " ",
+            $is
+        )
+    };
+}
+
+/// A list of `pretrain.augment` has an entry for each channel.
+macro_rules! each_channel {
+    ($field:literal) => {
+        concat!(
+            "(has(self.dataset.channels) && (self.dataset.channels < 1 || self.dataset.channels > 32)) ",
+            "|| !has(self.pretrain) || !has(self.pretrain.augment) || !has(self.pretrain.augment.",
+            $field,
+            ") || self.pretrain.augment.",
+            $field,
+            ".size() == (has(self.dataset.channels) ? self.dataset.channels : 3)"
+        )
+    };
+}
+
 /// Rules of the whole recipe.
 pub const RECIPE: &[Rule] = &[
     Rule::on("weights", LOCATION, LOCATION_TEXT),
@@ -168,6 +202,36 @@ pub const RECIPE: &[Rule] = &[
                 && (!has(self.pretrain.baseWidth) || self.pretrain.baseWidth == 64))",
         "huggingface needs stem imagenet and baseWidth 64: timm has no other ResNets; export onnx or safetensors",
     ),
+    Rule::across(".pretrain.augment.mean", each_channel!("mean"), ONE_PER_CHANNEL),
+    Rule::across(".pretrain.augment.std", each_channel!("std"), ONE_PER_CHANNEL),
+    Rule::forbids(
+        ".pretrain.augment.saturation",
+        only_rgb!("saturation", "<= 0.0"),
+        "must be 0 unless dataset.channels is 3: saturation is defined for RGB images only",
+    ),
+    Rule::forbids(
+        ".pretrain.augment.hue",
+        only_rgb!("hue", "<= 0.0"),
+        "must be 0 unless dataset.channels is 3: hue is defined for RGB images only",
+    ),
+    Rule::forbids(
+        ".pretrain.augment.grayscaleProb",
+        only_rgb!("grayscaleProb", "<= 0.0"),
+        "must be 0 unless dataset.channels is 3: conversion to grayscale is defined for RGB images only",
+    ),
+    Rule::forbids(
+        ".pretrain.augment.secondView.grayscaleProb",
+        "!has(self.dataset.channels) || self.dataset.channels == 3 || self.dataset.channels < 1 \
+            || self.dataset.channels > 32 || !has(self.pretrain) || !has(self.pretrain.augment) \
+            || !has(self.pretrain.augment.secondView) || !has(self.pretrain.augment.secondView.grayscaleProb) \
+            || self.pretrain.augment.secondView.grayscaleProb <= 0.0",
+        "must be 0 unless dataset.channels is 3: conversion to grayscale is defined for RGB images only",
+    ),
+    Rule::forbids(
+        ".pretrain.augment.device",
+        only_rgb!("device", "== 'cpu'"),
+        "must be cpu unless dataset.channels is 3: the augmentation on the device is written for RGB images",
+    ),
 ];
 
 const COLUMN: &str = "self != '' && !self.matches('[[:cntrl:]]')";
@@ -188,6 +252,12 @@ pub const DATASET: &[Rule] = &[
         ".val",
         "!has(self.val) || !has(self.probe)",
         "'must not be set when probe is set, not %s'.format([self.val])",
+    ),
+    Rule::on("channels", "self >= 1 && self <= 32", "must be between 1 and 32"),
+    Rule::forbids(
+        ".pack",
+        "!has(self.channels) || self.channels == 3 || !has(self.pack) || (!has(self.pack.maxSide) && !has(self.pack.shortSide))",
+        "must not set maxSide or shortSide unless channels is 3: images of other than three channels are packed as they are",
     ),
     Rule::on("maxCorrupt", "self >= 0 && self <= 1000000000", "must be between 0 and 1000000000"),
     Rule::on("loaderThreads", "self >= 1 && self <= 1024", "must be between 1 and 1024"),
@@ -354,8 +424,8 @@ pub const AUGMENT: &[Rule] = &[
         "!has(self.evalResize) || !has(self.cropSize) || self.evalResize >= self.cropSize",
         "'must be at least cropSize (%s), not %s'.format([self.cropSize, self.evalResize])",
     ),
-    Rule::on("mean", "self.all(x, x >= 0.0 && x <= 1.0)", "must be three numbers between 0 and 1"),
-    Rule::on("std", "self.all(x, x > 0.0 && x <= 10.0)", "must be three numbers above 0 and at most 10"),
+    Rule::on("mean", "self.all(x, x >= 0.0 && x <= 1.0)", "must be numbers between 0 and 1"),
+    Rule::on("std", "self.all(x, x > 0.0 && x <= 10.0)", "must be numbers above 0 and at most 10"),
 ];
 
 /// Rules of `pretrain.augment.secondView`.

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::channels::with_channels;
 use crate::error::{Violation, ViolationKind};
 use crate::evaluation::{Finetune, Knn, Linear};
 use crate::presets::{merged, with_augment_preset, with_linear_preset, with_pretrain_preset};
@@ -49,7 +50,7 @@ pub fn check_field(path: &str, value: &Value) -> Result<(), String> {
 pub(crate) fn read(spec: &Value, more_names: &[&str]) -> Result<Recipe, Vec<Violation>> {
     let mut shape =
         Shape { root: recipe_schema::cached(), root_path: "spec", more_at_top: more_names, violations: Vec::new() };
-    let clean = shape.clean(recipe_schema::cached(), spec, "spec").unwrap_or_default();
+    let clean = with_channels(shape.clean(recipe_schema::cached(), spec, "spec").unwrap_or_default());
     let mut violations = shape.violations;
     if violations.is_empty() {
         let filled = filled(clean.clone());

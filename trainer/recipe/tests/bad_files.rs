@@ -92,8 +92,8 @@ fn nested_field_out_of_range_is_refused() {
         ("augment.hue", "0.6", "must be between 0 and 0.5"),
         ("augment.blurSigma", "[2,1]", "must be two numbers above 0 and at most 100, the smaller first"),
         ("augment.blurSigma", "[1]", "must have 2 entries, not 1"),
-        ("augment.mean", "[0,0,2]", "must be three numbers between 0 and 1"),
-        ("augment.std", "[0,1,1]", "must be three numbers above 0 and at most 10"),
+        ("augment.mean", "[0,0,2]", "must be numbers between 0 and 1"),
+        ("augment.std", "[0,1,1]", "must be numbers above 0 and at most 10"),
         ("augment.evalResize", "223", "must be at least cropSize (224)"),
         ("augment.evalResize", "5000", "must be between 8 and 4096"),
         ("collapse.patienceSteps", "0", "must be between 1 and 1000000000"),
@@ -555,8 +555,16 @@ fn probe_and_image_key_are_checked() {
         ("range: {low: 3}", "range.low", "must not be set without mode fixed or percentiles"),
         ("range: {mode: pillow, high: 3}", "range.high", "must not be set without mode fixed or percentiles"),
         ("range: {mode: fixed, low: 3, high: 3}", "range.low", "Invalid value: 3: must be below high (3)"),
-        ("range: {mode: percentiles, low: -1, high: 9}", "range.low", "Invalid value: -1: must be a percentile from 0 to 100"),
-        ("range: {mode: percentiles, low: 1, high: 101}", "range.high", "Invalid value: 101: must be a percentile from 0 to 100"),
+        (
+            "range: {mode: percentiles, low: -1, high: 9}",
+            "range.low",
+            "Invalid value: -1: must be a percentile from 0 to 100",
+        ),
+        (
+            "range: {mode: percentiles, low: 1, high: 101}",
+            "range.high",
+            "Invalid value: 101: must be a percentile from 0 to 100",
+        ),
         ("range: {mode: fixed, low: 0, high: 1e13}", "range.high", "must be between -1000000000000 and 1000000000000"),
         ("range: {mode: full}", "range.mode", "\"auto\", \"pillow\", \"fixed\", \"percentiles\""),
         ("pages: last", "pages", "\"first\", \"all\""),
@@ -589,4 +597,82 @@ fn columns_of_parquet_files_are_checked() {
         let message = answer(&format!("{field}: {}", "x".repeat(257)));
         assert!(message.contains(&format!("spec.dataset.{field}")) && message.contains("256"), "{message}");
     }
+}
+/// A whole file with these fields of `dataset` and of `augment`.
+fn with_channels(dataset: &str, augment: &str) -> String {
+    answer(&format!(
+        "apiVersion: simsiam.dev/v1alpha1\nkind: SimSiamRun\nmetadata: {{name: a}}\nspec:\n  \
+         dataset: {{train: ./a, {dataset}}}\n  output: {{uri: ./out}}\n  pretrain: {{augment: {{{augment}}}}}\n"
+    ))
+}
+
+#[test]
+fn number_of_channels_out_of_range_is_refused() {
+    for channels in ["0", "33", "-1"] {
+        let expected =
+            format!("run.yaml:5:25: spec.dataset.channels: Invalid value: {channels}: must be between 1 and 32");
+        assert_eq!(with_channels(&format!("channels: {channels}"), ""), expected);
+    }
+    let packed = with_channels("channels: 5, pack: {maxSide: 400}", "");
+    assert!(packed.contains("spec.dataset.pack: ") && packed.contains("are packed as they are"), "{packed}");
+    assert!(with_channels("channels: 5, pack: {}", "").starts_with("accepted: "));
+    assert!(with_channels("channels: 3, pack: {maxSide: 400}", "").starts_with("accepted: "));
+}
+
+#[test]
+fn augmentation_that_needs_rgb_is_refused_for_other_channels() {
+    for (field, value, why) in [
+        ("saturation", "0.4", "must be 0 unless dataset.channels is 3: saturation is defined for RGB images only"),
+        ("hue", "0.1", "must be 0 unless dataset.channels is 3: hue is defined for RGB images only"),
+        (
+            "grayscaleProb",
+            "0.2",
+            "must be 0 unless dataset.channels is 3: conversion to grayscale is defined for RGB images only",
+        ),
+        (
+            "device",
+            "gpu",
+            "must be cpu unless dataset.channels is 3: the augmentation on the device is written for RGB images",
+        ),
+    ] {
+        let augment = format!("{field}: {value}");
+        let quoted = if field == "device" { format!("{value:?}") } else { value.to_owned() };
+        let expected = format!("run.yaml:7:24: spec.pretrain.augment.{field}: Invalid value: {quoted}: {why}");
+        for channels in ["1", "5"] {
+            assert_eq!(with_channels(&format!("channels: {channels}"), &augment), expected);
+        }
+        assert!(with_channels("channels: 3", &augment).starts_with("accepted: "), "{augment}");
+        assert!(with_channels("channels: 5", "saturation: 0, hue: 0, grayscaleProb: 0").starts_with("accepted: "));
+    }
+    let second = with_channels("channels: 5", "secondView: {grayscaleProb: 0.1}");
+    assert!(second.contains("spec.pretrain.augment.secondView.grayscaleProb: ") && second.contains("RGB"), "{second}");
+    for augment in ["preset: aerial", "secondView: {grayscaleProb: 0, solarizeProb: 0.2}"] {
+        assert!(with_channels("channels: 5", augment).starts_with("accepted: "), "{augment}");
+    }
+}
+
+#[test]
+fn mean_and_std_need_one_number_per_channel() {
+    for (channels, augment, expected) in [
+        (
+            "channels: 5",
+            "mean: [0.1, 0.2, 0.3]",
+            "mean: Invalid value: [0.1,0.2,0.3]: must have one number for each of the 5 channels of dataset.channels",
+        ),
+        (
+            "channels: 3",
+            "std: [0.1, 0.2]",
+            "std: Invalid value: [0.1,0.2]: must have one number for each of the 3 channels of dataset.channels",
+        ),
+        (
+            "maxCorrupt: 0",
+            "mean: [0.5]",
+            "mean: Invalid value: [0.5]: must have one number for each of the 3 channels of dataset.channels",
+        ),
+        ("channels: 1", "std: []", "std: Invalid value: []: must have 1 to 32 entries, not 0"),
+    ] {
+        let expected = format!("run.yaml:7:24: spec.pretrain.augment.{expected}");
+        assert_eq!(with_channels(channels, augment), expected);
+    }
+    assert!(with_channels("channels: 2", "mean: [0.1, 0.2], std: [0.3, 0.4]").starts_with("accepted: "));
 }

@@ -38,7 +38,7 @@ fn defaults_match_paper() {
         (0.0, 0.0, 0.0, 128)
     );
     assert_eq!((&a.preset, &a.second_view), (&None, &SecondView::default()));
-    assert_eq!((a.mean, a.std), ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]));
+    assert_eq!((&a.mean[..], &a.std[..]), (&[0.485, 0.456, 0.406][..], &[0.229, 0.224, 0.225][..]));
 
     let run = run("knn: {}");
     let knn = run.knn.expect("knn");

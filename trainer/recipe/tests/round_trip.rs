@@ -232,3 +232,50 @@ fn digest_changes_with_arithmetic_fields_alone() {
     // The same images under another mount point are the same images.
     assert_eq!(recipe(|s| s["dataset"]["train"] = json!("./other")).digest(), digest);
 }
+
+/// Other than three channels bring their own mean and standard deviation, and switch off what needs RGB; a preset's fields
+/// and the user's stay.
+#[test]
+fn channels_bring_defaults_of_their_own() {
+    let of = |dataset: Value, pretrain: Value| {
+        let recipe = recipe(|spec| {
+            spec["dataset"] = dataset;
+            spec["pretrain"] = pretrain;
+        });
+        // As a stage's request passes it on.
+        let json = serde_json::to_value(&recipe).expect("json");
+        assert_eq!(serde_json::from_value::<Recipe>(json.clone()).expect("serde"), recipe);
+        assert_eq!(Recipe::from_json(&json).expect("checked"), recipe);
+        recipe
+    };
+    let five = of(json!({"train": "a", "channels": 5}), json!({"preset": "cifar10", "augment": {"brightness": 0.3}}));
+    let augment = five.pretrain.as_ref().expect("pretrain").augment.clone();
+    assert_eq!((augment.channels(), five.dataset.channels()), (5, 5));
+    assert_eq!((&augment.mean[..], &augment.std[..]), (&[0.5; 5][..], &[0.25; 5][..]));
+    assert_eq!((augment.saturation, augment.hue, augment.grayscale_prob), (0.0, 0.0, 0.0));
+    assert_eq!((augment.brightness, augment.contrast, augment.crop_size, augment.blur_prob), (0.3, 0.4, 32, 0.0));
+    let own = json!({"augment": {"mean": [0.1], "std": [0.2]}});
+    let gray = of(json!({"train": "a", "channels": 1}), own);
+    let augment = gray.pretrain.as_ref().expect("pretrain").augment.clone();
+    assert_eq!((augment.mean, augment.std), (vec![0.1], vec![0.2]));
+    let rgb = of(json!({"train": "a", "channels": 3}), json!({}));
+    assert_eq!(rgb.pretrain, recipe(|_| {}).pretrain);
+}
+
+/// Three channels are the default, however they are asked for.
+#[test]
+fn digest_changes_with_channels() {
+    let digest = |channels: Option<u32>| {
+        recipe(|spec| {
+            if let Some(channels) = channels {
+                spec["dataset"]["channels"] = json!(channels);
+            }
+        })
+        .digest()
+    };
+    assert_eq!(digest(None), digest(Some(3)));
+    assert_ne!(digest(None), digest(Some(1)));
+    assert_ne!(digest(Some(1)), digest(Some(4)));
+    let arithmetic = recipe(|spec| spec["dataset"]["channels"] = json!(4)).arithmetic();
+    assert_eq!(arithmetic["dataset"]["channels"], 4);
+}

@@ -95,7 +95,7 @@ fn fields_of_presets_have_no_schema_default() {
 #[test]
 fn every_number_has_range_rule() {
     let valid = json!({
-        "dataset": {"train": "a", "val": "b", "maxCorrupt": 1, "loaderThreads": 1, "pack": {},
+        "dataset": {"train": "a", "val": "b", "maxCorrupt": 1, "loaderThreads": 1, "channels": 3, "pack": {},
             "range": {"mode": "fixed", "low": 0, "high": 1}},
         "output": {"uri": "c"},
         "pretrain": {"augment": {"evalResize": 256, "secondView": {"blurProb": 1}}, "collapse": {"patienceSteps": 1}, "alternation": {"steps": 1},
@@ -134,7 +134,7 @@ fn every_number_has_range_rule() {
             );
         }
     });
-    assert_eq!(seen, 78, "numbers in the schema");
+    assert_eq!(seen, 79, "numbers in the schema");
 }
 
 /// An API server's type checker is stricter than the local evaluator: integers are compared with integers
@@ -154,6 +154,11 @@ fn rules_compare_numbers_of_same_type() {
                     // The one number in a rule on an object is a double's bound.
                     Some("object") if text.contains("maxScale") || text.contains("percentiles") => {
                         assert!(word.contains('.'));
+                    }
+                    // The channels are an integer; strengths and probabilities are doubles.
+                    Some("object") if text.contains("dataset.channels") => {
+                        assert!(matches!(word, "1" | "3" | "32" | "0.0"), "{text}");
+                        assert!(word != "0.0" || text.ends_with("<= 0.0"), "{text}");
                     }
                     Some("number" | "array") => assert!(word.contains('.'), "{path}: {text}"),
                     _ => assert!(!word.contains('.'), "{path}: {text}"),

@@ -1,6 +1,6 @@
 //! `simsiam bench-step`, for `cargo xtask bench train`.
 
-use simsiam_recipe::{Arch, Precision, Pretrain, Stem};
+use simsiam_recipe::{Arch, Augment, Precision, Pretrain, Stem};
 
 use crate::error::Error;
 use crate::training::bench::{self, Bench};
@@ -17,6 +17,9 @@ pub struct Args {
     /// Channels of the backbone's first stage
     #[arg(long, default_value_t = 64)]
     base_width: u32,
+    /// Channels of the images
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
+    channels: u8,
     /// Images per step
     #[arg(long, default_value_t = 64)]
     batch: u32,
@@ -46,7 +49,10 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
 
 /// Runs `simsiam bench-step`.
 pub fn execute(args: &Args) -> Result<(), Error> {
+    let channels = usize::from(args.channels);
+    let augment = Augment { mean: vec![0.5; channels], std: vec![0.25; channels], ..Augment::default() };
     let recipe = Pretrain {
+        augment,
         arch: args.arch,
         stem: args.stem,
         base_width: args.base_width,

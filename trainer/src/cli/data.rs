@@ -86,7 +86,7 @@ pub struct PackArgs {
     access: AccessArgs,
 }
 
-/// How to reach addresses, and with how many threads.
+/// How to reach and read images, and with how many threads.
 #[derive(clap::Args)]
 pub struct AccessArgs {
     /// Endpoint of an S3 service other than Amazon's, as in https://host:port
@@ -104,6 +104,9 @@ pub struct AccessArgs {
     /// Column of Parquet files with the labels [default: label, or the only column of classes]
     #[arg(long, value_name = "COLUMN", value_parser = parse_label_column)]
     label_column: Option<String>,
+    /// Channels of the images, as dataset.channels of a run
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
+    channels: u8,
     /// Black and white of images of more than 8 bits: auto (the range of their type), pillow (as Pillow clips them),
     /// fixed:LOW:HIGH or percentiles:LOW:HIGH
     #[arg(long, value_name = "RANGE", default_value = "auto")]
@@ -146,7 +149,7 @@ impl AccessArgs {
             columns: Columns { image: self.image_column.clone(), label: self.label_column.clone() },
             extracts: Some((cache_folder(), CacheSettings::default().size_limit_bytes())),
             pages: self.pages,
-            decode: DecodeOptions { range: self.range },
+            decode: DecodeOptions { range: self.range, channels: usize::from(self.channels) },
             runtime: runtime.handle().clone(),
         }
     }
@@ -182,6 +185,12 @@ pub fn execute(command: &Command) -> Result<(), Error> {
 
 fn pack(args: &PackArgs) -> Result<(), Error> {
     let runtime = runtime::start()?;
+    if args.access.channels != 3 && (args.max_side, args.short_side) != (None, None) {
+        return Err(Error::config(
+            "--channels",
+            "images of other than three channels are packed as they are; omit --max-side and --short-side",
+        ));
+    }
     let source = args.access.open(&args.from, &runtime)?;
     let to = Storage::create(&args.to, &args.access.storage(), runtime.handle().clone())?;
     let size = match (args.max_side, args.short_side) {

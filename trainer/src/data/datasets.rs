@@ -113,7 +113,7 @@ impl<'a> Datasets<'a> {
             columns: Columns { image: dataset.image_column.clone(), label: dataset.label_column.clone() },
             extracts: Some((cache_folder(), self.cache_limit())),
             pages: pages(dataset),
-            decode: DecodeOptions { range: value_range(dataset) },
+            decode: DecodeOptions { range: value_range(dataset), channels: dataset.channels() },
             runtime: self.runtime.clone(),
         }
     }
@@ -261,8 +261,8 @@ pub fn two_views(augment: &Augment) -> TwoViews {
         hue: augment.hue,
         blur_sigma: augment.blur_sigma,
         solarize_threshold: augment.solarize_threshold,
-        mean: augment.mean,
-        std: augment.std,
+        mean: augment.mean.clone(),
+        std: augment.std.clone(),
     }
 }
 
@@ -292,7 +292,12 @@ fn probabilities(augment: &Augment) -> [Probabilities; 2] {
 
 /// The recipe's evaluation view: resize, centre crop.
 pub fn eval_view(augment: &Augment) -> EvalView {
-    EvalView { resize: augment.eval_resize(), crop: augment.crop_size, mean: augment.mean, std: augment.std }
+    EvalView {
+        resize: augment.eval_resize(),
+        crop: augment.crop_size,
+        mean: augment.mean.clone(),
+        std: augment.std.clone(),
+    }
 }
 
 /// The recipe's way of decoding.

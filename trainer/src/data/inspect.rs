@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use simsiam_data::pack::{self, Fault};
 use simsiam_data::storage::{Storage, local_folder};
-use simsiam_data::{Access, Decoder, ListingReport, RgbImage, Source};
+use simsiam_data::{Access, Decoder, ListingReport, Part, Source};
 
 use crate::error::Error;
 
@@ -94,16 +94,16 @@ pub fn statistics(source: &dyn Source, progress: OnProgress) -> Result<Statistic
             }
         }
     }
-    let (mut decoder, mut image, mut bytes) = (Decoder::with(source.decode_options()), RgbImage::default(), Vec::new());
+    let (mut decoder, mut part, mut bytes) = (Decoder::with(source.decode_options()), Part::default(), Vec::new());
     let (mut sizes, mut total, mut unreadable) = (Vec::new(), 0, 0);
     let step = source.len().div_ceil(SAMPLE).max(1);
     let ids: Vec<u64> = (0..source.len() as u64).step_by(step).collect();
     for (done, id) in ids.iter().enumerate() {
         source.read_into(*id, &mut bytes)?;
-        match decoder.decode(source.name(*id), &bytes, &mut image) {
+        match decoder.decode_whole(source.name(*id), &bytes, &mut part) {
             Ok(()) => {
                 total += bytes.len();
-                sizes.push((image.width, image.height));
+                sizes.push((part.image.width, part.image.height));
             }
             Err(_) => unreadable += 1,
         }

@@ -21,10 +21,11 @@ pub struct Photometric {
 const OPS: usize = 4;
 
 impl Photometric {
-    /// For images normalised by `mean` and `std`, on values from 0 to 1.
-    pub fn new(mean: [f64; 3], std: [f64; 3], device: Device) -> Result<Self, Error> {
-        let planes = |values: [f64; 3]| -> Result<Tensor, Error> {
-            Ok(Tensor::f_from_slice(&values.map(|v| v as f32))?.f_reshape([1, 3, 1, 1])?.f_to_device(device)?)
+    /// For RGB images normalised by `mean` and `std`, on values from 0 to 1.
+    pub fn new(mean: &[f64], std: &[f64], device: Device) -> Result<Self, Error> {
+        let planes = |values: &[f64]| -> Result<Tensor, Error> {
+            let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+            Ok(Tensor::f_from_slice(&values)?.f_reshape([1, 3, 1, 1])?.f_to_device(device)?)
         };
         Ok(Self { mean: planes(mean)?, std: planes(std)?, device })
     }

@@ -36,7 +36,7 @@ pub struct FeatureBatch {
 }
 
 impl FeatureExtraction<'_> {
-    /// Applies `of` to batches `[N, 3, S, S]` of this rank's contiguous share of the images and passes the rows to `take`, in
+    /// Applies `of` to batches `[N, C, S, S]` of this rank's contiguous share of the images and passes the rows to `take`, in
     /// order of ids. An unreadable image is skipped with a warning that names it; returns how many were, over all ranks.
     ///
     /// # Errors
@@ -180,7 +180,7 @@ mod tests {
 
     fn extract(max_corrupt: u64, of: impl Fn(&Tensor) -> Tensor) -> Result<(u64, usize), Error> {
         let (_folder, source) = images();
-        let view = EvalView { resize: 16, crop: 16, mean: [0.5; 3], std: [0.5; 3] };
+        let view = EvalView { resize: 16, crop: 16, mean: vec![0.5; 3], std: vec![0.5; 3] };
         let extraction =
             FeatureExtraction { source: &source, view, batch: 8, loader_threads: 1, max_corrupt, what: "x" };
         let mut rows = 0;

@@ -25,7 +25,7 @@ pub enum FeatureSource<'a> {
 }
 
 impl FeatureSource<'_> {
-    /// `[N, 3, H, W] → [N, F]`.
+    /// `[N, C, H, W] → [N, F]`.
     fn of(&self, images: &Tensor) -> Result<Tensor, Error> {
         match self {
             Self::Backbone(model) => model.features(images, Pass::EVAL),
@@ -36,7 +36,7 @@ impl FeatureSource<'_> {
     fn width(&self, view: &EvalView) -> i64 {
         match self {
             Self::Backbone(model) => model.feature_width(),
-            Self::Pixels => 3 * i64::from(view.crop) * i64::from(view.crop),
+            Self::Pixels => view.channels() as i64 * i64::from(view.crop) * i64::from(view.crop),
         }
     }
 }

@@ -25,7 +25,7 @@ impl Classifier {
     pub fn new(pretrain: &Pretrain, classes: usize, seed: u64, device: Device) -> Result<Self, Error> {
         let mut params = Params::default();
         let mut init = Init::new(&mut params, seed, Kind::Float, device);
-        let backbone = ResNet::new(init.reborrow(), pretrain.arch, pretrain.stem, i64::from(pretrain.base_width))?;
+        let backbone = ResNet::of(init.reborrow(), pretrain)?;
         let fc = Linear::classifier(init.sub("fc"), backbone.features(), classes as i64)?;
         Ok(Self { backbone, fc, params })
     }
@@ -60,7 +60,7 @@ impl Classifier {
         self.backbone.features()
     }
 
-    /// Pooled features `[N, F]` of images `[N, 3, H, W]`.
+    /// Pooled features `[N, F]` of images `[N, C, H, W]`.
     pub fn features(&self, images: &Tensor, pass: Pass) -> Result<Tensor, Error> {
         self.backbone.forward(images, pass)
     }

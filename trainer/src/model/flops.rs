@@ -19,9 +19,9 @@ fn conv(shape: ConvShape, side: u64) -> (u64, u64) {
 
 /// Multiply-accumulates of one image's way through the backbone, and its feature width. Convolutions only: what batch
 /// norms, activations and pooling do is not counted, as is the custom.
-pub fn backbone_macs(arch: Arch, stem: Stem, base_width: u32, crop: u32) -> (u64, u64) {
+pub fn backbone_macs(arch: Arch, stem: Stem, channels: usize, base_width: u32, crop: u32) -> (u64, u64) {
     let base_width = i64::from(base_width);
-    let (mut macs, mut side) = conv(first_conv(stem, base_width), u64::from(crop));
+    let (mut macs, mut side) = conv(first_conv(stem, channels as i64, base_width), u64::from(crop));
     if has_max_pool(stem) {
         side = strided(side, 2);
     }
@@ -38,7 +38,8 @@ pub fn backbone_macs(arch: Arch, stem: Stem, base_width: u32, crop: u32) -> (u64
 
 /// Multiply-accumulates of one view's way through backbone, projector and predictor.
 pub fn forward_macs(recipe: &Pretrain) -> u64 {
-    let (backbone, features) = backbone_macs(recipe.arch, recipe.stem, recipe.base_width, recipe.augment.crop_size);
+    let Pretrain { arch, stem, base_width, augment, .. } = recipe;
+    let (backbone, features) = backbone_macs(*arch, *stem, augment.channels(), *base_width, augment.crop_size);
     let (dim, pred) = (u64::from(recipe.dim), u64::from(recipe.pred_dim));
     let hidden = recipe.projector.hidden_dim.map_or(features, u64::from);
     let inner = u64::from(recipe.projector.layers).saturating_sub(2) * hidden * hidden;
@@ -55,12 +56,14 @@ pub fn training_flops(recipe: &Pretrain) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use simsiam_recipe::Augment;
+
     use super::*;
 
     /// torchvision's tables say 4.09 and 1.81 GMACs with the classifier, 2048 or 512 × 1000, that is not here.
     #[test]
     fn macs_of_published_architectures_match_torchvision() {
-        let macs = |arch| backbone_macs(arch, Stem::Imagenet, 64, 224);
+        let macs = |arch| backbone_macs(arch, Stem::Imagenet, 3, 64, 224);
         assert_eq!(macs(Arch::Resnet50), (4_089_184_256 - 2_048_000, 2048));
         assert_eq!(macs(Arch::Resnet18), (1_814_073_344 - 512_000, 512));
         // The same tables, to two digits: ResNet-101, Wide ResNet-50-2, ResNeXt-50 32x4d.
@@ -81,10 +84,22 @@ mod tests {
         assert_eq!(forward_macs(&without), 4_087_136_256 + 3 * 2048 * 2048);
     }
 
+    /// Only the first convolution depends on the channels: 7×7 weights at each of 112 × 112 positions.
+    #[test]
+    fn macs_grow_with_channels_in_the_first_convolution() {
+        let macs = |channels| backbone_macs(Arch::Resnet18, Stem::Imagenet, channels, 64, 224).0;
+        assert_eq!(macs(5) - macs(3), 2 * 64 * 49 * 112 * 112);
+        assert_eq!(macs(3) - macs(1), macs(5) - macs(3));
+        let four = Augment { mean: vec![0.5; 4], std: vec![0.25; 4], ..Augment::default() };
+        let recipe = Pretrain { arch: Arch::Resnet18, augment: four, ..Pretrain::default() };
+        let rgb = Pretrain { augment: Augment::default(), ..recipe.clone() };
+        assert_eq!(forward_macs(&recipe) - forward_macs(&rgb), 64 * 49 * 112 * 112);
+    }
+
     /// A stem without stride or pooling: 32 pixels stay 32 until the second stage.
     #[test]
     fn macs_of_the_cifar_stem_match_the_published_count() {
-        let (macs, _) = backbone_macs(Arch::Resnet18, Stem::Cifar, 64, 32);
+        let (macs, _) = backbone_macs(Arch::Resnet18, Stem::Cifar, 3, 64, 32);
         // Known of ResNet-18 for CIFAR: 0.56 GMACs.
         assert!((macs as f64 / 1e9 - 0.556).abs() < 0.002, "{macs}");
     }

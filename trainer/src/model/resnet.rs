@@ -1,7 +1,7 @@
 //! torchvision's ResNets (He et al., arXiv 1512.03385; wide: 1605.07146; ResNeXt: 1611.05431), layer by layer
 //! under torchvision's names, with zero-initialised last batch norms.
 
-use simsiam_recipe::{Arch, Stem};
+use simsiam_recipe::{Arch, Pretrain, Stem};
 use tch::Tensor;
 
 use super::layers::{Affine, BatchNorm, Conv, ConvShape};
@@ -86,13 +86,13 @@ impl Layout {
     }
 }
 
-/// The first convolution of a stem.
-pub(crate) fn first_conv(stem: Stem, base_width: i64) -> ConvShape {
+/// The first convolution of a stem, for images of `channels`.
+pub(crate) fn first_conv(stem: Stem, channels: i64, base_width: i64) -> ConvShape {
     let (kernel, stride) = match stem {
         Stem::Imagenet => (7, 2),
         Stem::Cifar => (3, 1),
     };
-    ConvShape { input: 3, output: base_width, kernel, stride, groups: 1 }
+    ConvShape { input: channels, output: base_width, kernel, stride, groups: 1 }
 }
 
 /// Whether a stem pools after its first convolution: 3×3, stride 2, padding 1.
@@ -161,7 +161,7 @@ impl Block {
     }
 }
 
-/// The backbone up to its pooled features, `[N, 3, H, W] → [N, F]`.
+/// The backbone up to its pooled features, `[N, C, H, W] → [N, F]`.
 #[derive(Debug)]
 pub struct ResNet {
     conv1: Conv,
@@ -174,10 +174,16 @@ pub struct ResNet {
 }
 
 impl ResNet {
-    /// Registers `conv1`, `bn1` and `layer1` to `layer4`. `base_width` is 64 in every published model.
-    pub fn new(mut init: Init, arch: Arch, stem: Stem, base_width: i64) -> Result<Self, Error> {
+    /// The backbone of a recipe, for images of its channels.
+    pub fn of(init: Init, recipe: &Pretrain) -> Result<Self, Error> {
+        let (channels, base_width) = (recipe.augment.channels() as i64, i64::from(recipe.base_width));
+        Self::new(init, recipe.arch, recipe.stem, channels, base_width)
+    }
+
+    /// Registers `conv1`, `bn1` and `layer1` to `layer4`. `channels` is 3 and `base_width` 64 in every published model.
+    pub fn new(mut init: Init, arch: Arch, stem: Stem, channels: i64, base_width: i64) -> Result<Self, Error> {
         let layout = Layout::of(arch);
-        let conv1 = Conv::new(init.sub("conv1"), first_conv(stem, base_width))?;
+        let conv1 = Conv::new(init.sub("conv1"), first_conv(stem, channels, base_width))?;
         let bn1 = BatchNorm::new(init.sub("bn1"), base_width, Affine::One)?;
         let mut blocks = Vec::new();
         for BlockPosition { stage, block, shapes } in layout.blocks(base_width) {
@@ -198,13 +204,13 @@ impl ResNet {
         self.features
     }
 
-    /// Pooled features `[N, F]` of images `[N, 3, H, W]`.
+    /// Pooled features `[N, F]` of images `[N, C, H, W]`.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor, Error> {
         let y = self.each_block(x, pass, |_, _| {})?;
         Ok(y.f_adaptive_avg_pool2d([1, 1])?.f_flatten(1, -1)?)
     }
 
-    /// What `layer1` to `layer4` make of images `[N, 3, H, W]`: what a detector builds on.
+    /// What `layer1` to `layer4` make of images `[N, C, H, W]`: what a detector builds on.
     pub fn feature_maps(&self, x: &Tensor, pass: Pass) -> Result<Vec<Tensor>, Error> {
         let mut maps = Vec::new();
         let mut ends = Vec::new();

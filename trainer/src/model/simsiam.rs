@@ -48,7 +48,7 @@ impl SimSiam {
         let mut params = Params::default();
         let mut init = Init::new(&mut params, recipe.seed, kind, device);
         let mut encoder = init.sub("encoder");
-        let backbone = ResNet::new(encoder.reborrow(), recipe.arch, recipe.stem, i64::from(recipe.base_width))?;
+        let backbone = ResNet::of(encoder.reborrow(), recipe)?;
         let (features, dim) = (backbone.features(), i64::from(recipe.dim));
         let hidden = recipe.projector.hidden_dim.map_or(features, i64::from);
         let layers = recipe.projector.layers as usize;
@@ -82,12 +82,12 @@ impl SimSiam {
         &self.params
     }
 
-    /// Pooled backbone features `[N, F]` of images `[N, 3, H, W]`.
+    /// Pooled backbone features `[N, F]` of images `[N, C, H, W]`.
     pub fn features(&self, images: &Tensor, pass: Pass) -> Result<Tensor, Error> {
         self.backbone.forward(images, pass)
     }
 
-    /// The backbone's feature maps of images `[N, 3, H, W]`, one for each stage.
+    /// The backbone's feature maps of images `[N, C, H, W]`, one for each stage.
     pub fn feature_maps(&self, images: &Tensor, pass: Pass) -> Result<Vec<Tensor>, Error> {
         self.backbone.feature_maps(images, pass)
     }
@@ -97,12 +97,12 @@ impl SimSiam {
         self.backbone.features()
     }
 
-    /// Projections z `[N, dim]` of images `[N, 3, H, W]`.
+    /// Projections z `[N, dim]` of images `[N, C, H, W]`.
     pub fn project(&self, images: &Tensor, pass: Pass) -> Result<Tensor, Error> {
         self.projector.forward(&self.backbone.forward(images, pass)?, pass)
     }
 
-    /// Loss, projections and predictions of two views `[N, 3, H, W]` of the same N images.
+    /// Loss, projections and predictions of two views `[N, C, H, W]` of the same N images.
     ///
     /// Each view goes through the encoder by itself, view 1 first, so each has its own batch statistics.
     pub fn forward(&self, views: [&Tensor; 2], pass: Pass) -> Result<Outputs, Error> {

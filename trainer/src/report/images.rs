@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use simsiam_data::ops::Normalize;
 use simsiam_data::rng::CounterRng;
-use simsiam_data::{Decoder, EvalView, Renderer, RgbImage, Source, encode_jpeg};
+use simsiam_data::{Decoder, EvalView, Part, Renderer, RgbImage, Source, encode_jpeg};
 use simsiam_recipe::Augment;
 
 use super::page::{Picture, Views};
@@ -22,13 +22,13 @@ pub struct ThumbnailRenderer<'a> {
     seed: u64,
     decoder: Decoder,
     renderer: Renderer,
-    image: RgbImage,
+    image: Part,
 }
 
 impl<'a> ThumbnailRenderer<'a> {
     /// A renderer for the run's augmentation and seed.
     pub fn new(augment: &'a Augment, seed: u64) -> Self {
-        Self { augment, seed, decoder: Decoder::new(), renderer: Renderer::default(), image: RgbImage::default() }
+        Self { augment, seed, decoder: Decoder::new(), renderer: Renderer::default(), image: Part::default() }
     }
 
     /// Renders the centre crop of evaluation, small.
@@ -50,26 +50,43 @@ impl<'a> ThumbnailRenderer<'a> {
     fn load(&mut self, source: &dyn Source, id: u64) -> Result<(), Error> {
         let bytes = source.read(id)?;
         self.decoder.set_options(source.decode_options());
-        Ok(self.decoder.decode(source.name(id), &bytes, &mut self.image)?)
+        Ok(self.decoder.decode_whole(source.name(id), &bytes, &mut self.image)?)
     }
 
     fn middle(&mut self, name: &str, side: u32) -> Result<Picture, Error> {
-        let view = EvalView { resize: side, crop: side, mean: [0.0; 3], std: [1.0; 3] };
-        let planes = self.renderer.eval_pixels(&self.image, &view);
-        picture(name.to_owned(), side, |channel, pixel| planes[channel * (side * side) as usize + pixel])
+        let channels = self.augment.channels();
+        let view = EvalView { resize: side, crop: side, mean: vec![0.0; channels], std: vec![1.0; channels] };
+        let planes = self.renderer.eval_pixels_of_part(&self.image, &view);
+        let shown = |channel| shown(channel, channels) * (side * side) as usize;
+        picture(name.to_owned(), side, |channel, pixel| planes[shown(channel) + pixel])
     }
 
     fn view(&mut self, name: &str, id: u64, number: u8) -> Result<Picture, Error> {
         let (views, side) = (two_views(self.augment), self.augment.crop_size);
         let mut rng = CounterRng::view(self.seed, 0, id, number);
-        let params = views.draw(&mut rng, number, self.image.width, self.image.height);
-        let plane = (side * side) as usize;
-        let mut planes = vec![0.0; 3 * plane];
+        let params = views.draw(&mut rng, number, self.image.image.width, self.image.image.height);
+        let (plane, channels) = ((side * side) as usize, self.augment.channels());
+        let mut planes = vec![0.0; channels * plane];
         // Values from 0 to 1, converted to bytes below.
-        let normalize = Normalize::new([0.0; 3], [1.0; 3]);
-        self.renderer.view(&self.image, &params, side as usize, &normalize, &mut planes);
+        let normalize = Normalize::new(vec![0.0; channels], vec![1.0; channels]);
+        self.renderer.view_of_part(&self.image, &params, side as usize, &normalize, &mut planes);
         let name = format!("view {} of {name}", number + 1);
-        picture(name, side, |channel, pixel| (planes[channel * plane + pixel] * 255.0).round() as u8)
+        picture(name, side, |channel, pixel| (planes[shown(channel, channels) * plane + pixel] * 255.0).round() as u8)
+    }
+}
+
+/// The channel of an image that a picture's red (0), green (1) or blue (2) shows.
+fn shown(colour: usize, channels: usize) -> usize {
+    if channels < 3 { 0 } else { colour }
+}
+
+/// How pictures show images of this many channels; empty for RGB.
+pub fn note(channels: usize) -> String {
+    match channels {
+        1 => " Pictures show the one channel in gray.".to_owned(),
+        2 => " Pictures show the first of the 2 channels in gray.".to_owned(),
+        3 => String::new(),
+        more => format!(" Pictures show the first three of the {more} channels as red, green and blue."),
     }
 }
 

@@ -90,6 +90,7 @@ pub fn page(rank: &Rank, run: &Run, storage: &Storage) -> Result<String, Error> 
         findings: part_of(findings),
         charts: charts(run.recipe, &history),
         classifiers: curves::classifiers(&history),
+        pictures: images::note(run.recipe.dataset.channels()),
         views: builder.views(),
         neighbours,
         projection,

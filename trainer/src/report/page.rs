@@ -24,6 +24,8 @@ pub struct Page {
     pub charts: Vec<Chart>,
     /// The classifiers that were trained on the encoder.
     pub classifiers: Vec<ClassifierSection>,
+    /// How the pictures show images that are not RGB; empty where they are.
+    pub pictures: String,
     /// Training images with their two views.
     pub views: Part<Vec<Views>>,
     /// Validation images with their nearest training images.
@@ -165,11 +167,11 @@ pub fn html(page: &Page) -> String {
     }
     let note = "Training images, and the two views of each in the first epoch of training. \
                 The network learns to predict the features of one view from the other.";
-    section(&mut html, "views", "Augmented views", note, |html| {
+    section(&mut html, "views", "Augmented views", &format!("{note}{}", page.pictures), |html| {
         part(html, &page.views, |html, rows| views(html, rows))
     });
-    let note = page.neighbours.as_ref().map_or("", |n| n.note.as_str());
-    section(&mut html, "neighbours", "Nearest neighbours", note, |html| {
+    let note = page.neighbours.as_ref().map_or_else(|_| String::new(), |n| format!("{}{}", n.note, page.pictures));
+    section(&mut html, "neighbours", "Nearest neighbours", &note, |html| {
         part(html, &page.neighbours, |html, n| n.rows.iter().for_each(|r| row(html, r)));
     });
     let note = page.projection.as_ref().map_or("", |p| p.note.as_str());
@@ -310,6 +312,7 @@ mod tests {
                 note: EVIL.into(),
                 charts: Vec::new(),
             }],
+            pictures: EVIL.into(),
             views: Ok(vec![Views { original: evil_picture(), views: [evil_picture(), evil_picture()] }]),
             neighbours: Ok(Neighbours { note: EVIL.into(), rows: vec![row] }),
             projection: Err(EVIL.into()),

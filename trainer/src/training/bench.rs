@@ -53,8 +53,8 @@ pub fn run(bench: &Bench) -> Result<Measured, Error> {
     let model = SimSiam::new(recipe, Kind::Float, device)?;
     let mut sgd = Sgd::simsiam(model.params(), recipe.momentum, recipe.weight_decay)?;
     let rates = LearningRate::new(recipe, 1).at(0);
-    let (n, s) = (i64::from(recipe.batch_size), i64::from(bench.crop));
-    let image = || Tensor::f_randn([n, 3, s, s], (Kind::Float, device));
+    let (n, c, s) = (i64::from(recipe.batch_size), recipe.augment.channels() as i64, i64::from(bench.crop));
+    let image = || Tensor::f_randn([n, c, s, s], (Kind::Float, device));
     let views = [image()?, image()?];
     let mut loss = f64::NAN;
     let mut times = Vec::new();

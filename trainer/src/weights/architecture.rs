@@ -15,6 +15,8 @@ pub struct Architecture {
     pub arch: Arch,
     /// Channels of the first convolution; 64 in every published model.
     pub base_width: usize,
+    /// Channels of the images; 3 in every published model.
+    pub channels: usize,
     /// Kernel width of the first convolution: 7, or 3 in the stem for small images.
     pub stem: usize,
 }
@@ -36,6 +38,11 @@ impl Architecture {
 
     /// Whether torchvision and timm have a model of this name and these shapes.
     pub fn is_published(&self) -> bool {
+        self.is_in_timm() && self.channels == 3
+    }
+
+    /// Whether timm can make a model of these shapes, whose `in_chans` may be any number.
+    pub fn is_in_timm(&self) -> bool {
         self.base_width == 64 && self.stem == 7
     }
 }
@@ -49,6 +56,9 @@ impl fmt::Display for Architecture {
         if self.stem == 3 {
             write!(f, " with the cifar stem")?;
         }
+        if self.channels != 3 {
+            write!(f, " for images of {} channels", self.channels)?;
+        }
         Ok(())
     }
 }
@@ -57,7 +67,7 @@ impl Weights {
     /// Recognises the architecture of the backbone; `None` if it is incomplete or unknown.
     pub fn architecture(&self) -> Option<Architecture> {
         let shape = |name: &str| self.tensors.get(&format!("encoder.{name}")).map(|t: &Tensor| t.shape.as_slice());
-        let &[base_width, _, _, stem] = shape("conv1.weight")? else { return None };
+        let &[base_width, channels, _, stem] = shape("conv1.weight")? else { return None };
         let has = |stage, block| shape(&format!("layer{stage}.{block}.conv1.weight")).is_some();
         let blocks = [1, 2, 3, 4].map(|stage| (0..).take_while(|&block: &u32| has(stage, block)).count());
         let bottleneck = shape("layer1.0.conv3.weight").is_some();
@@ -68,6 +78,6 @@ impl Weights {
         let (groups, width_per_group) = (i64::try_from(groups).ok()?, i64::try_from(width_per_group).ok()?);
         let found = Layout { bottleneck, blocks, groups, width_per_group };
         let arch = Arch::ALL.into_iter().find(|&arch| Layout::of(arch) == found)?;
-        Some(Architecture { arch, base_width, stem })
+        Some(Architecture { arch, base_width, channels, stem })
     }
 }

@@ -3,8 +3,8 @@
 use simsiam_pth::{Dtype, Tensor as HostTensor};
 use tch::{Kind, Tensor};
 
-use super::names;
 use super::state_dict::Weights;
+use super::{adapt, names};
 use crate::error::Error;
 use crate::model::Params;
 use crate::model::simsiam::{ENCODER, PREDICTOR, PROJECTOR};
@@ -16,7 +16,12 @@ pub struct Heads {
     pub projector: bool,
     /// The predictor; true as well if the network has none.
     pub predictor: bool,
+    /// The first convolution is not as in the file, whose images had three channels.
+    pub adapted: bool,
 }
+
+/// The first convolution's weight, `[out, C, kernel, kernel]`.
+const FIRST: &str = "encoder.conv1.weight";
 
 impl Weights {
     /// Fills a SimSiam network. The backbone must be present, and each head that is present must fit.
@@ -33,7 +38,8 @@ impl Weights {
             Ok(there || wanted.is_empty())
         };
         self.fill_simsiam_backbone(params)?;
-        Ok(Heads { projector: part(&is_projector)?, predictor: part(&is_predictor)? })
+        let adapted = params.get(FIRST).is_some_and(|tensor| self.adapts(FIRST, tensor));
+        Ok(Heads { projector: part(&is_projector)?, predictor: part(&is_predictor)?, adapted })
     }
 
     /// Fills the backbone of a SimSiam network and leaves its heads.
@@ -58,6 +64,7 @@ impl Weights {
         // A shape that does not fit explains more than a name that is missing.
         for (name, tensor) in wanted {
             if let Some(found) = self.tensors.get(*name)
+                && !self.adapts(name, tensor)
                 && (size(found) != tensor.size() || found.dtype.is_float() != is_float(tensor))
             {
                 let (expected, kind) = (tensor.size(), tensor.kind());
@@ -70,6 +77,20 @@ impl Weights {
         }
         for (name, tensor) in wanted {
             match self.tensors.get(*name) {
+                Some(found) if self.adapts(name, tensor) => {
+                    let channels = tensor.size()[1];
+                    let adapted = adapt::adapted(&read(found)?, channels)?;
+                    tch::no_grad(|| tensor.shallow_clone().f_copy_(&adapted))?;
+                    tracing::info!(
+                        "{}: {name} is for RGB images; adapted to {channels} channels: {}",
+                        self.uri,
+                        if channels == 1 {
+                            "the sum over R, G and B"
+                        } else {
+                            "R, G and B in turn, times 3 ÷ channels"
+                        }
+                    );
+                }
                 Some(found) => copy(found, tensor)?,
                 None if names::is_counter(name) => {}
                 None => return Err(self.refused(format!("lacks {name}; {}", self.hint()))),
@@ -78,11 +99,20 @@ impl Weights {
         Ok(())
     }
 
+    /// Whether a tensor is the first convolution of a network for other channels than the file's three.
+    fn adapts(&self, name: &str, tensor: &Tensor) -> bool {
+        let found = self.tensors.get(name).filter(|found| name == FIRST && found.dtype.is_float());
+        found.is_some_and(|found| adapt::adapts(&size(found), &tensor.size()))
+    }
+
     /// Returns advice on a file that does not fit.
     fn hint(&self) -> String {
         match (self.architecture(), &self.arch) {
             (Some(found), _) => {
-                format!("the file holds a {found}: set spec.pretrain's arch, stem, baseWidth and heads accordingly")
+                let more = if found.channels == 3 { "" } else { ", and spec.dataset.channels" };
+                format!(
+                    "the file holds a {found}: set spec.pretrain's arch, stem, baseWidth and heads accordingly{more}"
+                )
             }
             (None, Some(arch)) => {
                 format!("the file names {arch} as its architecture: set spec.pretrain.arch accordingly")
@@ -119,6 +149,13 @@ fn is_float(tensor: &Tensor) -> bool {
 
 /// Copies the values, converting their precision.
 fn copy(from: &HostTensor, to: &Tensor) -> Result<(), Error> {
+    let source = read(from)?;
+    tch::no_grad(|| to.shallow_clone().f_copy_(&source))?;
+    Ok(())
+}
+
+/// The values on the CPU, in their own precision.
+fn read(from: &HostTensor) -> Result<Tensor, Error> {
     let kind = match from.dtype {
         Dtype::F16 => Kind::Half,
         Dtype::BF16 => Kind::BFloat16,
@@ -131,7 +168,5 @@ fn copy(from: &HostTensor, to: &Tensor) -> Result<(), Error> {
         Dtype::I64 => Kind::Int64,
         Dtype::Bool => Kind::Bool,
     };
-    let source = tch_ext::tensor_from_bytes(&from.data, kind, &size(from))?;
-    tch::no_grad(|| to.shallow_clone().f_copy_(&source))?;
-    Ok(())
+    Ok(tch_ext::tensor_from_bytes(&from.data, kind, &size(from))?)
 }

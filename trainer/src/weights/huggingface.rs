@@ -34,7 +34,7 @@ impl Weights {
     /// # Errors
     /// If timm has no network of these shapes.
     pub fn huggingface(&self, card: &Card) -> Result<Vec<File>, Error> {
-        let Some(found) = self.architecture().filter(|found| found.is_published()) else {
+        let Some(found) = self.architecture().filter(|found| found.is_in_timm()) else {
             let what =
                 self.architecture().map_or_else(|| "an unknown architecture".to_owned(), |found| found.to_string());
             return Err(self.refused(format!("is {what}, which timm does not have; export onnx or safetensors")));
@@ -42,6 +42,10 @@ impl Weights {
         let arch = found.arch.name();
         let features = found.features();
         let augment = &card.pretrain.augment;
+        if augment.channels() != found.channels {
+            let (has, wants) = (found.channels, augment.channels());
+            return Err(self.refused(format!("has {has} channels, spec.dataset.channels is {wants}")));
+        }
         let config =
             serde_json::to_vec_pretty(&config(arch, features, augment)).map_err(|e| self.refused(e.to_string()))?;
         let mut files = vec![
@@ -64,8 +68,8 @@ fn picture_name(title: &str) -> String {
 
 /// `config.json` as `timm.models.push_to_hf_hub` writes it.
 fn config(arch: &str, features: usize, augment: &Augment) -> serde_json::Value {
-    let crop = augment.crop_size;
-    json!({
+    let (crop, channels) = (augment.crop_size, augment.channels());
+    let mut config = json!({
         "architecture": arch,
         "num_classes": 0,
         "num_features": features,
@@ -73,7 +77,7 @@ fn config(arch: &str, features: usize, augment: &Augment) -> serde_json::Value {
         "pretrained_cfg": {
             "tag": "simsiam",
             "custom_load": false,
-            "input_size": [3, crop, crop],
+            "input_size": [channels, crop, crop],
             "fixed_input_size": false,
             "interpolation": "bilinear",
             "crop_pct": crop_fraction(augment),
@@ -85,7 +89,40 @@ fn config(arch: &str, features: usize, augment: &Augment) -> serde_json::Value {
             "first_conv": "conv1",
             "classifier": "fc",
         },
-    })
+    });
+    if channels != 3 {
+        config["model_args"] = json!({"in_chans": channels});
+        // timm would adapt the weights of a first convolution that it knows by name, as if they were for RGB.
+        config["pretrained_cfg"]["first_conv"] = serde_json::Value::Null;
+    }
+    config
+}
+
+/// The lines of the card's example that make the model's input, and the library that they need.
+fn example_input(augment: &Augment) -> (&'static str, String) {
+    let (crop, channels) = (augment.crop_size, augment.channels());
+    let transformed = |mode| {
+        let lines = "config = timm.data.resolve_model_data_config(model)\n\
+                     transform = timm.data.create_transform(**config, is_training=False)\n";
+        (
+            "from PIL import Image\n",
+            format!("{lines}images = transform(Image.open(\"image.jpg\").convert(\"{mode}\"))[None]\n"),
+        )
+    };
+    match channels {
+        1 => transformed("L"),
+        3 => transformed("RGB"),
+        _ => (
+            "",
+            format!(
+                "# Images of {channels} channels with values from 0 to 1, resized and cropped as below.\n\
+                 images = torch.rand(1, {channels}, {crop}, {crop})\n\
+                 mean = torch.tensor({:?}).view(-1, 1, 1)\nstd = torch.tensor({:?}).view(-1, 1, 1)\n\
+                 images = (images - mean) / std\n",
+                augment.mean, augment.std
+            ),
+        ),
+    }
 }
 
 /// The fraction that makes timm, which computes ⌊crop ÷ fraction⌋, resize as evaluation does here.
@@ -99,19 +136,23 @@ fn readme(arch: &str, features: usize, epochs: Option<u64>, card: &Card) -> Stri
     let Card { run, pretrain, samples, figures, curves } = card;
     let augment = &pretrain.augment;
     let epochs = epochs.unwrap_or_else(|| u64::from(pretrain.epochs));
+    let (import, input) = example_input(augment);
+    let channels = match augment.channels() {
+        3 => String::new(),
+        channels => format!(" for images of {channels} channels"),
+    };
     let mut text = format!(
         "---\nlibrary_name: timm\npipeline_tag: image-feature-extraction\ntags:\n- timm\n- image-feature-extraction\n\
          - self-supervised\n- simsiam\n---\n\
          # {run}\n\n\
-         A {arch} backbone trained without labels by SimSiam ([Chen and He, 2020](https://arxiv.org/abs/2011.10566)).\n\n\
+         A {arch} backbone{channels} trained without labels by SimSiam ([Chen and He, 2020](https://arxiv.org/abs/2011.10566)).\n\n\
          ## Use\n\n\
-         ```python\nimport timm\nimport torch\nfrom PIL import Image\n\n\
+         ```python\nimport timm\nimport torch\n{import}\n\
          # The folder with this file, or hf-hub:OWNER/NAME once it is published.\n\
          model = timm.create_model(\"local-dir:.\", pretrained=True).eval()\n\
-         config = timm.data.resolve_model_data_config(model)\n\
-         transform = timm.data.create_transform(**config, is_training=False)\n\n\
+         {input}\n\
          with torch.no_grad():\n    \
-         features = model(transform(Image.open(\"image.jpg\").convert(\"RGB\"))[None])  # [1, {features}]\n```\n\n\
+         features = model(images)  # [1, {features}]\n```\n\n\
          `num_classes=N` adds an untrained classifier for fine-tuning.\n\n\
          Images are resized to {} pixels on the shorter side (bilinear), cropped to {} × {} in the centre, and normalised with\n\
          mean {:?} and standard deviation {:?}.\n",

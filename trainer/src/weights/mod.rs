@@ -5,7 +5,8 @@
 //! (`encoder.conv1.weight` … `encoder.fc.0.weight` … `predictor.3.bias`): [`open`](mod@open) fetches it, [`read`] recognises it
 //! by its content, [`names`] maps the names that other programs use, [`prefix`] finds a
 //! network under any other prefix, [`optimizer`] the numbers that PyTorch gives them,
-//! [`architecture`] recognises the network. From there [`fill`] copies into a network's tensors and
+//! [`architecture`] recognises the network. From there [`fill`] copies into a network's tensors (`adapt` makes a first
+//! convolution for RGB one for other channels) and
 //! [`write`](mod@write) makes files, [`onnx`] and [`huggingface`] those for deployment.
 //!
 //! ```
@@ -22,6 +23,7 @@
 //! # Ok::<(), simsiam::Error>(())
 //! ```
 
+mod adapt;
 pub mod architecture;
 pub mod convert;
 pub mod fill;

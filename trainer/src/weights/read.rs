@@ -43,7 +43,7 @@ impl Weights {
         weights.epochs = Some(found.state.epoch);
         let of_pretrain = |pointer: &str| found.state.arithmetic.pointer(pointer);
         weights.arch = of_pretrain("/pretrain/arch").and_then(|v| v.as_str()).map(str::to_owned);
-        let channels = |pointer| <[f64; 3]>::deserialize(of_pretrain(pointer)?).ok();
+        let channels = |pointer| <Vec<f64>>::deserialize(of_pretrain(pointer)?).ok();
         let (mean, std) = (channels("/pretrain/augment/mean"), channels("/pretrain/augment/std"));
         weights.normalization = mean.zip(std).map(|(mean, std)| Normalization { mean, std });
         Ok(weights)

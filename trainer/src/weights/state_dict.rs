@@ -10,12 +10,12 @@ use crate::error::Error;
 use crate::model::simsiam::{ENCODER, PROJECTOR};
 
 /// Per-channel mean and standard deviation of images with values from 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Normalization {
     /// What is subtracted.
-    pub mean: [f64; 3],
+    pub mean: Vec<f64>,
     /// What the difference is divided by.
-    pub std: [f64; 3],
+    pub std: Vec<f64>,
 }
 
 /// The content of a weights file, or of a checkpoint of a run.

@@ -43,7 +43,7 @@ impl Weights {
             ExportFormat::Pth => (self.pth_name(), self.pth()?),
             ExportFormat::Onnx => ("backbone.onnx".to_owned(), self.onnx(None)?),
             ExportFormat::OnnxWithNormalization => {
-                let normalization = self.normalization.ok_or_else(|| {
+                let normalization = self.normalization.as_ref().ok_or_else(|| {
                     self.refused(
                         "does not say how images were normalised; write onnx, or export from the run's checkpoint",
                     )
@@ -68,6 +68,14 @@ impl Weights {
         if !published && formats.iter().any(|format| matches!(format, Safetensors | Torchvision | Timm | Detectron2)) {
             let what =
                 self.architecture().map_or_else(|| "an unknown architecture".to_owned(), |found| found.to_string());
+            if self.architecture().is_some_and(|found| found.is_in_timm()) {
+                tracing::warn!(
+                    "{}: is {what}: build the network for as many before loading it (timm: in_chans; Detectron2: \
+                     MODEL.PIXEL_MEAN and PIXEL_STD of that length; torchvision: another conv1)",
+                    self.uri
+                );
+                return;
+            }
             tracing::warn!(
                 "{}: is {what}, which torchvision, timm and Detectron2 do not have; define the network there before loading it",
                 self.uri
@@ -112,7 +120,7 @@ impl Weights {
         let mut facts = vec![("producer", concat!("simsiam ", env!("CARGO_PKG_VERSION")).to_owned())];
         facts.extend(self.architecture().map(|found| ("architecture", found.to_string())));
         facts.extend(self.epochs.map(|epochs| ("epochs", epochs.to_string())));
-        if let Some(Normalization { mean, std }) = self.normalization {
+        if let Some(Normalization { mean, std }) = &self.normalization {
             facts.push(("mean", json!(mean).to_string()));
             facts.push(("std", json!(std).to_string()));
         }

@@ -52,6 +52,7 @@ const TABLE: &[Row] = &[
             "lib",
             "bad_keys",
             "cases",
+            "channels",
             "corpus",
             "damaged",
             "folder",

@@ -1,13 +1,16 @@
-//! Encoded bytes to RGB pixels, as `PIL.Image.open(…).convert("RGB")` gives them; samples of more than 8 bits by the
+//! Encoded bytes to pixels: RGB, as `PIL.Image.open(…).convert("RGB")` gives them; samples of more than 8 bits by the
 //! range that the caller chooses.
 //!
 //! Each format is a [`Format`] in a file of its own, which provides samples as the file has them; `rgb.rs` makes RGB of
-//! all of them. EXIF orientation is ignored, as torchvision's image loader ignores it; so are colour profiles and gamma.
+//! all of them, and `layers.rs` images of other channels. EXIF orientation is ignored, as torchvision's image loader ignores
+//! it; so are colour profiles and gamma.
 
 mod bmp;
 mod dicom;
 mod format;
 mod jpeg;
+mod layers;
+mod npy;
 mod options;
 mod part;
 mod png;
@@ -27,13 +30,14 @@ pub use refusal::MAX_PIXELS;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::image::RGB;
 use crate::{Error, RgbImage};
 use format::{Format, Target};
 use refusal::Refusal;
 use samples::Samples;
 use sniff::Kind;
 
-/// Decodes JPEG, PNG, TIFF, BMP, WebP and DICOM; one for each thread, since it keeps its buffers.
+/// Decodes JPEG, PNG, TIFF, BMP, WebP, DICOM and arrays of NumPy; one for each thread, since it keeps its buffers.
 #[derive(Debug, Default)]
 pub struct Decoder {
     options: DecodeOptions,
@@ -44,6 +48,7 @@ pub struct Decoder {
     bmp: bmp::BmpDecoder,
     webp: webp::WebpDecoder,
     dicom: dicom::DicomDecoder,
+    npy: npy::NpyDecoder,
 }
 
 impl Decoder {
@@ -64,7 +69,29 @@ impl Decoder {
         self.options = options;
     }
 
-    /// Decodes `bytes` into `image`; the format is detected by the first bytes, not by the name.
+    /// Channels of the images, [`DecodeOptions::channels`].
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.options.channels
+    }
+
+    /// Decodes `bytes` whole into `part`, with all channels.
+    ///
+    /// # Errors
+    /// As [`Self::decode`]; also [`Error::Decode`] for an image of another number of channels.
+    pub fn decode_whole(&mut self, name: &str, bytes: &[u8], part: &mut Part) -> Result<(), Error> {
+        part.is_whole();
+        if self.options.channels == RGB {
+            part.more.clear();
+            return self.decode(name, bytes, &mut part.image);
+        }
+        self.refuse(name, bytes, |format, options, samples| {
+            format.samples(bytes, samples)?;
+            samples.to_layers(options.range, options.channels, part)
+        })
+    }
+
+    /// Decodes `bytes` to RGB into `image`; the format is detected by the first bytes, not by the name.
     ///
     /// Grayscale, palette, CMYK and YCCK images become RGB as Pillow's `convert("RGB")` makes them; an alpha channel is
     /// dropped. Of samples with more than 8 bits, [`DecodeOptions::range`] decides which values are black and white. Of
@@ -77,11 +104,11 @@ impl Decoder {
         self.refuse(name, bytes, |format, options, samples| format.rgb(bytes, Target { options, samples, image }))
     }
 
-    /// Decodes what `plan` wants, given the image's width and height; of other images than JPEG, and where the file may
-    /// be truncated, everything.
+    /// Decodes what `plan` wants, given the image's width and height; of other images than JPEG, of other than three
+    /// channels, and where the file may be truncated, everything.
     ///
     /// # Errors
-    /// As [`Self::decode`], for the same files.
+    /// As [`Self::decode_whole`], for the same files.
     pub fn decode_part(
         &mut self,
         name: &str,
@@ -90,6 +117,11 @@ impl Decoder {
         plan: &mut dyn FnMut(usize, usize) -> Wanted,
         part: &mut Part,
     ) -> Result<(), Error> {
+        if self.options.channels != RGB {
+            self.decode_whole(name, bytes, part)?;
+            plan(part.image.width, part.image.height);
+            return Ok(());
+        }
         self.refuse(name, bytes, |format, options, samples| format.part(bytes, mode, plan, options, samples, part))
     }
 
@@ -109,6 +141,7 @@ impl Decoder {
                 Kind::Bmp => &mut self.bmp,
                 Kind::Webp => &mut self.webp,
                 Kind::Dicom => &mut self.dicom,
+                Kind::Npy => &mut self.npy,
             };
             // A damaged file may hit a bug of a library; it costs this image, not the run. All buffers are refilled for
             // the next one, so nothing half-done remains.

@@ -51,6 +51,9 @@ impl Wanted {
 pub struct Part {
     /// The pixels.
     pub image: RgbImage,
+    /// Of an image of more than three channels, those after the third, three in each; what the last has beyond the
+    /// image's channels is unspecified.
+    pub more: Vec<RgbImage>,
     /// Column and row of the first pixel, in the reduced image.
     pub origin: (usize, usize),
     /// How many times smaller than the file's the reduced image is.
@@ -58,6 +61,11 @@ pub struct Part {
 }
 
 impl Part {
+    /// All channels, three at a time.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &RgbImage> {
+        std::iter::once(&self.image).chain(&self.more)
+    }
+
     /// The whole image at full size has just been put into `image`.
     pub(super) fn is_whole(&mut self) {
         (self.origin, self.divisor) = ((0, 0), 1);

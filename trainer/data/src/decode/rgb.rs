@@ -2,6 +2,7 @@
 
 use super::refusal::Refusal;
 use super::samples::{Colour, Sample, Samples, Values};
+use crate::image::RGB;
 use crate::{RgbImage, ValueRange};
 
 impl Samples {
@@ -9,15 +10,25 @@ impl Samples {
     pub(super) fn to_rgb(&self, range: ValueRange, image: &mut RgbImage) -> Result<(), Refusal> {
         let Self { width, height, channels, .. } = *self;
         if self.colour == Colour::Bands {
-            let reason = format!("its {channels} bands are neither grey nor RGB; make an RGB image of three of them");
+            let reason = format!(
+                "it has {channels} channels, which are neither gray nor RGB; set dataset.channels to {channels}, or make an RGB \
+                 image of three of them"
+            );
             return Err(Refusal::Broken(reason));
         }
+        image.reshape(width, height);
+        self.to_levels(range, RGB, &mut image.pixels)
+    }
+
+    /// Makes bytes of the first `per_pixel` samples of each pixel, those of a pixel together; three of a gray image are
+    /// equal.
+    pub(super) fn to_levels(&self, range: ValueRange, per_pixel: usize, out: &mut [u8]) -> Result<(), Refusal> {
+        let Self { width, height, channels, .. } = *self;
         if self.values.len() != width * height * channels || channels < self.colours() {
             let reason = format!("it has {} samples for {width}x{height} pixels of {channels}", self.values.len());
             return Err(Refusal::Broken(reason));
         }
-        image.reshape(width, height);
-        let out = &mut image.pixels[..];
+        let out = &mut Levels { per_pixel, bytes: out };
         match &self.values {
             Values::U8(values) => self.spread(values, out, |v| v),
             Values::U16(values) if range == ValueRange::Pillow && channels > 1 => {
@@ -32,7 +43,7 @@ impl Samples {
         }
         // Pillow inverts 8-bit images alone.
         if self.inverted && (range != ValueRange::Pillow || matches!(self.values, Values::U8(_))) {
-            out.iter_mut().for_each(|value| *value = 255 - *value);
+            out.bytes.iter_mut().for_each(|value| *value = 255 - *value);
         }
         Ok(())
     }
@@ -46,7 +57,7 @@ impl Samples {
         }
     }
 
-    fn scale<T: Sample>(&self, values: &[T], range: ValueRange, of_type: (f64, f64), out: &mut [u8]) {
+    fn scale<T: Sample>(&self, values: &[T], range: ValueRange, of_type: (f64, f64), out: &mut Levels) {
         let (low, high) = match range {
             ValueRange::Pillow => return self.spread(values, out, T::clipped),
             ValueRange::Auto => self.limits.unwrap_or(of_type),
@@ -56,13 +67,18 @@ impl Samples {
         self.spread(values, out, |value| level(value.double(), low, high));
     }
 
-    /// Writes three values per pixel, each of them through `level`.
-    fn spread<T: Copy>(&self, values: &[T], out: &mut [u8], level: impl Fn(T) -> u8) {
-        let pixels = values.chunks_exact(self.channels).zip(out.chunks_exact_mut(3));
-        if self.colour == Colour::Gray {
-            pixels.for_each(|(pixel, out)| out.fill(level(pixel[0])));
-        } else {
-            pixels.for_each(|(pixel, out)| out.copy_from_slice(&[level(pixel[0]), level(pixel[1]), level(pixel[2])]));
+    /// Writes the values of each pixel through `level`.
+    fn spread<T: Copy>(&self, values: &[T], out: &mut Levels, level: impl Fn(T) -> u8) {
+        let pixels = values.chunks_exact(self.channels).zip(out.bytes.chunks_exact_mut(out.per_pixel));
+        match (out.per_pixel, self.colour) {
+            (RGB, Colour::Gray) => pixels.for_each(|(pixel, out)| out.fill(level(pixel[0]))),
+            (RGB, _) => {
+                pixels
+                    .for_each(|(pixel, out)| out.copy_from_slice(&[level(pixel[0]), level(pixel[1]), level(pixel[2])]));
+            }
+            _ => {
+                pixels.for_each(|(pixel, out)| out.iter_mut().zip(pixel).for_each(|(out, value)| *out = level(*value)))
+            }
         }
     }
 
@@ -72,6 +88,12 @@ impl Samples {
         let mut values: Vec<T> = colours.copied().filter(|value| !value.double().is_nan()).collect();
         (percentile(&mut values, low), percentile(&mut values, high))
     }
+}
+
+/// Where the bytes of an image go.
+struct Levels<'a> {
+    per_pixel: usize,
+    bytes: &'a mut [u8],
 }
 
 /// The percentile by linear interpolation between the two values next to it, rounding as NumPy does; 0 of no values.

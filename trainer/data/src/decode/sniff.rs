@@ -11,6 +11,7 @@ pub(super) enum Kind {
     Bmp,
     Webp,
     Dicom,
+    Npy,
 }
 
 impl std::fmt::Display for Kind {
@@ -22,12 +23,13 @@ impl std::fmt::Display for Kind {
             Self::Bmp => "BMP",
             Self::Webp => "WebP",
             Self::Dicom => "DICOM",
+            Self::Npy => "NumPy",
         })
     }
 }
 
 /// Where the formats that are read have their marks. That of BMP, two letters, comes last.
-const READ: [(usize, &[u8], Kind); 9] = [
+const READ: [(usize, &[u8], Kind); 10] = [
     (0, b"\xff\xd8", Kind::Jpeg),
     (0, b"\x89PNG\r\n\x1a\n", Kind::Png),
     (0, b"II*\0", Kind::Tiff),
@@ -36,6 +38,7 @@ const READ: [(usize, &[u8], Kind); 9] = [
     (0, b"MM\0+", Kind::Tiff),
     (8, b"WEBP", Kind::Webp),
     (128, b"DICM", Kind::Dicom),
+    (0, b"\x93NUMPY", Kind::Npy),
     (0, b"BM", Kind::Bmp),
 ];
 
@@ -47,9 +50,9 @@ pub(super) fn kind(bytes: &[u8]) -> Result<Kind, Refusal> {
     Err(Refusal::Broken(match name_of(bytes) {
         _ if bytes.is_empty() => "the file is empty".to_owned(),
         Some(name) => {
-            format!("it is {name}, whatever its name says; only JPEG, PNG, TIFF, BMP, WebP and DICOM are read")
+            format!("it is {name}, whatever its name says; only JPEG, PNG, TIFF, BMP, WebP, DICOM and NumPy are read")
         }
-        None => "none of JPEG, PNG, TIFF, BMP, WebP and DICOM by its first bytes".to_owned(),
+        None => "none of JPEG, PNG, TIFF, BMP, WebP, DICOM and NumPy by its first bytes".to_owned(),
     }))
 }
 
@@ -58,7 +61,7 @@ fn has(bytes: &[u8], at: usize, mark: &[u8]) -> bool {
 }
 
 /// Where a format that is not read has its mark, the mark, and what it is called in a sentence.
-const MARKS: [(usize, &[u8], &str); 21] = [
+const MARKS: [(usize, &[u8], &str); 20] = [
     (0, b"GIF8", "a GIF image"),
     (4, b"ftypavif", "an AVIF image"),
     (4, b"ftypavis", "an AVIF image"),
@@ -71,7 +74,6 @@ const MARKS: [(usize, &[u8], &str); 21] = [
     (0, b"\0\0\0\x0cJXL ", "a JPEG XL image"),
     (0, b"\xff\x0a", "a JPEG XL image"),
     (0, b"8BPS", "a Photoshop document"),
-    (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"%PDF", "a PDF document"),
     (0, b"PK\x03\x04", "a zip archive"),
     (0, b"\x1f\x8b", "compressed by gzip"),
@@ -117,6 +119,7 @@ mod tests {
             (b"MM\0+\0\x08\0\0", Kind::Tiff),
             (b"BM\x36\0", Kind::Bmp),
             (&[&[0; 128][..], b"DICM"].concat(), Kind::Dicom),
+            (b"\x93NUMPY\x01\0", Kind::Npy),
         ] {
             assert!(kind(bytes).is_ok_and(|found| found == expected), "{expected}");
         }

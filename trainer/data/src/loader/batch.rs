@@ -11,13 +11,13 @@ pub struct Batch {
     pub ids: Vec<u64>,
     /// The samples' labels, where the source has them.
     pub labels: Vec<Option<u32>>,
-    /// View 1 and view 2, each `[N, 3, S, S]`, normalised; empty with [`crate::ViewFormat::Crops`].
+    /// View 1 and view 2, each `[N, C, S, S]`, normalised; empty with [`crate::ViewFormat::Crops`].
     pub views: [Vec<f32>; 2],
-    /// The resized crops of view 1 and view 2, each `[N, S, S, 3]`; empty with [`crate::ViewFormat::Planes`].
+    /// The resized crops of RGB images, for view 1 and view 2, each `[N, S, S, 3]`; empty with [`crate::ViewFormat::Planes`].
     pub crops: [Vec<u8>; 2],
     /// What was drawn for view 1 and view 2 of each sample.
     pub params: [Vec<ViewParams>; 2],
-    /// `[N, 3, S, S]`, whichever of the two the batch holds.
+    /// `[N, C, S, S]`, whichever of the two the batch holds.
     pub shape: [usize; 4],
     /// Which samples of this share were unreadable.
     pub replaced: Vec<Replaced>,
@@ -45,9 +45,9 @@ pub struct EvalBatch {
     pub ids: Vec<u64>,
     /// The samples' labels, where the source has them.
     pub labels: Vec<Option<u32>>,
-    /// `[N, 3, S, S]`, normalised.
+    /// `[N, C, S, S]`, normalised.
     pub images: Vec<f32>,
-    /// `[N, 3, S, S]`; N may be smaller than asked for, even 0, at the end and where samples were unreadable.
+    /// `[N, C, S, S]`; N may be smaller than asked for, even 0, at the end and where samples were unreadable.
     pub shape: [usize; 4],
     /// Samples left out because they are unreadable.
     pub skipped: Vec<Skipped>,

@@ -51,8 +51,8 @@ impl EvalLoader {
         let batches = ((range.end - range.start) as usize).div_ceil(batch);
         let spare = Arc::new(Spare::default());
         let maker = Maker {
-            normalize: Normalize::new(view.mean, view.std),
-            scratch: ScratchPool::new(threads, false, source.decode_options()),
+            normalize: Normalize::new(&view.mean, &view.std),
+            scratch: ScratchPool::new(threads, false, source.decode_options().of_channels(view.channels())),
             spare: Arc::clone(&spare),
             source,
             view,
@@ -101,7 +101,7 @@ impl Make for Maker {
         // All of them at once, before the threads come to them one by one.
         self.source.prefetch(&ids.clone().collect::<Vec<_>>());
         let count = (ids.end - ids.start) as usize;
-        let plane = 3 * self.view.crop as usize * self.view.crop as usize;
+        let plane = self.view.channels() * self.view.crop as usize * self.view.crop as usize;
         let mut batch = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         batch.images.resize(count * plane, 0.0);
         let mut outcomes: Vec<Option<Result<Decoded, Error>>> = Vec::new();
@@ -120,7 +120,7 @@ impl Maker {
         let loaded = scratch.load(&*self.source, id)?;
         if matches!(loaded, Decoded::Image) {
             let Scratch { part, renderer, .. } = scratch;
-            renderer.eval(&part.image, &self.view, &self.normalize, planes);
+            renderer.eval_of_part(part, &self.view, &self.normalize, planes);
         }
         Ok(loaded)
     }
@@ -145,7 +145,7 @@ impl Maker {
         }
         let (count, side) = (batch.ids.len(), self.view.crop as usize);
         batch.images.truncate(count * plane);
-        batch.shape = [count, 3, side, side];
+        batch.shape = [count, self.view.channels(), side, side];
         batch
     }
 }

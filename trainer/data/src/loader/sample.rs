@@ -20,7 +20,7 @@ impl Scratch {
     pub(super) fn load(&mut self, source: &dyn Source, id: u64) -> Result<Decoded, Error> {
         let Self { decoder, bytes, part, .. } = self;
         let read = source.read_into(id, bytes);
-        classify(source, id, read.and_then(|()| decoder.decode(source.name(id), bytes, &mut part.image)))
+        classify(source, id, read.and_then(|()| decoder.decode_whole(source.name(id), bytes, part)))
     }
 
     /// Reads a sample and decodes what `plan` wants of it, given its width and height, into `self.part`. An error ends the

@@ -12,6 +12,7 @@ use super::lanes::{LANES, Lanes, Make, share_out};
 use super::options::{Last, LoaderOptions, ViewFormat};
 use super::sample::{Bad, Decoded, Scratch, ScratchPool};
 use crate::decode::Wanted;
+use crate::image::RGB;
 use crate::ops::Normalize;
 use crate::rng::CounterRng;
 use crate::{Error, LoadTimes, Source, TwoViews, ViewParams, permutation, rank_slice};
@@ -23,8 +24,8 @@ use crate::{Error, LoadTimes, Source, TwoViews, ViewParams, permutation, rank_sl
 ///
 /// # Memory
 /// What a loader holds is bounded and does not grow over an epoch, if batches are handed back by [`Self::recycle`]:
-/// - `prefetch + 1` batches with the one in use, each of N = `batch / world` samples and `N · V · 3 · S² · b` bytes, with V
-///   views and b = 4 for [`ViewFormat::Planes`] or 1 for [`ViewFormat::Crops`] (N = 64, V = 2, S = 224: 77 MB, or 19 MB);
+/// - `prefetch + 1` batches with the one in use, each of N = `batch / world` samples and `N · V · C · S² · b` bytes, with V
+///   views, C channels and b = 4 for [`ViewFormat::Planes`] or 1 for [`ViewFormat::Crops`] (N = 64, V = 2, C = 3, S = 224: 77 MB, or 19 MB);
 /// - for each thread, the largest encoded file met so far, its decoded part (3 bytes a pixel; 7 for CMYK) and about
 ///   `8 · S² + 3 · S · h` bytes of buffers, where h is the tallest crop's height (S = 224, h = 500: 0.7 MB);
 /// - 4 bytes for each sample of the data set: the epoch's order.
@@ -68,12 +69,16 @@ impl Loader {
     ) -> Result<Self, Error> {
         views.check()?;
         options.check(source.len(), last)?;
+        if options.output == ViewFormat::Crops && views.channels() != RGB {
+            return Err(Error::option("output", "Crops", "Planes for images of other than three channels"));
+        }
         let spare = Arc::new(Spare::default());
         let batches = last.batches(source.len(), options.batch);
-        let scratch = Arc::new(ScratchPool::new(options.threads, options.time_stages, source.decode_options()));
+        let decode = source.decode_options().of_channels(views.channels());
+        let scratch = Arc::new(ScratchPool::new(options.threads, options.time_stages, decode));
         let maker = Maker {
             order: permutation(options.seed, options.epoch, source.len()),
-            normalize: Normalize::new(views.mean, views.std),
+            normalize: Normalize::new(&views.mean, &views.std),
             scratch: Arc::clone(&scratch),
             spare: Arc::clone(&spare),
             source,
@@ -196,9 +201,10 @@ impl Make for Maker {
         let slice = self.slice(index);
         let first = index * options.batch + slice.start;
         let size = self.views.crop_size as usize;
+        let view = self.views.channels() * size * size;
         self.prefetch(index);
         let mut batch = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        let spaces = spaces(&mut batch, options.output, self.count, slice.len(), size);
+        let spaces = spaces(&mut batch, options.output, self.count, slice.len(), view);
         let mut outcomes: Vec<Option<Result<Outcome, Error>>> = Vec::new();
         outcomes.resize_with(slice.len(), || None);
         let items = (first..).zip(spaces).zip(&mut outcomes);
@@ -216,9 +222,8 @@ enum Space<'a> {
     Crops([&'a mut [u8]; 2]),
 }
 
-/// Gives the batch room for `samples`, and divides it among them.
-fn spaces(batch: &mut Batch, output: ViewFormat, count: Count, samples: usize, size: usize) -> Vec<Space<'_>> {
-    let view = 3 * size * size;
+/// Gives the batch room for `samples` with views of `view` values, and divides it among them.
+fn spaces(batch: &mut Batch, output: ViewFormat, count: Count, samples: usize, view: usize) -> Vec<Space<'_>> {
     let (planes, crops) = match output {
         ViewFormat::Planes => (samples * view, 0),
         ViewFormat::Crops => (0, samples * view),
@@ -311,16 +316,16 @@ impl Maker {
     fn render(&self, scratch: &mut Scratch, drawn: &[ViewParams; 2], space: Space) {
         let size = self.views.crop_size as usize;
         let Scratch { part, renderer, .. } = scratch;
-        let areas = drawn.map(|params| part.area(params.crop));
         match space {
             Space::Planes(views) => {
-                for ((params, area), planes) in drawn.iter().zip(areas).zip(views).take(self.count.of()) {
-                    renderer.view_of(&part.image, area, params, size, &self.normalize, planes);
+                for (params, planes) in drawn.iter().zip(views).take(self.count.of()) {
+                    renderer.view_of_part(part, params, size, &self.normalize, planes);
                 }
             }
             Space::Crops(views) => {
-                let each = areas.into_iter().zip(views).take(self.count.of());
-                each.for_each(|(area, crop)| renderer.crop_of(&part.image, area, size, crop));
+                for (params, crop) in drawn.iter().zip(views).take(self.count.of()) {
+                    renderer.crop_of(&part.image, part.area(params.crop), size, crop);
+                }
             }
         }
         renderer.times.count_sample();
@@ -329,7 +334,7 @@ impl Maker {
     fn finish(&self, mut batch: Batch, index: usize, outcomes: Vec<Outcome>) -> Made {
         let size = self.views.crop_size as usize;
         batch.index = index;
-        batch.shape = [outcomes.len(), 3, size, size];
+        batch.shape = [outcomes.len(), self.views.channels(), size, size];
         batch.ids.clear();
         batch.labels.clear();
         batch.replaced.clear();

@@ -167,7 +167,7 @@ impl WithSimd for Pass<'_> {
 
 /// Pillow's luma (ITU-R 601-2) in 16-bit fixed point: what `convert("L")` gives.
 #[inline(always)]
-fn luma(r: u8, g: u8, b: u8) -> u8 {
+pub(crate) fn luma(r: u8, g: u8, b: u8) -> u8 {
     ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
 }
 
@@ -183,7 +183,7 @@ fn mix(base: f32, value: u8, factor: f32) -> u8 {
 }
 
 #[inline(always)]
-fn blend(plane: &mut [u8], base: u8, factor: f32) {
+pub(super) fn blend(plane: &mut [u8], base: u8, factor: f32) {
     let base = f32::from(base);
     plane.iter_mut().for_each(|value| *value = mix(base, *value, factor));
 }

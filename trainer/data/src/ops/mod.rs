@@ -6,6 +6,7 @@
 //! bits. The tests hold each operation to Pillow's and torchvision's results.
 
 mod blur;
+mod channels;
 mod color;
 mod cut;
 mod hue;
@@ -15,6 +16,8 @@ mod solarize;
 mod turn;
 
 pub use blur::{Blur, BoxKernel};
+pub use channels::jitter_channels;
+pub(crate) use color::luma;
 pub use color::{Jitter, JitterOp, brightness, contrast, grayscale, hue, jitter, saturation};
 pub use normalize::Normalize;
 pub use resize::{Area, Filter, Layout, Resizer};

@@ -5,7 +5,7 @@ use pulp::{Arch, Simd, WithSimd};
 /// Mean and standard deviation of each channel, on values from 0 to 1.
 #[derive(Debug, Clone)]
 pub struct Normalize {
-    channels: [Channel; 3],
+    channels: Vec<Channel>,
 }
 
 /// One channel's figures.
@@ -41,16 +41,23 @@ fn multiplied(value: u8, mean: f32, std: f32, inverse: f32) -> f32 {
 }
 
 impl Normalize {
-    /// From the recipe's figures.
+    /// From the recipe's figures, of as many channels as both have.
     #[must_use]
-    pub fn new(mean: [f64; 3], std: [f64; 3]) -> Self {
-        Self { channels: [0, 1, 2].map(|channel| Channel::new(mean[channel] as f32, std[channel] as f32)) }
+    pub fn new(mean: impl AsRef<[f64]>, std: impl AsRef<[f64]>) -> Self {
+        let figures = mean.as_ref().iter().zip(std.as_ref());
+        Self { channels: figures.map(|(mean, std)| Channel::new(*mean as f32, *std as f32)).collect() }
     }
 
-    /// Writes `pixels` (`[3, height, width]`, or `[1, height, width]` for three equal channels) as normalised
-    /// `planes` (`[3, height, width]`), mirrored when `flip`.
+    /// C, the number of channels.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Writes `pixels` (`[C, height, width]`, or `[1, height, width]` for equal channels) as normalised `planes`
+    /// (`[C, height, width]`), mirrored when `flip`.
     pub fn apply(&self, pixels: &[u8], width: usize, flip: bool, planes: &mut [f32]) {
-        let plane = planes.len() / 3;
+        let plane = planes.len() / self.channels.len().max(1);
         if plane == 0 || width == 0 {
             return;
         }

@@ -212,7 +212,7 @@ fn unwrap<T>(items: &mut [Item<T>], known: Option<&[String]>) -> Option<String> 
 }
 
 /// Endings of the names of images; [`Error::NoImages`] lists them.
-const ENDINGS: [&str; 10] = ["jpg", "jpeg", "jfif", "jpe", "png", "tif", "tiff", "bmp", "webp", "dcm"];
+const ENDINGS: [&str; 11] = ["jpg", "jpeg", "jfif", "jpe", "png", "tif", "tiff", "bmp", "webp", "dcm", "npy"];
 
 /// Whether a name is that of an image, by its ending.
 pub(super) fn is_image(name: &str) -> bool {

@@ -1,7 +1,8 @@
 //! Drawing a view's parameters, from the same distributions as torchvision's transforms.
 
-use super::params::{ViewParams, check_side, check_std};
+use super::params::{ViewParams, check_channels, check_side};
 use super::probabilities::Probabilities;
+use crate::image::RGB;
 use crate::ops::{Jitter, JitterOp};
 use crate::rng::CounterRng;
 use crate::{Crop, Error};
@@ -32,10 +33,10 @@ pub struct TwoViews {
     pub blur_sigma: [f64; 2],
     /// Smallest value that solarisation inverts.
     pub solarize_threshold: u8,
-    /// Mean of each channel, on values from 0 to 1.
-    pub mean: [f64; 3],
+    /// Mean of each of the C channels, on values from 0 to 1. Saturation, hue and grayscale are for C = 3 alone.
+    pub mean: Vec<f64>,
     /// Standard deviation of each channel.
-    pub std: [f64; 3],
+    pub std: Vec<f64>,
 }
 
 impl Default for TwoViews {
@@ -51,8 +52,8 @@ impl Default for TwoViews {
             hue: 0.1,
             blur_sigma: [0.1, 2.0],
             solarize_threshold: 128,
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
         }
     }
 }
@@ -65,9 +66,16 @@ const CROP_TRIES: usize = 10;
 impl TwoViews {
     /// RandomResizedCrop of up to the whole image and horizontal flip alone, as for training a linear classifier.
     #[must_use]
-    pub fn crop_and_flip(crop_size: u32, min_scale: f64, flip: f64, mean: [f64; 3], std: [f64; 3]) -> Self {
+    pub fn crop_and_flip(crop_size: u32, min_scale: f64, flip: f64, mean: Vec<f64>, std: Vec<f64>) -> Self {
         let probabilities = [Probabilities { flip, ..Probabilities::NONE }; 2];
-        Self { crop_size, min_scale, max_scale: 1.0, probabilities, mean, std, ..Self::default() }
+        let plain = Self { saturation: 0.0, hue: 0.0, ..Self::default() };
+        Self { crop_size, min_scale, max_scale: 1.0, probabilities, mean, std, ..plain }
+    }
+
+    /// C, the number of channels.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.mean.len()
     }
 
     /// Checks the fields' ranges.
@@ -96,7 +104,16 @@ impl TwoViews {
         let [low, high] = self.blur_sigma;
         within("blur_sigma[1]", high, 0.0, 100.0)?;
         within("blur_sigma[0]", low, 0.0, high)?;
-        check_std(&self.std)
+        check_channels(&self.mean, &self.std)?;
+        if self.channels() != RGB {
+            let grayscale = self.probabilities.iter().map(|probabilities| ("grayscale_prob", probabilities.grayscale));
+            for (field, value) in [("saturation", self.saturation), ("hue", self.hue)].into_iter().chain(grayscale) {
+                if value > 0.0 {
+                    return Err(Error::option(field, value, "0 for images of other than three channels"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Draws one view's parameters for an image of `width` × `height` pixels. `view` is 0 for view 1 and 1 for view 2; those

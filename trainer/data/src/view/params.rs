@@ -1,5 +1,6 @@
 //! What decides a view: the parameters drawn at random for training, the fixed ones for evaluation.
 
+use crate::image::MAX_CHANNELS;
 use crate::ops::Jitter;
 use crate::{Crop, Error};
 
@@ -31,13 +32,19 @@ pub struct EvalView {
     pub resize: u32,
     /// Side of the centre crop, at most `resize` (224 for ImageNet).
     pub crop: u32,
-    /// Mean of each channel, on values from 0 to 1.
-    pub mean: [f64; 3],
+    /// Mean of each of the C channels, on values from 0 to 1.
+    pub mean: Vec<f64>,
     /// Standard deviation of each channel.
-    pub std: [f64; 3],
+    pub std: Vec<f64>,
 }
 
 impl EvalView {
+    /// C, the number of channels.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.mean.len()
+    }
+
     /// Checks the fields' ranges.
     ///
     /// # Errors
@@ -48,7 +55,7 @@ impl EvalView {
         if self.crop > self.resize {
             return Err(Error::option("resize", self.resize, format!("at least crop = {}", self.crop)));
         }
-        check_std(&self.std)
+        check_channels(&self.mean, &self.std)
     }
 }
 
@@ -62,9 +69,16 @@ pub(super) fn check_side(field: &'static str, side: u32) -> Result<(), Error> {
     Err(Error::option(field, side, format!("1 to {MAX_SIDE} pixels")))
 }
 
-pub(super) fn check_std(std: &[f64; 3]) -> Result<(), Error> {
-    if std.iter().all(|x| x.is_finite() && *x > 0.0) {
+pub(super) fn check_channels(mean: &[f64], std: &[f64]) -> Result<(), Error> {
+    if !(1..=MAX_CHANNELS).contains(&mean.len()) {
+        return Err(Error::option(
+            "mean",
+            format!("{mean:?}"),
+            format!("1 to {MAX_CHANNELS} numbers, one for each channel"),
+        ));
+    }
+    if std.len() == mean.len() && std.iter().all(|x| x.is_finite() && *x > 0.0) {
         return Ok(());
     }
-    Err(Error::option("std", format!("{std:?}"), "three positive numbers"))
+    Err(Error::option("std", format!("{std:?}"), format!("{} positive numbers, one for each channel", mean.len())))
 }

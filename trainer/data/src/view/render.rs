@@ -1,9 +1,10 @@
 //! Making a view from an image and what was drawn for it.
 
 use super::params::{EvalView, ViewParams};
+use crate::image::RGB;
 use crate::ops::{self, Area, Blur, JitterOp, Layout, Normalize, Resizer};
 use crate::times::{LoadStage, LoadTimes};
-use crate::{Crop, RgbImage};
+use crate::{Crop, Part, RgbImage};
 
 /// Makes views; one for each thread, since it keeps its buffers.
 #[derive(Debug, Default)]
@@ -15,7 +16,7 @@ pub struct Renderer {
 }
 
 impl Renderer {
-    /// One view of `image` with `params`, `size` × `size`, into `planes` (`[3, size, size]`).
+    /// One view of an RGB image with `params`, `size` × `size`, into `planes` (`[3, size, size]`).
     pub fn view(
         &mut self,
         image: &RgbImage,
@@ -24,13 +25,26 @@ impl Renderer {
         normalize: &Normalize,
         planes: &mut [f32],
     ) {
-        self.view_of(image, params.crop.into(), params, size, normalize, planes);
+        self.view_of([image], params.crop.into(), params, size, normalize, planes);
     }
 
-    /// As [`Self::view`] of `area` instead of the crop, where `image` is only a part, or smaller than the file's.
-    pub(crate) fn view_of(
+    /// One view of a [`Part`](crate::Part), as [`Self::view`], into `planes` (`[C, size, size]` with the C channels of
+    /// `normalize`).
+    pub fn view_of_part(
         &mut self,
-        image: &RgbImage,
+        part: &Part,
+        params: &ViewParams,
+        size: usize,
+        normalize: &Normalize,
+        planes: &mut [f32],
+    ) {
+        self.view_of(part.layers(), part.area(params.crop), params, size, normalize, planes);
+    }
+
+    /// As [`Self::view`] of `area` instead of the crop, of `layers` with three channels each.
+    fn view_of<'a>(
+        &mut self,
+        layers: impl IntoIterator<Item = &'a RgbImage>,
         area: Area,
         params: &ViewParams,
         size: usize,
@@ -38,12 +52,23 @@ impl Renderer {
         planes: &mut [f32],
     ) {
         let Self { resizer, blur, planes: bytes, times } = self;
-        bytes.resize(size * size * 3, 0);
-        times.measure(LoadStage::Resize, || resizer.resize(image, area, (size, size), Layout::Planes, bytes));
-        color(bytes, params, times);
-        // The three planes of a gray view are equal, so one is computed.
-        let channels = if params.grayscale { 1 } else { 3 };
-        let bytes = &mut bytes[..size * size * channels];
+        let (plane, channels) = (size * size, normalize.channels());
+        bytes.resize(plane * channels.next_multiple_of(RGB), 0);
+        times.measure(LoadStage::Resize, || {
+            for (image, bytes) in layers.into_iter().zip(bytes.chunks_exact_mut(plane * RGB)) {
+                resizer.resize(image, area, (size, size), Layout::Planes, bytes);
+            }
+        });
+        let bytes = &mut bytes[..plane * channels];
+        let bytes = if channels == RGB {
+            color(bytes, params, times);
+            // The three planes of a gray view are equal, so one is computed.
+            if params.grayscale { &mut bytes[..plane] } else { bytes }
+        } else {
+            let ops = params.jitter.as_ref().map_or(&[][..], |ops| &ops[..]);
+            times.measure(LoadStage::Jitter, || ops::jitter_channels(bytes, ops));
+            bytes
+        };
         if let Some(sigma) = params.blur {
             times.measure(LoadStage::Blur, || blur.apply(bytes, size, size, sigma));
         }
@@ -62,25 +87,45 @@ impl Renderer {
         times.measure(LoadStage::Resize, || resizer.resize(image, area, (size, size), Layout::Interleaved, pixels));
     }
 
-    /// The view for evaluation, into `planes` (`[3, crop, crop]`).
+    /// The view of an RGB image for evaluation, into `planes` (`[3, crop, crop]`).
     pub fn eval(&mut self, image: &RgbImage, view: &EvalView, normalize: &Normalize, planes: &mut [f32]) {
-        let size = view.crop as usize;
-        self.eval_pixels(image, view);
-        normalize.apply(&self.planes, size, false, planes);
+        normalize.apply(self.eval_pixels(image, view), view.crop as usize, false, planes);
     }
 
-    /// The evaluation view's bytes (`[3, crop, crop]`) before the normalisation.
+    /// As [`Self::eval`] of a whole image in a [`Part`](crate::Part), into `planes` (`[C, crop, crop]`).
+    pub fn eval_of_part(&mut self, part: &Part, view: &EvalView, normalize: &Normalize, planes: &mut [f32]) {
+        normalize.apply(self.eval_pixels_of_part(part, view), view.crop as usize, false, planes);
+    }
+
+    /// The bytes of an RGB image's evaluation view (`[3, crop, crop]`) before the normalisation.
     pub fn eval_pixels(&mut self, image: &RgbImage, view: &EvalView) -> &[u8] {
-        let (width, height) = short_side(image.width, image.height, view.resize as usize);
+        self.eval_pixels_of([image], view, RGB)
+    }
+
+    /// As [`Self::eval_pixels`] of a whole image in a [`Part`](crate::Part), `[C, crop, crop]` with the view's channels.
+    pub fn eval_pixels_of_part(&mut self, part: &Part, view: &EvalView) -> &[u8] {
+        self.eval_pixels_of(part.layers(), view, view.channels())
+    }
+
+    fn eval_pixels_of<'a>(
+        &mut self,
+        layers: impl IntoIterator<Item = &'a RgbImage>,
+        view: &EvalView,
+        channels: usize,
+    ) -> &[u8] {
         let size = view.crop as usize;
-        let whole = Crop { left: 0, top: 0, width: image.width, height: image.height };
-        self.planes.resize(size * size * 3, 0);
-        // torchvision rounds the offsets, halves to even.
-        let left = ((width - size) as f64 / 2.0).round_ties_even() as usize;
-        let top = ((height - size) as f64 / 2.0).round_ties_even() as usize;
-        let window = Crop { left, top, width: size, height: size };
-        self.resizer.resize_window(image, whole, (width, height), window, Layout::Planes, &mut self.planes);
-        &self.planes
+        let plane = size * size;
+        self.planes.resize(plane * channels.next_multiple_of(RGB), 0);
+        for (image, bytes) in layers.into_iter().zip(self.planes.chunks_exact_mut(plane * RGB)) {
+            let (width, height) = short_side(image.width, image.height, view.resize as usize);
+            let whole = Crop { left: 0, top: 0, width: image.width, height: image.height };
+            // torchvision rounds the offsets, halves to even.
+            let left = ((width - size) as f64 / 2.0).round_ties_even() as usize;
+            let top = ((height - size) as f64 / 2.0).round_ties_even() as usize;
+            let window = Crop { left, top, width: size, height: size };
+            self.resizer.resize_window(image, whole, (width, height), window, Layout::Planes, bytes);
+        }
+        &self.planes[..plane * channels]
     }
 }
 

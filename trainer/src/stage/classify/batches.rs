@@ -16,7 +16,7 @@ use crate::training::task::{Batches, Loaded};
 
 /// One rank's share of a global batch.
 pub struct Labelled {
-    /// Images `[N, 3, S, S]`, or features `[N, F]`.
+    /// Images `[N, C, S, S]`, or features `[N, F]`.
     pub input: Tensor,
     /// Their classes, `[N]`.
     pub classes: Tensor,

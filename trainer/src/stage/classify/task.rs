@@ -229,7 +229,7 @@ impl<'a> ClassifyTask<'a> {
         device::in_precision(self.rank.device, self.pretrain.precision, forward)
     }
 
-    /// Logits `[N, classes]` of images `[N, 3, S, S]`, in evaluation mode and fp32.
+    /// Logits `[N, classes]` of images `[N, C, S, S]`, in evaluation mode and fp32.
     fn logits(&self, images: &Tensor) -> Result<Tensor, Error> {
         let forward = || self.network.classify(&self.network.features(images, Pass::EVAL)?, Pass::EVAL);
         Ok(self.in_precision(forward)?.f_to_kind(Kind::Float)?)
@@ -313,7 +313,8 @@ impl Task for ClassifyTask<'_> {
             return Ok(LabelledBatches::features(self.table(threads)?, &options, device));
         }
         let a = &self.pretrain.augment;
-        let views = TwoViews::crop_and_flip(a.crop_size, protocol.min_scale(), a.flip_prob, a.mean, a.std);
+        let (mean, std) = (a.mean.clone(), a.std.clone());
+        let views = TwoViews::crop_and_flip(a.crop_size, protocol.min_scale(), a.flip_prob, mean, std);
         LabelledBatches::images(self.source.clone(), views, options, protocol.field(), device)
     }
 

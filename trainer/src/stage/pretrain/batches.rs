@@ -11,7 +11,7 @@ use crate::dist::device;
 use crate::error::Error;
 use crate::training::task::{Batches, Loaded};
 
-/// Two views of a batch of images, each `[N, 3, S, S]`.
+/// Two views of a batch of images, each `[N, C, S, S]`.
 pub(super) type Views = [Tensor; 2];
 
 /// Loaders of the same samples in the same order, each with a pair of views of its own.

@@ -16,7 +16,8 @@ pub(super) fn begin(
     steps_per_epoch: u64,
 ) -> Result<Start, Error> {
     let heads = weights.fill_network(params)?;
-    let whole = heads.projector && heads.predictor;
+    // A first convolution for other channels is not the trained one.
+    let whole = heads.projector && heads.predictor && !heads.adapted;
     let momentum = whole && weights.fill_momentum(sgd.buffers())?;
     let epochs = u64::from(epochs);
     // Weights that are trained to the end need no optimiser.

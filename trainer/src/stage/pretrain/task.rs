@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use simsiam_contract::{RankPhase, StageResult};
 use simsiam_data::{Loader, LoaderOptions, Source, ViewFormat};
-use simsiam_recipe::{Ablation, AugmentDevice, CheckpointPolicy, Pretrain, Recipe, Stage};
+use simsiam_recipe::{Ablation, Augment, AugmentDevice, CheckpointPolicy, Pretrain, Recipe, Stage};
 use tch::{Kind, Tensor};
 
 use super::alternation::{Alternation, Intervals};
@@ -70,6 +70,9 @@ pub fn run(rank: &Rank, request: PretrainInput) -> Result<StageResult, Error> {
         return Err(Error::missing("spec.pretrain", "the pretrain stage"));
     };
     micro_batch(pretrain, rank.info.world)?;
+    if rank.is_first() {
+        note_channels(&pretrain.augment);
+    }
     let datasets = Datasets::new(recipe, request.storage.runtime().clone());
     let source = datasets.train()?;
     let mut labelled = None;
@@ -127,6 +130,19 @@ pub fn run(rank: &Rank, request: PretrainInput) -> Result<StageResult, Error> {
     })
 }
 
+/// Logs what is different about images of other than three channels.
+fn note_channels(augment: &Augment) {
+    let channels = augment.channels();
+    if channels != 3 {
+        tracing::info!(
+            "images of {channels} channels: saturation, hue and grayscale are off, since they are defined for RGB images \
+             only; brightness and contrast treat all channels alike; mean {:?}, std {:?}",
+            augment.mean,
+            augment.std
+        );
+    }
+}
+
 struct PretrainTask<'a> {
     rank: &'a Rank,
     recipe: &'a Recipe,
@@ -160,7 +176,7 @@ impl<'a> PretrainTask<'a> {
         let augment = &pretrain.augment;
         let photometric = match augment.device {
             AugmentDevice::Cpu => None,
-            AugmentDevice::Gpu => Some(Rc::new(Photometric::new(augment.mean, augment.std, rank.device)?)),
+            AugmentDevice::Gpu => Some(Rc::new(Photometric::new(&augment.mean, &augment.std, rank.device)?)),
         };
         Ok(Self {
             rank,

@@ -1,6 +1,6 @@
 //! The backbone as an ONNX graph, operator set 17.
 //!
-//! Input `images`, `[batch, 3, height, width]`, values from 0 to 1; normalised by the caller unless the normalisation is part
+//! Input `images`, `[batch, C, height, width]` with the backbone's C channels, values from 0 to 1; normalised by the caller unless the normalisation is part
 //! of the graph. Output `features`, `[batch, F]`, the pooled features. Batch, height and width are dynamic.
 
 mod schema;
@@ -26,7 +26,7 @@ impl Weights {
     ///
     /// # Errors
     /// If the architecture is unknown or a tensor is missing.
-    pub fn onnx(&self, normalization: Option<Normalization>) -> Result<Vec<u8>, Error> {
+    pub fn onnx(&self, normalization: Option<&Normalization>) -> Result<Vec<u8>, Error> {
         let Some(found) = self.architecture() else {
             return Err(
                 self.refused("cannot be written as ONNX: its backbone is incomplete or of an unknown architecture")
@@ -37,12 +37,17 @@ impl Weights {
         let mut builder = Builder { weights: self, nodes: Vec::new(), constants: Vec::new() };
         let mut value = "images".to_owned();
         if let Some(Normalization { mean, std }) = normalization {
-            builder.channels("mean", mean);
-            builder.channels("std", std);
+            for (name, values) in [("mean", mean), ("std", std)] {
+                if values.len() != found.channels {
+                    let (has, wants) = (values.len(), found.channels);
+                    return Err(self.refused(format!("has a {name} of {has} channels for a network of {wants}")));
+                }
+                builder.channels(name, values);
+            }
             value = builder.node("Sub", &["images", "mean"], "centred", []);
             value = builder.node("Div", &[&value, "std"], "normalized", []);
         }
-        value = builder.convolution("conv1", &value, first_conv(stem, base_width))?;
+        value = builder.convolution("conv1", &value, first_conv(stem, found.channels as i64, base_width))?;
         value = builder.batch_norm("bn1", &value)?;
         value = builder.node("Relu", &[&value], "relu", []);
         if has_max_pool(stem) {
@@ -55,7 +60,7 @@ impl Weights {
         value = builder.node("GlobalAveragePool", &[&value], "avgpool", []);
         builder.node("Flatten", &[&value], "features", [int("axis", 1)]);
         let named = |name: &str| Size::Named(name.to_owned());
-        let images = [named("batch"), Size::Known(3), named("height"), named("width")];
+        let images = [named("batch"), Size::Known(found.channels as i64), named("height"), named("width")];
         let graph = Graph {
             node: builder.nodes,
             name: found.arch.name().to_owned(),
@@ -102,10 +107,11 @@ impl Builder<'_> {
         name.to_owned()
     }
 
-    /// Adds one number a channel, `[1, 3, 1, 1]`.
-    fn channels(&mut self, name: &str, values: [f64; 3]) {
+    /// Adds one number a channel, `[1, C, 1, 1]`.
+    fn channels(&mut self, name: &str, values: &[f64]) {
+        let dims = vec![1, values.len() as i64, 1, 1];
         let raw_data = values.iter().flat_map(|&value| (value as f32).to_le_bytes()).collect();
-        self.constants.push(Constant { dims: vec![1, 3, 1, 1], data_type: FLOAT32, name: name.to_owned(), raw_data });
+        self.constants.push(Constant { dims, data_type: FLOAT32, name: name.to_owned(), raw_data });
     }
 
     /// Adds a tensor of the backbone under torchvision's name.
