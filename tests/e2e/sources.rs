@@ -1,6 +1,9 @@
-//! Data sets in object storage: the same samples as on a disk, and what happens when the storage fails.
+//! Data sets in object storage: the same samples as on a disk, and what happens when the storage fails. `advise` is what
+//! `simsiam advise` finds in a data set.
 
 #![allow(clippy::unwrap_used)] // The helpers here are tests too.
+
+mod advise;
 
 use std::fs;
 use std::path::{Path, PathBuf};

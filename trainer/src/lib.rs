@@ -11,7 +11,8 @@
 //! - [`checkpoint`] and [`storage`] are what a run leaves; [`report`] is the page about it;
 //! - [`model`] is the network and its loss, [`data`] the images of a run, [`dist`] one rank among its peers;
 //! - [`telemetry`] is what ranks report while they run;
-//! - [`doctor`] checks this machine for a run.
+//! - [`doctor`] checks this machine for a run;
+//! - [`advise`] looks at a run's images and this machine and proposes values for its fields.
 //!
 //! ```
 //! use simsiam::training::schedule::LearningRate;
@@ -23,6 +24,7 @@
 //! assert!(rates.at(9_999).encoder < rates.at(0).encoder);
 //! ```
 
+pub mod advise;
 pub mod agent;
 pub mod checkpoint;
 pub mod cli;

@@ -45,6 +45,7 @@
 
 pub mod cache;
 mod decode;
+pub mod describe;
 mod encode;
 mod error;
 #[doc(hidden)]

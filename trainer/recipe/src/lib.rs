@@ -41,6 +41,7 @@ mod augment;
 mod channels;
 mod dataset;
 mod digest;
+mod edit;
 mod error;
 mod evaluation;
 mod overrides;
@@ -63,6 +64,7 @@ mod yaml;
 pub use augment::{Augment, AugmentDevice, AugmentPreset, SecondView};
 pub use dataset::{Cache, Dataset, Decode, Pack, Probe};
 pub use digest::{digest_of, hex};
+pub use edit::{Edit, Edited, edit};
 pub use error::{Error, Position, Violation, ViolationKind};
 pub use evaluation::{Finetune, Knn, KnnProtocol, Linear, LinearOptimizer, LinearPreset};
 pub use pretrain::{

@@ -19,19 +19,25 @@ pub(crate) fn apply(document: &mut Value, text: &str) -> Result<(), Error> {
     if !value.not_finite.is_empty() {
         return Err(wrong("must be a finite number".to_owned()));
     }
+    let keys: Vec<&str> = std::iter::once("spec").chain(keys).collect();
+    set(document, &keys, value.value).map_err(wrong)
+}
+
+/// Sets the field with these keys, and creates the objects that contain it; otherwise returns why it cannot.
+pub(crate) fn set(document: &mut Value, keys: &[&str], value: Value) -> Result<(), String> {
     let mut place = document;
     let mut seen = String::new();
-    for key in std::iter::once("spec").chain(keys) {
+    for key in keys {
         if place.is_null() {
             *place = Value::Object(Map::new());
         }
         let Value::Object(fields) = place else {
-            return Err(wrong(format!("{seen} has no fields: it is {place}")));
+            return Err(format!("{seen} has no fields: it is {place}"));
         };
-        seen = if seen.is_empty() { key.to_owned() } else { format!("{seen}.{key}") };
-        place = fields.entry(key).or_insert(Value::Null);
+        seen = if seen.is_empty() { (*key).to_owned() } else { format!("{seen}.{key}") };
+        place = fields.entry(*key).or_insert(Value::Null);
     }
-    *place = value.value;
+    *place = value;
     Ok(())
 }
 

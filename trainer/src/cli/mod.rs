@@ -1,5 +1,6 @@
 //! The `simsiam` command line.
 
+mod advise;
 mod bar;
 mod bench_step;
 mod convert;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Run(run::Args),
     /// Check a run file and print what it resolves to
     Validate(file::FileArgs),
+    /// Look at the images and this machine, and propose batch size, crops, epochs and other fields
+    Advise(advise::Args),
     /// Run one stage on this node of a multi-node job, with one rank per GPU
     Worker(worker::Args),
     /// Evaluate the latest checkpoint with kNN, and the untrained encoder for comparison
@@ -111,6 +114,7 @@ fn execute(command: Command) -> Result<(), Error> {
         Command::Finetune(args) => run::execute_stage(&args, Stage::Finetune),
         Command::Embed(args) => embed::execute(&args),
         Command::Validate(args) => file::validate(&args),
+        Command::Advise(args) => advise::execute(&args),
         Command::Worker(args) => worker::execute(&args),
         Command::Knn(args) => knn::execute(&args),
         Command::Export(args) => export::execute(&args),

@@ -21,6 +21,9 @@ pub const CACHE_VARIABLE: &str = "SIMSIAM_CACHE";
 /// Folder of the packed data sets in a run's output.
 const PACKED: &str = "packed";
 
+/// A field of the recipe, as in `dataset.train`, and the set that it names.
+pub type NamedSource = (&'static str, Arc<dyn Source>);
+
 /// The images of a run and how they are reached.
 #[derive(Debug)]
 pub struct Datasets<'a> {
@@ -71,6 +74,20 @@ impl<'a> Datasets<'a> {
             (None, Some(val)) => self.open("spec.dataset.val", "val", val, None),
             (None, None) => Err(Error::missing("spec.dataset.val", "simsiam embed")),
         }
+    }
+
+    /// Every set that the recipe names, by its field, as it is before packing, with classes of its own.
+    pub fn originals(&self) -> Result<Vec<NamedSource>, Error> {
+        let dataset = &self.recipe.dataset;
+        let probe = dataset.probe.as_ref();
+        let named = [
+            ("dataset.train", Some(&dataset.train)),
+            ("dataset.val", dataset.val.as_ref()),
+            ("dataset.probe.train", probe.map(|probe| &probe.train)),
+            ("dataset.probe.val", probe.map(|probe| &probe.val)),
+        ];
+        let given = named.into_iter().filter_map(|(field, uri)| Some((field, uri?)));
+        given.map(|(field, uri)| Ok((field, self.open_original(&format!("spec.{field}"), uri, None)?))).collect()
     }
 
     fn open(

@@ -11,7 +11,7 @@ use crate::dist::device;
 /// The oldest compute capability for which libtorch's wheel has kernels.
 const OLDEST: (u32, u32) = (7, 5);
 /// The first with bf16 in its tensor cores.
-const BF16: (u32, u32) = (8, 0);
+pub(super) const BF16: (u32, u32) = (8, 0);
 
 /// All checks of CUDA; a run on `gpus` GPUs needs them.
 pub fn checks(gpus: usize) -> Vec<Check> {

@@ -17,7 +17,7 @@ const CACHE: u64 = 10 << 30;
 
 /// All checks of the machine.
 pub fn checks(gpus: usize, cache: Option<PathBuf>) -> Vec<Check> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores = cores();
     let cache = cache.unwrap_or_else(cache_folder);
     vec![
         cpu(cores, gpus, &device::name(tch::Device::Cpu)),
@@ -26,8 +26,18 @@ pub fn checks(gpus: usize, cache: Option<PathBuf>) -> Vec<Check> {
     ]
 }
 
+/// Cores for this process.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Whether a CPU, as [`device::name`] describes it, has instructions for bf16.
+pub(super) fn has_bf16(model: &str) -> bool {
+    ["amx_bf16", "avx512_bf16"].iter().any(|name| model.contains(name))
+}
+
 /// Free bytes of the file system of `path`, or of its nearest parent that exists.
-fn free(path: &Path) -> Result<u64, String> {
+pub(super) fn free(path: &Path) -> Result<u64, String> {
     let existing = path.ancestors().find(|path| path.exists()).unwrap_or(path);
     let found = statvfs(existing).map_err(|e| format!("{}: {e}", existing.display()))?;
     Ok(found.blocks_available() * found.fragment_size())
@@ -48,7 +58,7 @@ fn cpu(cores: usize, gpus: usize, model: &str) -> Check {
     if x86 && !model.contains("avx2") {
         return Check::slow(NAME, found, "without AVX2, libtorch and the image code run several times slower");
     }
-    if gpus == 0 && x86 && !["amx_bf16", "avx512_bf16"].iter().any(|name| model.contains(name)) {
+    if gpus == 0 && x86 && !has_bf16(model) {
         return Check { advice: "no bf16 instructions: use precision: fp32".into(), ..Check::ok(NAME, found) };
     }
     Check::ok(NAME, found)

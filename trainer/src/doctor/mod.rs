@@ -1,10 +1,11 @@
 //! Checks this machine for a run: each check is a line that is OK, slow, or wrong with what to do.
 //!
 //! `check` is such a line; `cuda` checks driver, libraries and devices, `machine` CPU, memory and disk, `reach` storage
-//! and other nodes.
+//! and other nodes. `facts` has the figures of this machine, for other commands.
 
 mod check;
 mod cuda;
+mod facts;
 mod machine;
 mod reach;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use simsiam_recipe::Output;
 
 pub use check::{Check, CheckState, Report};
+pub use facts::{GpuFacts, MachineFacts, facts};
 
 use crate::error::Error;
 use crate::runtime;

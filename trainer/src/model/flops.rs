@@ -36,6 +36,26 @@ pub fn backbone_macs(arch: Arch, stem: Stem, channels: usize, base_width: u32, c
     (macs, layout.features(base_width).unsigned_abs())
 }
 
+/// Values that the convolutions of the backbone put out for one image: what a training step has to keep is in proportion.
+pub fn backbone_outputs(arch: Arch, stem: Stem, channels: usize, base_width: u32, crop: u32) -> u64 {
+    let base_width = i64::from(base_width);
+    let values = |shape: ConvShape, side: u64| shape.output.unsigned_abs() * side * side;
+    let first = first_conv(stem, channels as i64, base_width);
+    let mut side = strided(u64::from(crop), first.stride);
+    let mut outputs = values(first, side);
+    if has_max_pool(stem) {
+        side = strided(side, 2);
+    }
+    for BlockPosition { shapes, .. } in Layout::of(arch).blocks(base_width) {
+        outputs += shapes.shortcut.map_or(0, |shortcut| values(shortcut, strided(side, shortcut.stride)));
+        for shape in shapes.convs {
+            side = strided(side, shape.stride);
+            outputs += values(shape, side);
+        }
+    }
+    outputs
+}
+
 /// Multiply-accumulates of one view's way through backbone, projector and predictor.
 pub fn forward_macs(recipe: &Pretrain) -> u64 {
     let Pretrain { arch, stem, base_width, augment, .. } = recipe;
@@ -71,6 +91,15 @@ mod tests {
             let (found, features) = macs(arch);
             let whole = (found + features * 1000) as f64 / 1e9;
             assert!((whole - giga).abs() < 0.006, "{arch}: {whole}");
+        }
+    }
+
+    /// The activations of Radosavovic et al., "Designing network design spaces" (2020), in millions.
+    #[test]
+    fn outputs_of_published_architectures_match_their_count() {
+        for (arch, millions) in [(Arch::Resnet50, 11.1), (Arch::Resnet101, 16.2), (Arch::Resnext50_32x4d, 14.4)] {
+            let found = backbone_outputs(arch, Stem::Imagenet, 3, 64, 224) as f64 / 1e6;
+            assert!((found - millions).abs() < 0.06, "{arch}: {found}");
         }
     }
 
