@@ -229,7 +229,7 @@ fn huggingface_folder_says_how_to_use_the_weights() -> Result<()> {
     let found = (&config["model_args"]["in_chans"], &cfg["input_size"][0], &cfg["mean"], &cfg["first_conv"]);
     assert_eq!(serde_json::json!(found), serde_json::json!([1, 1, [0.4], null]));
     let card = String::from_utf8(read("README.md")?)?;
-    assert!(card.contains("resnet18 backbone for images of 1 channels") && card.contains("convert(\"L\")"), "{card}");
+    assert!(card.contains("resnet18 backbone for images of 1 channel ") && card.contains("convert(\"L\")"), "{card}");
     let error = huggingface_folder(&gray, &weights, folder.path()).unwrap_err().to_string();
     assert!(error.contains("has 3 channels, spec.dataset.channels is 1"), "{error}");
     let refused = huggingface_folder(&small(64), &known(&small(64), &[1, 3, 32, 32])?.0, folder.path()).unwrap_err();

@@ -254,8 +254,8 @@ fn too_many_bad_images_fail_with_name() {
     assert_eq!(
         error.to_string(),
         format!(
-            "3 unreadable images, more than the 2 allowed; the last is {:03}.img: none of JPEG, PNG, TIFF, BMP, WebP \
-             and DICOM by its first bytes; repair or remove them, or raise the limit",
+            "3 unreadable images, more than the 2 allowed; the last is {:03}.img: none of JPEG, PNG, TIFF, BMP, WebP, \
+             DICOM and NumPy by its first bytes; repair or remove them, or raise the limit",
             order[21]
         )
     );

@@ -416,7 +416,7 @@ fn unknown_field_gets_suggestion() {
         &[
             "run.yaml:7:3: spec.worker: Unknown field: did you mean \"workers\"?",
             "run.yaml:8:3: spec.momentum: Unknown field: did you mean spec.finetune.momentum or spec.linear.momentum or spec.pretrain.momentum?",
-            "run.yaml:9:3: spec.frobnicate: Unknown field: known fields: checkpoint, dataset, export, finetune, knn, linear, output, pretrain, report, weights, activeDeadline, image, imagePullPolicy, imagePullSecrets, managedBy, priorityClassName, queueName, restartPolicy, suspend, terminationGracePeriodSeconds, ttl, workers, workloadPriorityClassName",
+            "run.yaml:9:3: spec.frobnicate: Unknown field: known fields: checkpoint, dataset, export, finetune, knn, linear, output, pretrain, report, track, weights, activeDeadline, image, imagePullPolicy, imagePullSecrets, managedBy, priorityClassName, queueName, restartPolicy, suspend, terminationGracePeriodSeconds, ttl, workers, workloadPriorityClassName",
             "run.yaml:11:5: spec.pretrain.epoch: Unknown field: did you mean \"epochs\"?",
             "run.yaml:12:5: spec.pretrain.batch_size: Unknown field: did you mean \"batchSize\"?",
             "run.yaml:13:5: spec.pretrain.cropSize: Unknown field: did you mean spec.pretrain.augment.cropSize?",

@@ -68,7 +68,7 @@ pub struct SetFacts {
 pub struct Found<T> {
     /// How many.
     pub count: usize,
-    /// The first of them, at most [`LISTED`].
+    /// The first of them, at most 20.
     pub first: Vec<T>,
 }
 

@@ -57,10 +57,15 @@ impl fmt::Display for Architecture {
             write!(f, " with the cifar stem")?;
         }
         if self.channels != 3 {
-            write!(f, " for images of {} channels", self.channels)?;
+            write!(f, " for images of {}", counted(self.channels))?;
         }
         Ok(())
     }
+}
+
+/// A number of channels in words.
+pub(super) fn counted(channels: usize) -> String {
+    if channels == 1 { "1 channel".to_owned() } else { format!("{channels} channels") }
 }
 
 impl Weights {

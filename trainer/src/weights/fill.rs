@@ -3,6 +3,7 @@
 use simsiam_pth::{Dtype, Tensor as HostTensor};
 use tch::{Kind, Tensor};
 
+use super::architecture::counted;
 use super::state_dict::Weights;
 use super::{adapt, names};
 use crate::error::Error;
@@ -82,8 +83,9 @@ impl Weights {
                     let adapted = adapt::adapted(&read(found)?, channels)?;
                     tch::no_grad(|| tensor.shallow_clone().f_copy_(&adapted))?;
                     tracing::info!(
-                        "{}: {name} is for RGB images; adapted to {channels} channels: {}",
+                        "{}: {name} is for RGB images; adapted to {}: {}",
                         self.uri,
+                        counted(channels.unsigned_abs() as usize),
                         if channels == 1 {
                             "the sum over R, G and B"
                         } else {

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde_json::json;
 use simsiam_recipe::{Augment, Pretrain};
 
+use super::architecture::counted;
 use super::state_dict::Weights;
 use super::write::File;
 use crate::error::Error;
@@ -139,7 +140,7 @@ fn readme(arch: &str, features: usize, epochs: Option<u64>, card: &Card) -> Stri
     let (import, input) = example_input(augment);
     let channels = match augment.channels() {
         3 => String::new(),
-        channels => format!(" for images of {channels} channels"),
+        channels => format!(" for images of {}", counted(channels)),
     };
     let mut text = format!(
         "---\nlibrary_name: timm\npipeline_tag: image-feature-extraction\ntags:\n- timm\n- image-feature-extraction\n\

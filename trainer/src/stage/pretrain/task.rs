@@ -135,7 +135,7 @@ fn note_channels(augment: &Augment) {
     let channels = augment.channels();
     if channels != 3 {
         tracing::info!(
-            "images of {channels} channels: saturation, hue and grayscale are off, since they are defined for RGB images \
+            "images of {channels} channel(s): saturation, hue and grayscale are off, since they are defined for RGB images \
              only; brightness and contrast treat all channels alike; mean {:?}, std {:?}",
             augment.mean,
             augment.std

@@ -10,7 +10,7 @@ use dicom_parser::dataset::LazyDataToken;
 use dicom_parser::dataset::lazy_read::LazyDataSetReader;
 use dicom_transfer_syntax_registry::{TransferSyntaxIndex, TransferSyntaxRegistry};
 
-use super::unsupported;
+use super::unsupported::unsupported;
 use crate::decode::refusal::Refusal;
 
 /// Transfer syntaxes whose pixels are read.

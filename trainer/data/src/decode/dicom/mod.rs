@@ -8,6 +8,7 @@
 mod elements;
 mod pixels;
 mod rle;
+mod unsupported;
 
 use dicom_dictionary_std::tags;
 
@@ -18,6 +19,7 @@ use super::samples::{Colour, Samples, Values};
 use super::ycbcr;
 use elements::{Dataset, syntax};
 use pixels::Layout;
+use unsupported::unsupported;
 
 /// Reads DICOM files; JPEG frames by the decoder of JPEG files.
 #[derive(Debug, Default)]
@@ -79,8 +81,4 @@ impl Format for DicomDecoder {
 /// A negative slope turns a range around.
 fn ordered([a, b]: [f64; 2]) -> (f64, f64) {
     (a.min(b), a.max(b))
-}
-
-fn unsupported(what: &str) -> Refusal {
-    Refusal::Broken(format!("it is a DICOM file with {what}, which is not read"))
 }

@@ -4,7 +4,7 @@ use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
 use super::elements::Dataset;
-use super::unsupported;
+use super::unsupported::unsupported;
 use crate::decode::refusal::Refusal;
 use crate::decode::samples::{Sample, Values, check_samples};
 
