@@ -351,7 +351,7 @@ fn run_on_tiff_and_webp_follows_range_and_pages() {
         let (code, _, err) = run_on(&file, &folder.path().join("run-cache"), "20");
         assert_eq!(code, 0, "{err}");
         let result = file.result();
-        assert!(result["knn"]["top1"].as_f64().unwrap() > 90.0, "the classes are easily told apart: {result}");
+        assert!(result["knn"]["top1"].as_f64().unwrap() > 90.0, "the classes are easy to distinguish: {result}");
         (result["weightsSha256"].clone(), err)
     };
     let (weights, log) = run("auto", &[]);

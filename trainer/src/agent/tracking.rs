@@ -1,4 +1,4 @@
-//! The tracker of a command: when it has one, what that is told, and how the command ended for it.
+//! The tracker of a command: when it has one, what it reports, and how the command ended for it.
 
 use std::collections::BTreeMap;
 

@@ -23,7 +23,7 @@ pub struct MachineFacts {
     pub free_memory: u64,
     /// Its GPUs.
     pub gpus: Vec<GpuFacts>,
-    /// Free bytes where the cache of remote images is; `None` if that cannot be told.
+    /// Free bytes where the cache of remote images is; `None` if that is unknown.
     pub cache_free: Option<u64>,
 }
 

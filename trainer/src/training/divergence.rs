@@ -220,7 +220,7 @@ fn look_after<T: Task>(task: &T) -> Result<Option<Place>, Error> {
 /// The sightings of all ranks, in rank order.
 fn gathered(rank: &Rank, own: &Sighting) -> Result<Vec<Sighting>, Error> {
     let garbled = |e: serde_json::Error| Error::Internal(format!("the sightings of the ranks: {e}"));
-    // One line each, so that the parts can be told apart.
+    // One line each, so that the parts are distinct.
     let mut line = serde_json::to_vec(own).map_err(garbled)?;
     line.push(b'\n');
     let bytes = Tensor::f_from_slice(&line)?.f_to_device(rank.device)?;

@@ -32,7 +32,7 @@ pub struct Access {
     pub extracts: Option<(PathBuf, u64)>,
     /// Which pages of a TIFF file with several are samples.
     pub pages: Pages,
-    /// How the images are decoded, as [`Source::decode_options`] says to whoever decodes them.
+    /// How the images are decoded, passed on by [`Source::decode_options`].
     pub decode: DecodeOptions,
     /// The runtime for requests; sources block on it, so they must not be used on its threads.
     pub runtime: Handle,

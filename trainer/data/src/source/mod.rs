@@ -4,6 +4,7 @@
 //! or a folder of images; each on a local disk or in object storage.
 
 mod access;
+mod filling;
 mod folder;
 pub(crate) mod index;
 mod listing;

@@ -9,11 +9,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::access::{Access, Source};
+use super::filling::fill_all;
 use super::index::{Entry, Index};
 use super::listing::{Item, Listing, source_of_listing};
 use super::listing_report::{ListingReport, kinds};
@@ -22,7 +22,7 @@ use super::pages::{self, Pages};
 use super::parallel::in_parallel;
 use super::prefetch::Prefetcher;
 use super::tar::{Contents, RangeReader, images};
-use crate::cache::{Cache, Filled};
+use crate::cache::Cache;
 use crate::hex::hex;
 use crate::storage::{ListedObject, Storage};
 use crate::{DecodeOptions, Error};
@@ -66,9 +66,6 @@ struct ShardEntry {
     offset: u64,
     crc: Option<u32>,
 }
-
-/// How often to check for a shard that another process is fetching.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 impl Shards {
     /// Opens a packed set by its manifest.
@@ -294,32 +291,17 @@ impl Shard {
 impl Set {
     /// Copies shard after shard into the cache until all are there, there is no more room, or the set is dropped.
     fn fill(&self, cache: &Cache, stop: &AtomicBool) {
-        let mut left: Vec<&Shard> = self.shards.iter().collect();
-        // What is there already helps at once.
-        left.retain(|shard| match cache.find(&shard.key) {
-            Some(path) => {
+        fill_all(
+            self.shards.iter(),
+            cache,
+            stop,
+            |shard| &shard.key,
+            |shard, path| {
                 shard.adopt(path);
-                false
-            }
-            None => true,
-        });
-        while !left.is_empty() && !stop.load(Ordering::Relaxed) {
-            let mut busy = Vec::new();
-            for shard in left {
-                match cache.fill(&shard.key, shard.bytes, |to, path| self.copy(shard, stop, to, path)) {
-                    Ok(Filled::There(path)) => shard.adopt(path),
-                    Ok(Filled::Busy) => busy.push(shard),
-                    Ok(Filled::NoRoom) => return,
-                    // Samples are still read from the original, where a lasting fault shows itself to the reader.
-                    Err(_) if stop.load(Ordering::Relaxed) => return,
-                    Err(_) => {}
-                }
-            }
-            left = busy;
-            if !left.is_empty() {
-                std::thread::sleep(LOOK_AGAIN);
-            }
-        }
+                true
+            },
+            |shard| cache.fill(&shard.key, shard.bytes, |to, path| self.copy(shard, stop, to, path)),
+        );
     }
 
     fn copy(&self, shard: &Shard, stop: &AtomicBool, to: &mut dyn Write, path: &Path) -> Result<(), Error> {

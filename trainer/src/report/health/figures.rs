@@ -1,4 +1,4 @@
-//! The figures of a run that are judged, extracted from its history and its recipe. What was not measured, or is not
+//! The figures of a run that the rules evaluate, extracted from its history and its recipe. What was not measured, or is not
 //! finite, is absent.
 
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ pub struct Figures {
     pub published: Option<Published>,
 }
 
-/// Settings of the optimiser that are judged.
+/// Settings of the optimiser that the rules evaluate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// Images of a step.

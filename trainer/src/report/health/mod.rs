@@ -1,7 +1,7 @@
 //! What in a run's figures looks healthy and what does not, in words: a pure function of what the journal and the recipe
 //! say.
 //!
-//! [`figures`] extracts what is judged, [`rules`] holds the thresholds and their reasons, [`finding`] is what a reader
+//! [`figures`] extracts what the rules evaluate, [`rules`] holds the thresholds and their reasons, [`finding`] is what a reader
 //! gets. `docs/what-is-normal.md` has the same table of rules; a test compares them. A finding never ends a run.
 
 pub mod figures;

@@ -125,7 +125,7 @@ impl Session {
         sent.inspect_err(|_| self.remote = None)
     }
 
-    /// Keeps how the command ended, for a later one if the server cannot be told now.
+    /// Keeps how the command ended, for a later one if the server cannot be reached now.
     ///
     /// # Errors
     /// If the output cannot be written.
@@ -154,8 +154,8 @@ impl Session {
         }
         let Some(ending) = self.state()?.ending.clone() else { return Ok(()) };
         let run = self.connected()?;
-        let told = [(REASON, &ending.reason), (MESSAGE, &ending.message)];
-        let tags: Vec<_> = told
+        let reasons = [(REASON, &ending.reason), (MESSAGE, &ending.message)];
+        let tags: Vec<_> = reasons
             .into_iter()
             .filter_map(|(tag, text)| Some((tag.to_owned(), shortened(text.as_deref()?, LONGEST_TAG))))
             .collect();

@@ -5,17 +5,17 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use bytes::Bytes;
 use parquet::column::page::Page;
 
+use super::super::filling::fill_all;
 use super::chunk::{Origin, damaged, guarded};
 use super::extract::{Extract, Writer};
 use super::pages::{Span, Values, needs_dictionary, page, values};
 use super::table::{Group, PageAt};
 use crate::Error;
-use crate::cache::{Cache, Filled};
+use crate::cache::Cache;
 use crate::storage::Storage;
 
 /// The files of a set, as the thread that extracts them shares them.
@@ -85,8 +85,6 @@ impl Drop for Extracting {
     }
 }
 
-/// How often to check for a file that another process is extracting.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Bytes that one request for the next pages asks for.
 const AHEAD: u64 = 16 << 20;
 
@@ -151,33 +149,14 @@ impl FileSet {
 
     /// Extracts file after file until all are there, there is no more room, or the set is dropped.
     fn extract_all(&self, cache: &Cache, stop: &AtomicBool) {
-        let mut left: Vec<&SetFile> = self.files.iter().filter(|file| !file.pages.is_empty()).collect();
-        // What is there already helps at once.
-        left.retain(|file| match cache.find(&file.key) {
-            Some(path) if file.adopt(&path) => false,
-            Some(path) => {
-                cache.drop_damaged(&path);
-                true
-            }
-            None => true,
-        });
-        while !left.is_empty() && !stop.load(Ordering::Relaxed) {
-            let mut busy = Vec::new();
-            for file in left {
-                match cache.fill_about(&file.key, file.image_bytes, |to, path| self.extract(file, stop, to, path)) {
-                    Ok(Filled::There(path)) => drop(file.adopt(&path)),
-                    Ok(Filled::Busy) => busy.push(file),
-                    Ok(Filled::NoRoom) => return,
-                    // Images are still read from the file, where a lasting fault shows itself to the reader.
-                    Err(_) if stop.load(Ordering::Relaxed) => return,
-                    Err(_) => {}
-                }
-            }
-            left = busy;
-            if !left.is_empty() {
-                std::thread::sleep(LOOK_AGAIN);
-            }
-        }
+        fill_all(
+            self.files.iter().filter(|file| !file.pages.is_empty()),
+            cache,
+            stop,
+            |file| &file.key,
+            |file, path| file.adopt(&path),
+            |file| cache.fill_about(&file.key, file.image_bytes, |to, path| self.extract(file, stop, to, path)),
+        );
     }
 
     fn extract(&self, file: &SetFile, stop: &AtomicBool, to: &mut dyn Write, path: &Path) -> Result<(), Error> {
